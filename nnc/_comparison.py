@@ -48,7 +48,7 @@ class Difference:
 
     @classmethod
     def between(cls, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
-        """Return the largest differences between two arrays of the same shape."""
+        """Return the largest absolute and the largest relative difference of two arrays of the same shape."""
         gap = np.abs(a - b)
         scale = np.maximum(np.abs(a), np.abs(b))
         relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale != 0)

@@ -11,8 +11,8 @@ from threads cimport share_start
 
 cdef enum:
     GRAIN = 16  # each thread's number of rows is a multiple of this, which is a multiple of the vector length VL
-    # each thread's number of rows of W is a multiple of this if a layer has no transposed weights, otherwise of GRAIN;
-    # the number of rows in a block is a multiple of this if each thread processes whole blocks
+    # If a layer has no transposed weights, each thread's number of rows of W is a multiple of SMALL_GRAIN, otherwise of
+    # GRAIN. If each thread processes whole blocks, the number of rows in a block is a multiple of SMALL_GRAIN.
     SMALL_GRAIN = 4
     # rows whose length is a multiple of this many bytes get padding, because they would share few sets of the cache
     HALF_PAGE_BYTES = 2048

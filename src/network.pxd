@@ -330,8 +330,8 @@ cdef inline double loss_scale(const Layer* last, int loss, const Data* data, dou
 
 cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
                              int thread) noexcept nogil:
-    # Compute the loss factors of the heads, if there are any, for the batch of rows low <= i < high of the data.
-    # `weight` is the sum of their sample weights, or their number if there are no sample weights.
+    # Begin the batch of rows low <= i < high of the data. If there are heads, compute the factor of the loss of each
+    # head. `weight` is the sum of the sample weights of these rows, or the number of rows without sample weights.
     if net.heads.count > 0:
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
 

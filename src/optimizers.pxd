@@ -390,7 +390,7 @@ cdef inline vec nadam(const Optimizer* o, double learning_rate, real* p, const r
 
 cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
     # Take a step of Rprop, where m stores the previous gradient and v the step sizes. If the sign of the gradient has
-    # changed, the gradient counts as zero in this step and the next.
+    # changed, the parameter does not move, and m becomes zero, so that the next step keeps the step size.
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
     cdef vec x, y, agreement, step, check, nonfinite = splat(0)
     cdef Py_ssize_t i

@@ -470,6 +470,7 @@ def test_text_that_is_no_network_raises(text: str, message: str) -> None:
     assert load_error(text) == message
 
 
+BOTH_OR_NONE = "must both be null or both be arrays in a file of version 1, got one null"
 FIX = "; correct it there, or save the network again"
 LARGEST = "expected a finite number (up to 1.79769e+308)"
 NAMES = "expected " + " or ".join(activations.NAMES)
@@ -526,7 +527,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
         ("layers 0 b", 0, "layers[0].b is 0, expected a list or null"),
         ("layers 0 b", [1.0], "layers[0].b has the wrong shape: 1 numbers found, 3 expected (n_out)"),
         ("layers 0 b 1", math.inf, f"layers[0].b[1] is Infinity, {LARGEST}"),
-        ("layers 0 b", None, "only one of layers[0].b and layers[1].b is null, expected both or none in version 1"),
+        ("layers 0 b", None, f"layers[0].b and layers[1].b {BOTH_OR_NONE}"),
         (
             "layers 0 alpha",
             0.1,

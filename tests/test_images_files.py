@@ -283,7 +283,7 @@ def test_invalid_layer_raises_same_error_in_load_and_save(path, value, message):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"version": 1}, 'layers[0].type is "input", which requires version 2, expected "dense" in version 1'),
+        ({"version": 1}, 'layers[0].type must be "dense" in a file of version 1, got "input", which requires'),
         ({"dropout": [0.5]}, "dropout is a list of 1, expected null; networks with an Input layer have"),
         ({"feature_names": ["a"]}, "feature_names is a list of 1, expected a list of 112 strings (n_in)"),
         ({"self_test": {"X": [0.5], "P": [0.5] * 3}}, "self_test.X has the wrong shape: 1 numbers found, 112 expected"),

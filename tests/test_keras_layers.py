@@ -272,13 +272,13 @@ REJECTED |= {
     r"\(Bidirectional\) must have merge_mode='concat', got 'sum'": add_recurrent_layers(
         layers.Bidirectional(layers.GRU(4), merge_mode="sum")
     ),
-    r"\(Bidirectional\) must have equal layers that process the steps in both orders, got \(SimpleRNN": (
+    r"\(Bidirectional\) must have forward and backward layers of one type with equal options, got \(SimpleRNN": (
         add_recurrent_layers(bidirectional(layers.SimpleRNN(4, "relu"), layers.SimpleRNN(4, go_backwards=True)))
     ),
-    r"\(Bidirectional\) must have equal layers .* got \(GRU\(4, .*, LSTM\(4, go_backwards=True": add_recurrent_layers(
+    r"\(Bidirectional\) must have forward and .* got \(GRU\(4, .*, LSTM\(4, go_backwards=True": add_recurrent_layers(
         bidirectional(layers.GRU(4), layers.LSTM(4, go_backwards=True))
     ),
-    r"\(Bidirectional\) must have equal layers .* got \(GRU\(4, go_backwards=True, .*, GRU\(4, bias": (
+    r"\(Bidirectional\) must have forward and .* got \(GRU\(4, go_backwards=True, .*, GRU\(4, bias": (
         add_recurrent_layers(bidirectional(layers.GRU(4, go_backwards=True), layers.GRU(4)))
     ),
     r"\(Conv1D\) must have the steps in the order of the inputs, got the reverse order": add_recurrent_layers(

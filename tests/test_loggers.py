@@ -149,7 +149,7 @@ def test_csv_has_numbers_of_all_epochs(tmp_path):
     for name in ("loss", "val_loss", "val_r2", "lr"):
         assert [float(row[name]) for row in logged] == [*first[name], *second[name]]
     assert all(float(row["seconds"]) > 0 for row in logged)
-    with pytest.raises(ValueError, match=r"the log .* must have the columns .*, got epoch, loss, val_loss, val_r2,"):
+    with pytest.raises(ValueError, match=r"the log .* must have the columns .*, got .epoch, loss, val_loss, val_r2,"):
         network.fit(X, Y, epochs=1, callback=logger)
 
 

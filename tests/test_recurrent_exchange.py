@@ -290,7 +290,7 @@ REJECTED_GLUE = {
     "only the axis of a single direction can be removed, got the axes": replaced_glue(
         ("Squeeze", ["Y_h", "one"], "last"), one=[1]
     ),
-    "the index must be a constant for the axis of steps or directions, got": replaced_glue(
+    "an index of the axis of steps or directions must be a constant, got": replaced_glue(
         ("Gather", ["Y_h", "zero"], "last", {"axis": 2}), zero=0
     ),
     "a Slice must reverse the steps of sequences": replaced_glue(

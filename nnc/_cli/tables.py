@@ -35,7 +35,7 @@ class MixedColumn(NamedTuple):
     name: str
     n_text: int  # number of cells that are not numbers
     example: str  # first cell that is not a number
-    location: str  # line and column of that cell in the file
+    location: str  # line and column, in the file, of the first cell that is not a number
 
 
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:

@@ -96,7 +96,10 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
 
 
 def shape_hint(values: NDArray[Any], n: int, given: tuple[int, ...], loss: LossRow, model: Model) -> str:
-    """Return a remedy for messages about the shape of y: an output at each step or not, or a classification loss."""
+    """Return the remedy at the end of an error message about the shape of y, or "" if none is likely.
+
+    The remedy names the layers for targets at each step or for one target per sequence, or a loss for labels.
+    """
     shape, is_column = model.stack.output_shape, values.shape == (n, 1)
     if len(shape) == 2 and (is_column or given[1:] == shape[1:]):
         return "; one target per sequence requires return_sequences=False in the last recurrent layer, or Flatten()"

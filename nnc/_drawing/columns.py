@@ -244,7 +244,7 @@ class ChannelGrid(Column):
             yield element("rect", **rectangle, fill="none", stroke="currentColor", stroke_opacity=0.45)
 
     def draw_window(self, height_fraction: float, width_fraction: float, right: Column) -> Iterator[str]:
-        """Yield lines from the grid of channels to the column of the next layer; no window is outlined."""
+        """Yield the SVG elements of the lines that connect the grid of channels to the column of the next layer."""
         yield from _draw_converging_lines(self.right, self.right_edge, right)
 
 

@@ -286,7 +286,9 @@ def _recurrent(builder: Builder, layer: Any, label: str) -> None:
     kind = kinds[0]
     if len(directions) == 2:
         if kind.go_backwards or kinds[1] != kind.replace(go_backwards=True) or type(kinds[1]) is not type(kind):
-            raise ValueError(f"{label} must have equal layers that process the steps in both orders, got {kinds}")
+            raise ValueError(
+                f"{label} must have forward and backward layers of one type with equal options, got {kinds}"
+            )
         kind = Bidirectional(kind)
     W, U, b = (None if part[0] is None else np.concatenate(part, axis=-1) for part in zip(*arrays, strict=True))
     builder.recurrent(kind, W, U, b, label)

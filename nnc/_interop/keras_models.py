@@ -10,7 +10,7 @@ from nnc._interop.program import Writer, build_program
 from nnc.layers import operations as op
 
 try:
-    import keras  # type: ignore[import-untyped, unused-ignore]
+    import keras
     from keras import layers
 except ImportError as error:
     raise ImportError(f"this function needs Keras 3 ({error}); install it with pip install keras") from error

@@ -290,7 +290,7 @@ class Graph(Writer):
         W = self.tensor([number for part in directions for number in columns(part.W)], (n, size, features))
         U = self.tensor([number for part in directions for number in columns(part.U)], (n, size, units))
         inputs = [self.node("Transpose", value, perm=[1, 0, 2]), W, U]
-        if directions[0].b is not None:  # ONNX always has two biases
+        if directions[0].b is not None:  # recurrent operators of ONNX have one bias for W and one for U
             zeros = [[0.0] * size]
             biases = [(*(part.b or ()), *zeros)[:2] for part in directions]
             numbers = [row[i] for rows in biases for row in rows for i in gates]

@@ -134,7 +134,7 @@ def gathered(call: Call, value: Rows | Steps, indices: Any) -> Steps | State | R
     is_index = isinstance(indices, np.ndarray) and indices.dtype.kind == "i" and indices.ndim == 0
     if not is_index or size is None or letter not in "td":
         raise call.error(
-            f"the index must be a constant for the axis of steps or directions, got {describe_kind(indices)}"
+            f"an index of the axis of steps or directions must be a constant, got {describe_kind(indices)}"
         )
     index = axis_index(call, int(indices), size)
     rest = steps.axes.replace(letter, "")

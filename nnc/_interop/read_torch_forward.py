@@ -240,7 +240,7 @@ def _needed_nodes(graph: Any) -> list[Any]:
 
 
 def describe(value: Any) -> str:
-    """Return a description of a value in a forward pass for messages."""
+    """Return a description, for error messages, of a value that a forward method computes."""
     kinds = {"rows": "a tensor", "result": "the result of a recurrent module, a tuple", "other": "sizes"}
     kinds |= {"cells": "the states and cell states of an LSTM", "states": "the states of all layers and directions"}
     kinds |= {"state": "the states of one direction", "zeros": "zeros"}

@@ -177,9 +177,14 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     has_input_layer = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
         if has_input_layer:
-            raise ValueError('layers[0].type is "input", which requires version 2, expected "dense" in version 1')
+            raise ValueError(
+                'layers[0].type must be "dense" in a file of version 1, got "input", which requires version 2'
+            )
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
-        raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected both or none in version 1")
+        raise ValueError(
+            f"layers[{i}].b and layers[{i + 1}].b must both be null or both be arrays in a file of version 1, got one "
+            "null"
+        )
     n_in, n_out = prod(n or 1 for n in layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], prod(output_shape)
     n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])

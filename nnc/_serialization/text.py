@@ -287,7 +287,10 @@ def _network(document: Any) -> dict[str, Any]:
 
 
 def _container(document: Any, content: str) -> Any:
-    """Return the validated documents of an ensemble; for a table model, its documents and its table."""
+    """Validate the document of an ensemble or a table model.
+
+    Return the list of the documents of its networks; for a table model, this list and the description of the table.
+    """
     members = read_networks(document, content)
     networks = []
     for i, member in enumerate(members):

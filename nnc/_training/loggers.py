@@ -74,8 +74,8 @@ class CSVLogger:
             return
         if columns != self._columns:
             raise ValueError(
-                f"the log {self.path!r} must have the columns of this fit, {', '.join(columns)}, got "
-                f"{', '.join(self._columns)}; use another file"
+                f"the log {self.path!r} must have the columns of this fit ({', '.join(columns)}), got "
+                f"({', '.join(self._columns)}); use another file"
             )
         disk.append_bytes(self.path, _line(row.values()), "log")
 

@@ -313,7 +313,7 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         # schedule_settings() has replaced scheduled dropout rates by placeholders.
         dropout = cast("float | Sequence[float]", arguments.dropout)
         core_settings.update(dropout_settings(dropout, model, state))
-    if any(input_rates := model.stack.input_dropout_rates):
+    if input_rates := model.stack.input_dropout_rates:
         core_settings.update(input_dropout=input_rates, drop_key=state.streams.key(DROPOUT))
     return core_settings
 

@@ -78,7 +78,7 @@ class TrainingState:
     steps, epoch : int
         Numbers of steps and epochs since the optimizer started.
     counted_epochs : int
-        Number of epochs, without the single training steps that `step_run` counts.
+        Number of epochs of fits, to which the single training steps of `step_run` do not count.
     powers : three floats
         Bias corrections of Adam and NAdam, see src/optimizers.pxd.
     schedule : Schedule, callable or None

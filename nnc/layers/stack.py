@@ -183,7 +183,9 @@ class Stack(Value):
 
     @property
     def input_dropout_rates(self) -> list[float]:
-        """Return the rate at which training drops the inputs of each layer of the engine; 0 unless it is recurrent."""
+        """Return the rate at which training drops the inputs of each layer of the engine; empty if all rates are 0."""
+        if not any(getattr(layer.kind, "dropout", 0.0) for layer in self.layers):
+            return []
         return [getattr(layer and layer.kind, "dropout", 0.0) for _, layer in self.engine_layers()]
 
     @property

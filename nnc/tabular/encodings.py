@@ -279,7 +279,7 @@ class Number(WithIndicator):
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the median of the training rows."""
+        """Example of a result of `to_codes`: the median of the training rows."""
         return self.median
 
     def describe(self) -> str:
@@ -337,7 +337,7 @@ class Binary(WithIndicator):
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: `high`, the larger of the two values in the training rows."""
+        """Example of a result of `to_codes`: `high`, the larger of the two values in the training rows."""
         return self.high
 
     def describe(self) -> str:
@@ -430,7 +430,7 @@ class Date(Encoding):
 
     @property
     def example(self) -> float:
-        """Result of `to_codes` for a typical cell: the median of the training rows."""
+        """Example of a result of `to_codes`: the median of the training rows."""
         return round(self.days.median * DAY_SECONDS)
 
     def describe(self) -> str:

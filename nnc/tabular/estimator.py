@@ -268,7 +268,7 @@ class TableEstimator(BaseEstimator):
         return self.model_
 
     def _table(self, X: Any) -> Table:
-        """Convert X to a Table; raise ValueError if X has no column names and another number of columns than in fit."""
+        """Convert X to a Table; raise ValueError if X has no names and a different number of columns than in fit."""
         names = self._model().schema.names
         table = read_table(X)
         if not (table.named or table.numbered) and len(table.names) != len(names):

@@ -417,7 +417,7 @@ def _example(column_schema: ColumnSchema) -> Column:
 
 
 def _code_meaning(column_schema: ColumnSchema) -> str:
-    """Return a description of the numbers that exported models read for a column, for their metadata."""
+    """Return the text for the metadata of an exported model that describes the input numbers of a column."""
     if isinstance(column_schema.format, TimeFormat):
         return "seconds since midnight"
     if isinstance(column_schema.encoding, Date) and column_schema.zone not in (None, "UTC"):

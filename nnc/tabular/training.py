@@ -274,9 +274,10 @@ class Training:
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
         """Train `count` members, except those in `done`, and return the members of the model.
 
-        The cross-validation has one member for each fold; the following members learn from all rows. If there are two
-        encodings, each of the first folds is held out from a pair of members, one with each encoding. The pairs
-        determine whether the other members use one encoding or both.
+        Each fold of the cross-validation is held out from one member; further members are trained on all rows. If the
+        numeric columns have two candidate encodings, each of the first `n_pairs` folds is held out from two members,
+        one with each encoding. The validation losses of these pairs decide whether the other members use one encoding
+        or both.
         """
         self.members = {member.spec: member for member in done}
         n_folds = FOLDS if len(self.rows.y) >= MIN_CROSS_VALIDATION_ROWS else 0
