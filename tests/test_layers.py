@@ -132,7 +132,7 @@ def test_load_rejects_mixed_biases_in_version_1():
     document = json.loads(NeuralNetwork([3, Dense(4, bias=False), 1], seed=0).to_json())
     del document["sha256"]
     assert nnc.from_json(json.dumps(document)).model.stack.bias == (False, True)
-    with pytest.raises(ModelFileError, match="expected both or none"):
+    with pytest.raises(ModelFileError, match="must both be null or both be arrays"):
         nnc.from_json(json.dumps({**document, "version": 1}))
 
 

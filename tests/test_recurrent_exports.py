@@ -400,5 +400,5 @@ def test_command_line_exports_recurrent_network(tmp_path):
     NeuralNetwork([Input(steps=4, features=2), GRU(3), 1], loss="mse", seed=0).save(tmp_path / "net.json")
     for target, extension, text in (("c", "h", "net_step"), ("python", "py", "Stream"), ("js", "js", "Stream")):
         command = [sys.executable, "-m", "nnc", "export", tmp_path / "net.json", f"--{target}"]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
         assert text in (tmp_path / f"net.{extension}").read_text()
