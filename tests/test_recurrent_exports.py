@@ -362,8 +362,9 @@ def test_javascript_modules_predict_like_networks(tmp_path, networks):
 # ------------------------------------------------------------------------------------------------ all exports
 
 
-def test_exported_ensemble_predicts_mean(tmp_path):
-    layers = [Input(steps=6, features=2), Bidirectional(LSTM(3, return_sequences=True)), Dense(2)]
+@pytest.mark.parametrize("layer", [GRU(3), LSTM(3, return_sequences=True), Bidirectional(LSTM(3, True))])
+def test_exported_ensemble_predicts_mean(tmp_path, layer):
+    layers = [Input(steps=6, features=2), layer, Dense(2)]
     ensemble = nnc.Ensemble([NeuralNetwork(layers, loss="mse", seed=seed) for seed in range(3)])
     X = np.random.default_rng(0).normal(size=(5, 6, 2))
     ensemble.to_python(tmp_path / "net.py")

@@ -44,16 +44,15 @@ class Program(Value):
     dtype : {"float32", "float64"}
         Dtype in which the network computes.
     shape : tuple of int
-        Shape of one row of raw inputs: (n,), or (height, width, channels).
+        Shape of one row of raw inputs: (n,), (steps, features) or (height, width, channels).
     operations : tuple of Operation
         All operations in order. Input scaling is the first one, and the inverse of target scaling is the last one.
     output_shape : tuple of int
         Shape of the outputs for one row: (n_out,), or (steps, n) if there are outputs at each step of a sequence.
     task : {"regression", "multiclass", "binary", "multilabel"}
         Meaning of the outputs. "multiclass": the class is the index of the largest output, or of the largest output of
-        each step. "binary": the class is 1 if
-        the single output is at least `threshold`, else 0. "multilabel": each output decides about one label, as in
-        "binary".
+        each step. "binary": the class is 1 if the single output is at least `threshold`, else 0. "multilabel": each
+        output decides about one label, as in "binary".
     threshold : float
         Smallest output for which a class or label is predicted, in "binary" and "multilabel" tasks.
     has_probabilities : bool
@@ -118,7 +117,8 @@ def build_program(document: dict[str, Any]) -> Program:
     Raises
     ------
     ValueError
-        The network has heads with output activations, or a layer that other formats do not support.
+        The network has heads with output activations, a layer that other formats do not support, or a variable number
+        of steps.
     """
     layers, heads = document["layers"], document.get("heads")
     shape, operations, sizes = build_operations(document)
@@ -156,7 +156,7 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     """Return the input shape, the operations and the layer sizes of the network in a validated document.
 
     The layer sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if
-    exports do not support a layer or a head.
+    exports do not support a layer, a head or a variable number of steps.
     """
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
@@ -212,19 +212,20 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
 
     An ensemble outputs the mean of its networks' outputs. The first program of an ensemble also describes the whole
     ensemble: its title names the sizes of all networks, its dtype is the lowest precision of the networks, and its
-    self-test expects the outputs of `predict`, the function from raw rows to the mean outputs.
+    self-test expects the outputs of `predict`, the function from raw rows to the mean outputs. All programs of an
+    ensemble have a `stream_obstacle`.
     """
-    first, *others = built = [build_program(document) for document in documents]
-    if not others:
+    built = [build_program(document) for document in documents]
+    if len(built) == 1:
         return built
+    first, *others = (member.replace(stream_obstacle="an ensemble has no stream()") for member in built)
     title = ", ".join(dict.fromkeys(member.title for member in built))
     self_test = first.self_test and {
         "X": first.self_test["X"],
         "P": predict([first.self_test["X"]])[0].ravel().tolist(),
     }
     dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"
-    obstacle = "an ensemble has no stream()"
-    return [first.replace(title=title, self_test=self_test, dtype=dtype, stream_obstacle=obstacle), *others]
+    return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
 
 
 def _input_scaling(shape: Shape, scale: dict[str, Any]) -> Scale:
