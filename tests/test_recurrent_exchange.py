@@ -105,6 +105,15 @@ def test_network_survives_round_trip_through_pytorch(drawn):
     assert_same_network(nnc.from_torch(module, net.model.input_shape), net)
 
 
+@pytest.mark.parametrize("options", [{}, ALL])
+def test_classifier_survives_round_trip_through_pytorch(options):
+    pytest.importorskip("torch")
+    net = NeuralNetwork([Input(steps=5, features=2), GRU(4, **options), 3], loss="cross_entropy", seed=0)
+    loaded = nnc.from_torch(net.to_torch(), (5, 2))
+    assert loaded.loss_name == "cross_entropy"
+    assert_same_network(loaded, net)
+
+
 def run_onnx(path, X):
     """Return the output of an ONNX model in onnxruntime, and in onnx's reference evaluator."""
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")

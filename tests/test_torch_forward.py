@@ -52,6 +52,14 @@ def last_state(net, x):
     return net.fc(h[-1])
 
 
+def zeros_for_gru(net, x):
+    return net.fc(net.rnn(x, torch.zeros(1, x.size(0), 4, dtype=x.dtype))[1][-1])
+
+
+def new_zeros_for_gru(net, x):
+    return net.fc(net.rnn(x, hx=x.new_zeros(1, x.size(0), 4))[1][-1])
+
+
 def both_states(net, x):
     _, h = net.rnn(x)
     return net.fc(torch.cat((h[-2, :, :], h[-1]), dim=1))
@@ -93,6 +101,8 @@ MODULES = {
         Net(nn.LSTM(3, 4, **FIRST), last_output), [LSTM(4), Dropout(0.25), Dense(2, "relu")], "ntc",
     ),
     "zeros as initial states": (Net(nn.LSTM(3, 4, **FIRST), last_state), [LSTM(4), Dense(2)], "ntc"),
+    "zeros as initial states of GRU": (Net(nn.GRU(3, 4, **FIRST), zeros_for_gru), [GRU(4), Dense(2)], "ntc"),
+    "new_zeros": (Net(nn.GRU(3, 4, **FIRST), new_zeros_for_gru), [GRU(4), Dense(2)], "ntc"),
     "both directions": (
         Net(nn.GRU(3, 4, 2, bidirectional=True, dropout=0.5), both_states, 8),
         [Bidirectional(GRU(4, **ALL)), Dropout(0.5), Bidirectional(GRU(4)), Dense(2)],
@@ -223,7 +233,26 @@ REJECTED = {
     "module must have a forward method that torch.fx can trace, got the error: ": forward(
         lambda net, x: net.fc(x) if x.sum() > 0 else x
     ),
-    "module must return a value that its modules compute, got tuple": forward(lambda net, x: (net.fc(x), x)),
+    r"the result of module must be a tensor or the result of a module, got \(a tensor, a tensor\)": forward(
+        lambda net, x: (net.fc(x), x)
+    ),
+    r"the input of module fc \(Linear\) must be a tensor .*, got an attribute, or the result of size\(\) or to\(\)": (
+        forward(lambda net, x: net.fc(x.mT))
+    ),
+    r"\(Softmax\) must have inputs with the axes \(rows, features, steps\), got \(rows, steps, features\)": (
+        nn.Sequential(nn.GRU(3, 4, **FIRST), Outputs(), nn.Linear(4, 2), nn.Softmax(dim=1))
+    ),
+    r"\(Softmax\) must have dim=1, dim=2 or dim=-1, got dim=0": nn.Sequential(nn.Linear(3, 2), nn.Softmax(dim=0)),
+    r"flatten .* must be a supported function, .* got flatten of a tensor with \[0, 1\]": forward(
+        lambda net, x: net.fc(torch.flatten(net.rnn(x)[0], end_dim=1))
+    ),
+    r"transpose .* must be a supported function, .* got transpose of a tensor with \[1, an attribute, or": forward(
+        lambda net, x: net.fc(x.transpose(1, x.size(0)))
+    ),
+    r"getitem_1 .* must be a supported function, .* got getitem of a tensor with \[\(\)\]": forward(
+        lambda net, x: net.fc(net.rnn(x)[0][()])
+    ),
+    r"the last layer of the model must be dense, got Input\(steps=6, features=3\)": forward(lambda net, x: x),
     "the outputs at each step must be in the order of the inputs, got the reverse order": forward(
         lambda net, x: net.fc(net.rnn(x.flip(1))[0])
     ),

@@ -8,6 +8,7 @@ they may compute something else. Subclasses, and modules with hooks or parametri
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,6 +102,10 @@ class Reader:
     axes, input_axes : str
         Axes of the current tensor and of the inputs of the module, if they are sequences: n (rows), t (steps) and
         c (features). The axes that no module has determined yet are "?".
+    permutation : tuple of int
+        Axes of the inputs of the module in the order of the current axes.
+    pad : tuple of int or None
+        Padding of the previous module if its type is in PADDED, else None.
 
     Raises
     ------
@@ -120,13 +125,9 @@ class Reader:
         shape = _input_shape(steps, shape)
         self.builder, self.scalings = Builder(shape), _scalings(steps, shape)
         self.axes = self.input_axes = "???"
-        self.permutation: tuple[int, ...] = (
-            0,
-            1,
-            2,
-        )  # axes of the inputs of the module in the order of the current axes
-        self.pad: Any = None  # padding of the previous module if its type is in PADDED, else None
-        for (label, part), (_, following) in zip(steps, [*steps[1:], ("", None)], strict=True):
+        self.permutation: tuple[int, ...] = (0, 1, 2)
+        self.pad: Any = None
+        for (label, part), (_, following) in pairwise([*steps, ("", None)]):
             with naming_errors(label):
                 require_attributes(part, REQUIRED.get(type(part), {}), label)
                 self.read(part, following, label)
@@ -148,7 +149,9 @@ class Reader:
             self.pad = tuple(map(index, part.padding))
             return
         pad, self.pad = self.pad, None
-        if type(part) is nn.Conv1d:
+        if type(part) is nn.Softmax:
+            self.softmax(part.dim, label)
+        elif type(part) is nn.Conv1d:
             _conv1d(self.builder, part, label, pad)
         elif type(part) is nn.Conv2d:
             _conv(self.builder, part, label, pad)
@@ -186,6 +189,16 @@ class Reader:
             else:
                 self.builder.reversed = not self.builder.reversed
 
+    def softmax(self, axis: int | None, label: str) -> None:
+        """Add a Softmax module, which must act on the axis of outputs."""
+        is_sequence = len(self.builder.shape) == 2
+        if axis not in ((1, 2, -1) if is_sequence else (1, -1)):
+            expected = "dim=1, dim=2 or dim=-1" if is_sequence else "dim=1 or dim=-1"
+            raise ValueError(f"{label} must have {expected}, got dim={axis!r}")
+        if is_sequence:
+            self.require_axes("nct" if axis == 1 else "??c", label)
+        self.builder.activation("softmax", label)
+
     def flatten(self, label: str) -> None:
         """Add a Flatten module, which flattens features before steps if the axes of features come first."""
         if len(self.builder.shape) == 2:
@@ -205,8 +218,9 @@ def check(network: Any, module: Any, parts: Parts, reader: Reader) -> None:
         Outputs differ by more than the tolerance, or the module cannot be evaluated.
     """
     X = random_rows(network)
-    order = ["ntc".index(axis) for axis in reader.input_axes if X.ndim == 3]
-    rows = torch.from_numpy(np.ascontiguousarray(X.transpose(order) if order else np.moveaxis(X, -1, 1)))
+    is_sequence = X.ndim == 3
+    rows = X.transpose(["ntc".index(axis) for axis in reader.input_axes]) if is_sequence else np.moveaxis(X, -1, 1)
+    rows = torch.from_numpy(np.ascontiguousarray(rows))
     if reader.flat_input:
         rows = rows.flatten(1)
     device = next(module.parameters()).device
@@ -441,13 +455,6 @@ def _scale(builder: Builder, part: Any, label: str) -> None:
         builder.column_scale(times.astype(dtype), label)
 
 
-def _softmax(builder: Builder, part: Any, label: str) -> None:
-    """Add a Softmax module to the builder."""
-    if part.dim not in (1, -1):
-        raise ValueError(f"{label} must have dim=1 or dim=-1, got dim={part.dim!r}")
-    builder.activation("softmax", label)
-
-
 def _softplus(builder: Builder, part: Any, label: str) -> None:
     """Add a Softplus module to the builder."""
     if part.beta != 1 or not part.threshold >= MIN_SOFTPLUS_THRESHOLD:
@@ -478,10 +485,9 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Unflatten: _refuse_unflatten,
     nn.Dropout: lambda builder, part, label: builder.dropout(part.p, label),
     nn.Dropout2d: lambda builder, part, label: builder.dropout(part.p, label),
-    nn.Softmax: _softmax,
     nn.Softplus: _softplus,
     nn.Identity: lambda builder, part, label: None,
     Exp: lambda builder, part, label: builder.activation("exp", label),
     Scale: _scale,
 }
-SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.Flatten, *PADDED, *READERS, *ACTIVATIONS)
+SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.Flatten, nn.Softmax, *PADDED, *READERS, *ACTIVATIONS)

@@ -74,6 +74,18 @@ class Value(NamedTuple):
     kind: str = "rows"
     position: int = 0
 
+    def __repr__(self) -> str:
+        """Return a description of the value for error messages."""
+        return {
+            "rows": "a tensor",
+            "result": "the result of a recurrent module, a tuple",
+            "cells": "the states and cell states of an LSTM",
+            "states": "the states of all layers and directions",
+            "state": "the states of one direction",
+            "zeros": "zeros",
+            "other": "an attribute, or the result of size() or to()",
+        }[self.kind]
+
     def add(self, label: str, step: Any) -> Value:
         """Return the tensor that `step` computes from this value."""
         return Value((*self.steps, (label, step)))
@@ -114,7 +126,7 @@ class Forward:
         """Return the label and the module or Selection of each step from the input of a module to its output."""
         value = self.apply(module, Value(), "")
         if value.kind != "rows":
-            raise ValueError(f"module must return a tensor, got {describe(value)}")
+            raise ValueError(f"module must return a tensor, got {value!r}")
         return [*value.steps]
 
     def apply(self, module: Any, value: Value, name: str) -> Value:
@@ -130,7 +142,7 @@ class Forward:
             return self.trace(module, value, name)
         if value.kind != "rows":
             raise ValueError(
-                f"{label} must have a tensor as input, got {describe(value)}; a module before it may select a tensor, "
+                f"{label} must have a tensor as input, got {value!r}; a module before it may select a tensor, "
                 "such as the outputs after the last step, result[0][:, -1]"
             )
         value = value.add(label, module)
@@ -174,13 +186,15 @@ class Forward:
         values: dict[Any, Any] = {}
         for node in _needed_nodes(graph):
             positional, keywords = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            if "end_dim" in keywords and len(positional) == 1:
+                keywords = {"start_dim": 0, **keywords}  # default of flatten
             inputs = [*positional, *keywords.values()]
             if node.op == "placeholder":
                 if values:
                     raise ValueError(f"{label} must have a forward method with one argument, got {node.target!r}")
                 values[node] = value
             elif node.op == "output":
-                values[node] = self.require_value(inputs[0], label)
+                values[node] = self.require_value(inputs[0], f"the result of {label}")
             elif node.op == "call_module":
                 values[node] = self.call_module(module, node, inputs, prefix)
             else:
@@ -188,24 +202,23 @@ class Forward:
         result: Value = values[node]
         return result
 
-    def require_value(self, value: Any, label: str) -> Value:
+    def require_value(self, value: Any, name: str) -> Value:
         """Return a value that depends on the input; raise ValueError for another object, such as a tuple."""
         if not isinstance(value, Value) or value.kind in ("zeros", "other"):
-            raise ValueError(f"{label} must return a value that its modules compute, got {type(value).__name__}")
+            raise ValueError(f"{name} must be a tensor or the result of a module, got {value!r}")
         return value
 
     def call_module(self, module: Any, node: Any, inputs: list[Any], prefix: str) -> Value:
         """Return the result of a module that a traced forward method calls."""
         part, name = module.get_submodule(node.target), prefix + node.target
         value, *others = inputs
-        states = [state for other in others for state in (other if isinstance(other, (tuple, list)) else [other])]
-        are_zero = all(state is None or getattr(state, "kind", "") == "zeros" for state in states)
+        are_zero = all(state is None or getattr(state, "kind", "") == "zeros" for state in _leaves(others))
         if others and not (type(part) in RECURRENT and are_zero):
             raise ValueError(
                 f"{label_of(name, part)} must have one argument, or zeros as initial states of a recurrent module, got "
                 f"{len(inputs)} arguments"
             )
-        return self.apply(part, self.require_value(value, label_of(name, part)), name)
+        return self.apply(part, self.require_value(value, f"the input of {label_of(name, part)}"), name)
 
     def call(self, node: Any, inputs: list[Any], label: str) -> Value:
         """Return the result of a function or method that a traced forward method calls."""
@@ -215,7 +228,7 @@ class Forward:
         if function in STATE_FUNCTIONS or (
             isinstance(first, Value) and first.kind == "other" and function == "getitem"
         ):
-            is_zeros = function == "zeros" or (isinstance(first, Value) and first.kind == "zeros" and function == "to")
+            is_zeros = function in ("zeros", "new_zeros") or (function == "to" and first.kind == "zeros")
             result = Value(kind="zeros" if is_zeros else "other")
         elif function == "cat":
             result = _concatenated_states(first, others, label)
@@ -225,7 +238,7 @@ class Forward:
             name = function or getattr(node.target, "__name__", node.target)
             raise ValueError(
                 f"{label} must be a supported function, one of {', '.join(FUNCTIONS)}, with supported arguments, got "
-                f"{name} of {describe(first)} with {others}"
+                f"{name} of {first!r} with {others}"
             )
         return result
 
@@ -239,18 +252,11 @@ def _needed_nodes(graph: Any) -> list[Any]:
     return [node for node in graph.nodes if node in needed]
 
 
-def describe(value: Any) -> str:
-    """Return a description, for error messages, of a value that a forward method computes."""
-    kinds = {"rows": "a tensor", "result": "the result of a recurrent module, a tuple", "other": "sizes"}
-    kinds |= {"cells": "the states and cell states of an LSTM", "states": "the states of all layers and directions"}
-    kinds |= {"state": "the states of one direction", "zeros": "zeros"}
-    return kinds[value.kind] if isinstance(value, Value) else repr(value)
-
-
-def _numbers(arguments: Any) -> Iterator[int]:
-    """Yield the integers in nested tuples and lists."""
+def _leaves(arguments: Any) -> Iterator[Any]:
+    """Yield the elements of nested tuples and lists; a Value is one element."""
     for argument in arguments:
-        yield from _numbers(argument) if isinstance(argument, (tuple, list)) else [argument]
+        is_nested = isinstance(argument, (tuple, list)) and not isinstance(argument, Value)
+        yield from _leaves(argument) if is_nested else [argument]
 
 
 def _recurrent_module(value: Value) -> Any:
@@ -264,11 +270,12 @@ def _select_rows(value: Value, function: str, arguments: list[Any], label: str) 
         return value.add(label, ACTIVATIONS[function]())
     if function == "getitem":
         index = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
-        axis = index.index(-1) if -1 in index else 0
-        others = index[:axis] + index[axis + 1 :]
-        supported = index[axis] == -1 and axis < 2 and all(other == slice(None) for other in others)
+        axis = index.index(-1) if -1 in index else 2
+        supported = axis < 2 and all(other == slice(None) for other in index[:axis] + index[axis + 1 :])
         return value.add(label, Selection("last", (axis,))) if supported else None
-    axes = tuple(_numbers(arguments))
+    axes = tuple(_leaves(arguments))
+    if not all(type(axis) is int for axis in axes):
+        return None
     if function == "flatten" and axes in ((1,), (1, -1)):
         return value.add(label, nn.Flatten())
     if function == "flip" and len(axes) == 1:
