@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.converter import DataConverter, as_scaler
+from nnc._data.sequences import Sequences
 from nnc._model.cores import check_dtype
 from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
@@ -124,13 +125,17 @@ class Parameters(SuggestsAttributes):
             Arrays("init", self.model.W).assign(init)
             self.converter.automatic_scalings = frozenset()
 
-    def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
+    def _choosing_loss(
+        self, X: Any, y: Any, lengths: Any = None, is_batch: bool = False
+    ) -> AbstractContextManager[None]:
         """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
         if not self._has_automatic_loss or y is None:
             return EMPTY_CONTEXT
         from nnc._data.automatic_loss import choose_loss
 
-        return self._using_loss(choose_loss(y, self.model.stack.output_shape, is_batch))
+        converter, X = self.converter.bind(X, lengths)
+        shape = converter.model.stack.output_shape
+        return self._using_loss(choose_loss(X.targets(y, shape) if isinstance(X, Sequences) else y, shape, is_batch))
 
     @contextmanager
     def _using_loss(self, loss: str) -> Iterator[None]:

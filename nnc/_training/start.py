@@ -38,7 +38,8 @@ def fit_arrays(
     network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None = None
 ) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
-    with network.model.training_lock, network._choosing_loss(y):  # the training lock protects the training state
+    # the training lock protects the training state
+    with network.model.training_lock, network._choosing_loss(X, y, lengths):
         run = bound_array_loop(network, X, y, arguments, lengths)
         begin(network, run)
         history = run.run()
@@ -146,13 +147,14 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
     arguments = FitArguments(**settings)
-    start_epoch, y = as_epoch_starter(batches, arguments.epochs), None
+    start_epoch, first = as_epoch_starter(batches, arguments.epochs), (None, None)
     if network._has_automatic_loss:
         # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
         # they depend on the loss.
         prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
-        y, start_epoch = with_first_target(start_epoch)
-    with network.model.training_lock, network._choosing_loss(y, is_batch=True):
+        first, start_epoch = with_first_batch(start_epoch)
+    X, y, _, lengths = unpack_batch(first)
+    with network.model.training_lock, network._choosing_loss(X, y, lengths, is_batch=True):
         run = batch_loop(network, start_epoch, arguments)
         begin(network, run)
         history = run.run()
@@ -176,14 +178,14 @@ def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Itera
     return lambda: iter(batches)
 
 
-def with_first_target(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
-    """Return the targets of the first batch, and a new `start_epoch` whose first epoch still includes this batch."""
+def with_first_batch(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
+    """Return the first batch, and a new `start_epoch` whose first epoch still includes this batch."""
     iterator = start_epoch()
     first = next(iterator, None)
     if first is None:
         raise ValueError("batches must yield at least one batch, got none")
     first_epoch = [chain([first], iterator)]
-    return unpack_batch(first)[1], lambda: first_epoch.pop() if first_epoch else start_epoch()
+    return first, lambda: first_epoch.pop() if first_epoch else start_epoch()
 
 
 def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:

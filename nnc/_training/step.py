@@ -263,7 +263,7 @@ class GeneralStep:
             Conversion of the data if a Stepper can take the next step on its fast path, else None.
         """
         if network._has_automatic_loss and dP is None and y is not None:
-            with network._choosing_loss(y, is_batch=True):
+            with network._choosing_loss(X, y, is_batch=True):
                 return self.step(network, X, y, sample_weight, dP, lr)
         model = network.model
         if model.stack.input.any_steps:

@@ -25,7 +25,9 @@ class Trainable(Protocol):
     state: TrainingState | None
     _has_automatic_loss: bool
 
-    def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
+    def _choosing_loss(
+        self, X: Any, y: Any, lengths: Any = None, is_batch: bool = False
+    ) -> AbstractContextManager[None]:
         """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
 
     def _automatic_scalings(self) -> frozenset[str]:
