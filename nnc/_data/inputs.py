@@ -122,6 +122,8 @@ class InputConversion:
             if X.shape[1:] != model.input_shape:
                 return None
             X = X.reshape(len(X), model.sizes[0])
+        elif len(model.input_shape) == 2 and model.stack.input.any_steps and not self.is_bound:
+            return None
         (n, n_in), flags = X.shape, X.flags
         # The flag carray (contiguous, aligned and writeable) is tested first, because most arrays have it.
         is_readable = flags.carray or (flags.c_contiguous and flags.aligned)
