@@ -116,7 +116,8 @@ class Ensemble(SuggestsAttributes):
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class with the largest mean output, as in `NeuralNetwork.predict_classes`."""
-        return self._converter.predicted_classes(self.predict(X))
+        converter, _ = self._converter.bind(X)
+        return converter.predicted_classes(self.predict(X))
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return intervals from the mean and the standard deviation of the networks, assuming a normal distribution.
