@@ -69,13 +69,15 @@ class Data:
         """Sum of the sample weights."""
         return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
-    def loss_weight(self, at_each_step: bool) -> float:
+    def loss_weight(self, output_shape: tuple[int, ...]) -> float:
         """Return the sum of the weights by which the loss is averaged.
 
-        With lengths and outputs at each step, the weight of a row counts once for each step.
+        If outputs have the shape (steps, k), the weight of a row counts once for each step of the row.
         """
-        if self.lengths is None or not at_each_step:
+        if len(output_shape) == 1:
             return self.total_weight
+        if self.lengths is None:
+            return self.total_weight * output_shape[0]
         return float(self.lengths.sum() if self.weights is None else self.weights @ self.lengths)
 
     def with_inputs(self, X: NDArray[Any]) -> Data:

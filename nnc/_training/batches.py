@@ -142,7 +142,7 @@ class BatchLoop(TrainingLoop):
 
     def train_on(self, data: Data) -> None:
         """Take a step on a batch, and add its loss to the sums of the epoch."""
-        rows, loss = data.loss_weight(len(self.model.stack.output_shape) == 2), self.step(data)
+        rows, loss = data.loss_weight(self.model.stack.output_shape), self.step(data)
         penalty = self.training.penalty
         self.total += (loss - penalty) * (1.0 if self.is_sum_loss else rows)
         self.penalties += penalty * rows

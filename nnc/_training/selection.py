@@ -88,7 +88,7 @@ class Trial:
         options.epochs = None  # evaluate() sets the number of epochs, so memory is allocated only for trained epochs
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model = self.run.model
-        self.weight = self.validation.loss_weight(len(self.model.stack.output_shape) == 2)
+        self.weight = self.validation.loss_weight(self.model.stack.output_shape)
 
     def evaluate(self, epochs: int, interrupt: Any) -> float:
         """Train until `epochs` epochs are complete, and return the mean validation loss; infinity after divergence."""
