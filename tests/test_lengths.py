@@ -311,7 +311,8 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     any_steps.save(tmp_path / "any.json", checkpoint=True)
     for net in (any_steps, nnc.load(tmp_path / "any.json"), any_steps.copy()):
         P = net.predict(X, lengths=short)  # the array has 9 steps, and the longest sequence 7
-        assert np.array_equal(P, fixed.predict(X[:, :7], lengths=short))
+        P_fixed = fixed.predict(X[:, :7], lengths=short)
+        assert np.array_equal(P, np.pad(P_fixed, ((0, 0), (0, STEPS - 7), (0, 0))) if at_each_step else P_fixed)
         x, target = np.nan_to_num(X[:4, :3]), y[:4, :3] if at_each_step else y[:4]
         for function in ("predict", "evaluate_loss", "score"):
             arguments = (x,) if function == "predict" else (x, np.nan_to_num(target))
@@ -335,6 +336,16 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     for net in (any_steps, resumed):
         net.fit(list_X, list_y, **fit)
     assert resumed.params.tobytes() == any_steps.params.tobytes()
+
+
+def test_padded_array_keeps_its_steps_for_any_number_of_steps():
+    X, y, _ = data()
+    lengths = np.full(ROWS, 4)
+    any_steps, fixed = network(None), network()
+    X[:, :4], y[:, :4] = np.random.default_rng(3).normal(size=(ROWS, 4, FEATURES)), 1.0
+    assert any_steps.predict(X, lengths=lengths).tobytes() == fixed.predict(X, lengths=lengths).tobytes()
+    assert any_steps.evaluate_loss(X, y, lengths=lengths) == fixed.evaluate_loss(X, y, lengths=lengths)
+    assert any_steps.vjp(X, y, lengths=lengths)[1].shape == X.shape
 
 
 def test_any_number_of_steps_is_refused_where_a_number_is_required():

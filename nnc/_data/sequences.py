@@ -232,7 +232,5 @@ def _from_array(X: Any, lengths: ArrayLike, steps: int, features: int, any_steps
         raise ValueError(
             f"lengths must be from 1 to {array.shape[1]}, the number of steps of X, got {counts[i]} in row {i}"
         )
-    if any_steps:
-        array = array[:, : counts.max()]
     beyond = np.arange(array.shape[1]) >= counts[:, None]
     return Sequences(np.where(beyond[:, :, None], array.dtype.type(0), array), counts.astype(np.int32))
