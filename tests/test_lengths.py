@@ -338,6 +338,47 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     assert resumed.params.tobytes() == any_steps.params.tobytes()
 
 
+def test_loss_of_batches_is_mean_over_steps():
+    X, y, lengths = data()
+    list_X, list_y = lists(X, y, lengths)
+    full = np.random.default_rng(3).normal(size=(4, STEPS, FEATURES))
+    batches = [(full, full[:, :, :2]), (list_X, list_y)]
+    net = network()
+    losses = [net.evaluate_loss(*batch) for batch in batches]
+    history = net.fit_batches(batches, epochs=1, lr=1e-12)
+    assert history.loss[0] == pytest.approx(np.average(losses, weights=[4 * STEPS, lengths.sum()]))
+
+
+def test_one_sequence_of_any_number_of_steps_has_no_jacobian():
+    with pytest.raises(ValueError, match="the network must have a fixed number of steps here"):
+        network(None).jacobian(np.zeros((STEPS, FEATURES)))
+
+
+def test_ensemble_predicts_classes_at_each_step_of_any_number_of_steps():
+    net = network(None, layers=[GRU(5, return_sequences=True), 3], loss="cross_entropy")
+    X = np.random.default_rng(3).normal(size=(4, STEPS, FEATURES))
+    assert np.array_equal(nnc.Ensemble([net]).predict_classes(X), net.predict_classes(X))
+
+
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize(("n_out", "loss"), [(1, "bce"), (2, "cross_entropy")])
+def test_automatic_loss_for_labels_at_each_step(n_out, loss, steps):
+    X, y, lengths = data()
+    labels = np.where(np.isnan(y[:, :, 0]), -1, y[:, :, 0] > 0)  # -1 beyond the lengths
+    list_X, list_labels = lists(X, labels[:, :, None], lengths)
+    for X_fit, y_fit, fit_lengths in ((X, labels, lengths), (list_X, [part[:, 0] for part in list_labels], None)):
+        if n_out == 1 and fit_lengths is not None:
+            y_fit = y_fit[:, :, None]
+        net = network(steps, layers=[GRU(5, return_sequences=True), n_out], loss="auto")
+        net.fit(X_fit, y_fit, lengths=fit_lengths, epochs=1, lr=0.1)
+        assert net.loss_name == loss
+    if steps is not None:
+        for train in (NeuralNetwork.train_step, lambda net, *rows, lr: net.fit_batches([rows], epochs=1, lr=lr)):
+            net = network(steps, layers=[GRU(5, return_sequences=True), n_out], loss="auto")
+            train(net, list_X, [part[:, 0] for part in list_labels], lr=0.1)
+            assert net.loss_name == loss
+
+
 def test_padded_array_keeps_its_steps_for_any_number_of_steps():
     X, y, _ = data()
     lengths = np.full(ROWS, 4)
