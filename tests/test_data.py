@@ -263,7 +263,7 @@ def test_batches_may_differ_in_size_targets_and_weights():
         ([], {}, ValueError, "batches must yield at least one batch, got none"),
         (lambda: iter([]), {}, ValueError, "batches must yield at least one batch, got none"),
         (5, {}, TypeError, "batches must be an iterable or a function, got 5"),
-        ((X, Y), {}, TypeError, r"batches must contain \(X, y\) or \(X, y, sample_weight\), got ndarray"),
+        ((X, Y), {}, TypeError, r"batches must contain .*\(X, y, sample_weight, lengths\), got ndarray"),
         ([(X,)], {}, TypeError, r"batches must contain \(X, y\)"),
         ([(X, Y[:3])], {}, ValueError, r"y must have shape \(60, 2\)"),
         (split_batches(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
@@ -580,7 +580,7 @@ INVALID_ARGUMENTS = [
     ({"validation": 1.0}, "validation must be at least 0 and less than 1, got 1.0"),
     ({"validation": 0.001}, "validation must leave rows in both parts"),
     ({"validation": True}, "validation must be a number, got True"),
-    ({"validation": X}, r"validation must be \(X, y\), \(X, y, sample_weight\) or a fraction, got ndarray"),
+    ({"validation": X}, r"validation must be .* \(X, y, sample_weight, lengths\) or a fraction, got ndarray"),
     ({"validation": (X, Y[:5])}, r"validation: y must have shape \(60, 2\)"),
     ({"validation": (X[:, :2], Y)}, "validation: X must have 3 columns"),
     (

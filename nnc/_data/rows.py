@@ -120,7 +120,8 @@ class TargetConversion(OutputConversion):
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3, 4):
             raise TypeError(
-                f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
+                "validation must be (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths) or a fraction, got "
+                f"{type(validation).__name__}"
             )
         try:
             X, y, sample_weight, lengths = unpack_batch(validation)
@@ -222,13 +223,14 @@ class TargetConversion(OutputConversion):
             y = X.targets(y, self.model.stack.output_shape)
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes, self.class_steps)
+        inputs = X.array if isinstance(X, Sequences) else X
         # check before the split: errors name the caller's row indices
-        for name, array in (("X", X.array if isinstance(X, Sequences) else X), ("y", y)):
+        for name, array, shape in (("X", inputs, self.model.input_shape), ("y", y, y.shape[1:])):
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
-                raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()))
+                raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
         train, test = split(len(X), fraction, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])
@@ -260,6 +262,9 @@ class TargetConversion(OutputConversion):
 def unpack_batch(batch: Any) -> tuple[Any, Any, Any, Any]:
     """Return X, y, sample_weight and lengths of a batch of `fit_batches`; the last two are None if it has none."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3, 4):
-        raise TypeError(f"batches must contain (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+        raise TypeError(
+            "batches must contain (X, y), (X, y, sample_weight) or (X, y, sample_weight, lengths), got "
+            f"{type(batch).__name__}"
+        )
     X, y, sample_weight, lengths = (*batch, None, None)[:4]
     return X, y, sample_weight, lengths

@@ -61,7 +61,7 @@ def bound_array_loop(
 ) -> TrainingLoop:
     """Return the training loop of `fit`, for the number of steps of the longest sequence of training and validation."""
     validation, steps = arguments.validation, 0
-    if network.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) > 1:
+    if network.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
         test_X, _, _, test_lengths = unpack_batch(validation)
         steps = network.converter.bind(test_X, test_lengths)[0].model.input_shape[0]
     converter, X = network.converter.bind(X, lengths, steps)
