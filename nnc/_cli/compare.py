@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs that take a few seconds in plain Python
+# The default number of epochs limits rows x weights x epochs to this number, which takes plain Python a few seconds.
+MAX_REFERENCE_WORK = 10_000_000
 
 
 def run(arguments: Namespace) -> int:

@@ -117,7 +117,7 @@ def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
 
 
 def check_gradient(model: Model, flat: NDArray[Any]) -> None:
-    """Raise ValueError that names layer and index if a number of a gradient vector is not finite."""
+    """Raise a ValueError that names layer and index if a number of a gradient vector is not finite."""
     position, _ = model.core.find_not_finite(flat[None])
     if position < 0:
         return

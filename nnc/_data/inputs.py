@@ -275,8 +275,7 @@ def fit_scaling(
     """Return the scaling that `scaler` computes from rows; `shape` is the shape of one row before flattening.
 
     For sequences (steps, features), each feature has one shift and factor for all steps; steps beyond `lengths` do not
-    count. Raise ValueError if there is
-    a single value of each column or feature, because it has no spread.
+    count. Raise ValueError if there is a single value of each column or feature, because it has no spread.
     """
     if len(shape) == 2:
         return _fit_sequence_scaling(name, scaler, rows, what, shape, lengths)

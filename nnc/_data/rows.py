@@ -224,7 +224,7 @@ class TargetConversion(OutputConversion):
         y = targets.check_row_count(X, y)
         classes = targets.stratification_labels(y, self.model.loss, self.classes, self.class_steps)
         inputs = X.array if isinstance(X, Sequences) else X
-        # check before the split: errors name the caller's row indices
+        # Check before the split, so that errors name the row indices of the caller.
         for name, array, shape in (("X", inputs, self.model.input_shape), ("y", y, y.shape[1:])):
             if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
                 continue

@@ -265,7 +265,7 @@ def check_range(Y: NDArray[Any], loss: str) -> None:
 
 
 def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the weight of the class of each row.
+    """Return an array (n,) with the weight of the class of each row.
 
     "balanced" means n / (number of classes * number of rows of the class).
     """

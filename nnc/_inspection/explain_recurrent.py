@@ -24,7 +24,7 @@ MAX_STEPS = 12  # largest number of steps of a recurrent layer that is explained
 
 
 def _substituted(formula: str, values: Values, r: int, j: int) -> str:
-    """Return a formula with the numbers of row r and unit j in place of the variables."""
+    """Return a formula whose variables are replaced by the numbers of row r and unit j."""
 
     def number(match: re.Match[str]) -> str:
         return digits(values[match[0]][r, j]) if match[0] in values else match[0]

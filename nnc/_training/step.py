@@ -92,7 +92,7 @@ class GeneralStep:
         self.training: Any = None
         self.network_state: TrainingState | None = None  # `network.state` after the last step
         self.stack: Any = None  # `model.stack` of the network after the last step
-        # properties of the data that `training` is prepared for
+        # `Data.layout` of the data that `training` is prepared for, and whether its engine is that of the model
         self.shape: tuple[int, bool, bool, bool, bool] | None = None
         self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 

@@ -41,7 +41,7 @@ class Stream:
         return radius * math.cos(2 * math.pi * self.uniform())
 
     def shuffle(self, order: list[int]) -> None:
-        """Shuffle a list in place, by the method of Fisher and Yates."""
+        """Reorder a list at random with the Fisher-Yates algorithm; the list itself changes."""
         for i in range(len(order) - 1, 0, -1):
             j = (self.bits() >> 32) * (i + 1) >> 32
             order[i], order[j] = order[j], order[i]

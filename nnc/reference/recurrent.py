@@ -187,8 +187,8 @@ class RecurrentLayer(Dense):
             d = [[before for _, _, before in row] for row in parts]
             d = with_added_hidden(d, product(delta_v[step.t], transposed(U)))
 
-        # The net inputs of a step are u = x W + b and v = h U, so the gradients of W and U are those of dense layers,
-        # summed over all steps.
+        # The net inputs of a step are u = x W + b and v = h U, as those of dense layers with the inputs x and h. The
+        # gradients of W and U are therefore transposed(x) dL/du and transposed(h) dL/dv, summed over all steps.
         steps.sort(key=lambda step: step.t)
         X, H = list(chain(*(step.X for step in steps))), list(chain(*(hidden(step.before) for step in steps)))
         all_u, all_v = list(chain(*delta_u)), list(chain(*delta_v))
