@@ -351,10 +351,56 @@ REJECTED = {
 }  # fmt: skip
 
 
+SQUARE = ("S", np.arange(9.0).reshape(3, 3) ** 2)
+SWAP = {"perm": [0, 2, 1]}
+SCORES = [("MatMul", ["X", "S"], ["z"]), ("Transpose", ["z"], ["t"], SWAP)]
+REJECTED |= {
+    r"the outputs of the model at each step must have the axes \(rows, steps, outputs\), got": model(
+        [*SCORES, ("Identity", ["t"], ["y"])], (3, 3), [SQUARE]
+    ),
+    r"\(MatMul\): the input must have the axes \(rows, steps, features\), got \(rows, features, steps\)": model(
+        [*SCORES, ("MatMul", ["t", "S"], ["y"])], (3, 3), [SQUARE]
+    ),
+    r"\(ArgMax\): the input must have the axes \(rows, steps, features\)": model(
+        [*SCORES, ("ArgMax", ["t"], ["y"], {"axis": 2, "keepdims": 0})], (3, 3), [SQUARE], outputs=["z", "y"]
+    ),
+    r"\(GreaterOrEqual\): the input must have the axes \(rows, steps, features\)": model(
+        [*SCORES, ("GreaterOrEqual", ["t", "c"], ["y"])], (3, 3), [SQUARE, ("c", np.array(0.0))], outputs=["z", "y"]
+    ),
+    r"\(Softmax\): the input must have the axes \(rows, steps, features\)": model(
+        [*SCORES, ("Softmax", ["t"], ["y"], {"axis": 2})], (3, 3), [SQUARE]
+    ),
+    r"\(Softmax\): axis must be 2, got 1": model([*SCORES[:1], ("Softmax", ["z"], ["y"])], (3, 3), [SQUARE], opset=12),
+    r"\(Add\) must have one number per channel .* a constant that varies along height, width or steps": model(
+        [*SCORES[:1], ("Add", ["z", "S"], ["y"])], (3, 3), [SQUARE]
+    ),
+}
+
+
 @pytest.mark.parametrize("message", REJECTED)
 def test_unsupported_model_is_rejected_with_reason(message, tmp_path):
     with pytest.raises(ModelFileError, match=f"cannot load the network from .*net.onnx'.*{message}"):
         read_content(REJECTED[message], tmp_path)
+
+
+@pytest.mark.parametrize("constant", [SQUARE[1], SQUARE[1][:, :1], SQUARE[1][1]], ids=["matrix", "column", "row"])
+@pytest.mark.parametrize("order", ["reversed", "transposed"])
+def test_constant_for_reordered_sequences_is_read(constant, order, tmp_path):
+    reverse = ["last", "end", "axis", "last"]
+    parameters = [("last", np.array([-1])), ("end", np.array([-9])), ("axis", np.array([1]))]
+    name, others, attributes = {"reversed": ("Slice", reverse, {}), "transposed": ("Transpose", [], SWAP)}[order]
+    nodes = [
+        (name, ["X", *others], ["a"], attributes),
+        ("Sub", ["a", "c"], ["b"]),
+        (name, ["b", *others], ["d"], attributes),
+        ("MatMul", ["d", "S"], ["y"]),
+    ]
+    tensors = [SQUARE, ("c", constant), *parameters * (order == "reversed")]
+    net = read_content(model(nodes, (3, 3), tensors, kind=11), tmp_path)
+    X = np.random.default_rng(0).normal(size=(4, 3, 3))
+    shift = np.broadcast_to(constant, (3, 3))
+    expected = (X - (shift[::-1] if order == "reversed" else shift.T)) @ SQUARE[1]
+    assert np.abs(net.predict(X) - expected).max() < 1e-12
 
 
 def test_single_gemm_is_read(tmp_path):

@@ -227,6 +227,11 @@ class Reader:
                 "each output of the model must be predicted numbers or labels, and only one of them may be labels, got "
                 f"{self.model.outputs[:9]}"
             )
+        if any(isinstance(source, Rows) and source.axes == "ct" for source in sources):
+            raise ValueError(
+                "the outputs of the model at each step must have the axes (rows, steps, outputs), got (rows, outputs, "
+                "steps); remove the last Transpose"
+            )
         if not sources:
             raise ValueError("the model must output numbers, such as probabilities, got only labels")
         if len({_last_step(source.rows if isinstance(source, Pair) else source) for source in sources}) > 1:

@@ -64,7 +64,7 @@ class Assembly:
         if any(n != 1 for part in (times, plus) for n in np.shape(part)[:-1]):
             raise ValueError(
                 f"{label} must have one number per channel after the first layer, got a constant that varies along "
-                "height or width"
+                "height, width or steps"
             )
         dtype = np.dtype(self.builder.weights[-1].dtype if self.builder.weights else np.float64)
         times, plus = (np.ravel(part).astype(dtype) for part in (times, plus))
@@ -77,7 +77,8 @@ class Assembly:
             return float(np.asarray(part).item())
         size = prod(self.builder.shape)
         self.charge(32 * size)
-        return np.broadcast_to(part, self.builder.shape).astype(np.float64).ravel()
+        numbers = np.broadcast_to(part, self.builder.shape)
+        return (numbers[::-1] if self.builder.reversed else numbers).astype(np.float64).ravel()
 
     def require_weights(self, label: str) -> None:
         """Raise ValueError if no layer with weights was added to the network yet."""

@@ -17,6 +17,7 @@ from nnc._interop.read_onnx_values import (
     any_rows,
     axes_of,
     broadcast,
+    features_last,
     finite_array,
     image,
     number_rows,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @operator("MatMul", inputs=(2, 2))
 def _mat_mul(call: Call, value: Any, W: Any) -> Rows:
     """Evaluate the ONNX operator MatMul, the product of rows and a constant matrix, as a dense layer."""
-    rows = number_rows(call, value, (1, 2))
+    rows = features_last(call, value)
     return _dense(call, rows, finite_array(call, W, rows.dtype, 2), None)
 
 
@@ -60,7 +61,7 @@ def _gemm(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 
 def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
     """Return the symbolic outputs of a dense layer with the weights W and the biases b."""
-    if len(W) != rows.dims[-1] or rows.axes[-1] != "c":
+    if len(W) != rows.dims[-1]:
         raise call.error(f"the weights must have {rows.dims[-1]} inputs to fit the previous layer, got {len(W)}")
 
     def dense(assembly: Assembly) -> None:
@@ -236,10 +237,11 @@ for _operator, (_name, _since, _allowed) in ACTIVATIONS.items():
 @operator("Softmax", axis=(INT, None))
 def _softmax(call: Call, value: Any) -> Rows:
     """Evaluate the ONNX operator Softmax over the outputs of each row or step."""
-    rows = number_rows(call, value, (1, 2))
-    rank = len(rows.dims)
-    if call["axis"] not in (None, rank, -1) or rows.axes[-1] != "c" or (rank == 2 and call.node.opset < 13):
-        raise call.error(f"axis must be {rank}, got {call['axis']}")
+    rows = features_last(call, value)
+    rank, default = len(rows.dims), 1 if call.node.opset < 13 else -1
+    axis = default if call["axis"] is None else call["axis"]
+    if axis not in (rank, -1):
+        raise call.error(f"axis must be {rank}, got {axis}")
     return _apply_activation(call, rows, "softmax")
 
 

@@ -22,6 +22,7 @@ from nnc._interop.read_onnx_values import (
     axis_index,
     broadcast,
     describe_kind,
+    features_last,
     finite_array,
     number_rows,
     operator,
@@ -322,7 +323,7 @@ def _transpose(call: Call, value: Any) -> Any:
 @operator("ArgMax", axis=(INT, 0), keepdims=(INT, 1), select_last_index=(INT, 0, 12))
 def _arg_max(call: Call, value: Any) -> Labels:
     """Evaluate the ONNX operator ArgMax, which returns for each row or step the class with the largest output."""
-    dims = (2,) if isinstance(value, Pair) else number_rows(call, value, (1, 2)).dims
+    dims = (2,) if isinstance(value, Pair) else features_last(call, value).dims
     call.require(select_last_index=0)
     if axis_index(call, call["axis"], 1 + len(dims)) != len(dims):
         raise call.error(f"axis must be {len(dims)}, got {call['axis']}")
@@ -332,7 +333,7 @@ def _arg_max(call: Call, value: Any) -> Labels:
 @operator("GreaterOrEqual", inputs=(2, 2), since=12)
 def _greater_or_equal(call: Call, value: Any, threshold: Any) -> Labels:
     """Evaluate the ONNX operator GreaterOrEqual, which determines labels by comparing outputs with a threshold."""
-    rows = number_rows(call, value, (1, 2))
+    rows = features_last(call, value)
     array = broadcast(call, rows, threshold)
     if array.size != 1:
         raise call.error(f"the threshold must be one number, got {array.size} numbers")

@@ -58,7 +58,7 @@ class Rows:
         Shape of one row: (), (n,), or the shape of a sequence or an image.
     axes : str
         Meaning of each dimension: "" for (), "c" for vectors, "tc" for sequences (steps, features), a permutation of
-        "hwc" for images.
+        "hwc" for images. "ct" are transposed sequences.
     dtype : str
         Element type.
     previous : Rows, optional
@@ -106,8 +106,8 @@ class Rows:
         return result
 
     def ordered(self, array: Array) -> Array:
-        """Transpose `array`, whose axes have the order of one row of this tensor, to channels last."""
-        return array.transpose([self.axes.index(axis) for axis in "hwc"]) if len(self.dims) == 3 else array
+        """Transpose `array`, whose axes have the order of one row of this tensor, to channels or features last."""
+        return array.transpose([self.axes.index(axis) for axis in "hwtc" if axis in self.axes])
 
 
 class Pair(NamedTuple):
@@ -292,6 +292,14 @@ def number_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 2, 3)) -
     return rows
 
 
+def features_last(call: Call, value: Any) -> Rows:
+    """Return the input `value` of a node; raise ValueError unless it is vectors, or sequences with features last."""
+    rows = number_rows(call, value, (1, 2))
+    if rows.axes == "ct":
+        raise call.error("the input must have the axes (rows, steps, features), got (rows, features, steps)")
+    return rows
+
+
 def image(call: Call, value: Any) -> Rows:
     """Return the input `value` of a node; raise ValueError unless it is a symbolic tensor of images, channels first."""
     rows = number_rows(call, value, (3,))
@@ -319,7 +327,7 @@ def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) ->
 
 
 def broadcast(call: Call, rows: Rows, value: Any) -> Array:
-    """Return a constant input that can be broadcast to one row of `rows`, with channels last."""
+    """Return a constant input that can be broadcast to one row of `rows`, with channels or features last."""
     array = finite_array(call, value, rows.dtype)
     shape = (1, *rows.dims)
     pairs = zip(reversed(array.shape), reversed(shape), strict=False)
