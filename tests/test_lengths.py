@@ -1,6 +1,7 @@
 """Tests of sequences of different lengths: outputs, losses and gradients are those of each sequence alone."""
 
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -387,6 +388,14 @@ def test_padded_array_keeps_its_steps_for_any_number_of_steps():
     assert any_steps.predict(X, lengths=lengths).tobytes() == fixed.predict(X, lengths=lengths).tobytes()
     assert any_steps.evaluate_loss(X, y, lengths=lengths) == fixed.evaluate_loss(X, y, lengths=lengths)
     assert any_steps.vjp(X, y, lengths=lengths)[1].shape == X.shape
+
+
+def test_engine_of_previous_number_of_steps_is_freed():
+    net = network(None)
+    net.predict(np.zeros((2, 3, 3)))
+    model = weakref.ref(net.converter.at(3).model)
+    net.predict(np.zeros((2, 4, 3)))
+    assert model() is None
 
 
 def test_any_number_of_steps_is_refused_where_a_number_is_required():

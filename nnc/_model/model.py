@@ -70,6 +70,8 @@ class Model:
         True if layers have learning rate factors or are frozen.
     engine_indices : list of int
         Index of each parametric layer among the layers of the engine, which include pools.
+    bound_model : (Model, Stack) or None
+        Last result of `model_for_steps`, and the layers of this model at that time.
     """
 
     stack: Stack
@@ -88,6 +90,8 @@ class Model:
     core: ModuleType
     engine: Any
     engine_indices: list[int]
+    bound_model: tuple[Model, Stack] | None
+    _linear: Any  # engine of `output_gradient_engine`, or None until it is needed
     n_params: int
     # for each layer: start and end of W in `params`, end of b, shape of W, and shape of b or None
     _cuts: list[tuple[int, int, int, tuple[int, ...], tuple[int, ...] | None]]
@@ -124,15 +128,8 @@ class Model:
         self._store_learning_options()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
         self.core = cores.load_core(self.dtype, () if self.uses_lanes else self.sizes[1:])
-        engine_layers = stack.engine_layers()
         self.loss_function = self.custom or self.heads
-        heads = {} if self.heads is None else self.heads.engine_arguments()
-        layers = [description for description, _ in engine_layers]
-        self.engine = self.core.Engine(layers, self.loss, self.loss_parameter, **heads)
-        self._linear: Any = None if self.custom is None else self.engine
-        self.engine_indices = [
-            index for index, (_, layer) in enumerate(engine_layers) if layer is not None and layer.has_parameters
-        ]
+        create_engine(self)
         self._allocate()
         self.n_params, self._cuts = 0, []
         for W, b in zip(self.W, self.b, strict=True):
@@ -145,8 +142,7 @@ class Model:
         self.stack = self.stack.with_output(losses.ROWS[loss].output)
         self.activations = self.stack.activations
         self.loss, self.loss_parameter = losses.parse_loss(loss)
-        layers = [description for description, _ in self.stack.engine_layers()]
-        self.engine, self._linear = self.core.Engine(layers, self.loss, self.loss_parameter), None
+        create_engine(self)
 
     def _allocate(self) -> None:
         """Create the locks of the network, and a parameter vector of zeros."""
@@ -155,6 +151,7 @@ class Model:
             "train its network"
         )
         self.snapshot_lock = SnapshotLock()  # lock that protects the parameters and the training state
+        self.bound_model = None
         self.theta = self.zeros()
         self.theta_view = self.core.typed_params(self.theta)  # memoryview of theta, to skip type checks in each call
         self.W, self.b = self.views(self.theta)
@@ -491,6 +488,18 @@ class Model:
         J = np.empty((*P.shape, self.n_params), self.dtype)
         self.engine.jacobian(self.theta_view, X, P, J)
         return P, J
+
+
+def create_engine(model: Model) -> None:
+    """Create the engine for the layers and the loss of a model."""
+    engine_layers = model.stack.engine_layers()
+    heads = {} if model.heads is None else model.heads.engine_arguments()
+    layers = [description for description, _ in engine_layers]
+    model.engine = model.core.Engine(layers, model.loss, model.loss_parameter, **heads)
+    model._linear = None if model.custom is None else model.engine
+    model.engine_indices = [
+        index for index, (_, layer) in enumerate(engine_layers) if layer is not None and layer.has_parameters
+    ]
 
 
 def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
