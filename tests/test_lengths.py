@@ -293,6 +293,7 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     assert any_steps.params.tobytes() == fixed.params.tobytes()
     assert repr(any_steps.model.stack.input) == "Input(steps=None, features=3)"
     assert "any x 3" in any_steps.summary()
+    assert "any x 3 -> " in repr(any_steps.layers[0])
     assert "Input, any x 3" in str(any_steps.draw())
     list_X, list_y = lists(X, y, lengths)
     with pytest.raises(ValueError, match="the network must have a fixed number of steps here"):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nnc._utils.arrays import as_finite_array
 from nnc._utils.checks import check_bool, check_positive
-from nnc.layers.base import format_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -215,7 +214,8 @@ class Layer:
 
     def __repr__(self) -> str:
         description = self.activation if self._placed.has_parameters else repr(self.kind)
-        return f"<{self.name}: {format_shape(self.shape_in)} -> {format_shape(self.shape_out)}, {description}>"
+        shape_text = self._model.stack.shape_text
+        return f"<{self.name}: {shape_text(self.shape_in)} -> {shape_text(self.shape_out)}, {description}>"
 
 
 def _assign(name: str, view: NDArray[Any], value: ArrayLike) -> None:
