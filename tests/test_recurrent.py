@@ -303,6 +303,7 @@ def test_max_norm_limits_columns_and_updates_copies_of_weights():
         (lambda: NeuralNetwork([Input(steps=5, features=3), GRU(4)]), "layers must end with a Dense"),
         (lambda: SimpleRNN(4, activation="softmax"), "activation must be one of"),
         (lambda: Bidirectional(GRU(4, go_backwards=True)), "layer must not be bidirectional"),
+        (lambda: GRU(4, go_backwards=True, bidirectional=True), "go_backwards must be False in a bidirectional layer"),
         (lambda: build_network(GRU).predict(np.zeros((2, 4, 3))), "5"),
         (lambda: build_network(GRU).predict(np.full((2, 5, 3), np.nan)), "X"),
     ],

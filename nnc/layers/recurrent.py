@@ -45,6 +45,10 @@ class RecurrentLayer(ParametricLayer):
         bidirectional: bool
         dropout: float
 
+    def __post_init__(self) -> None:
+        if self.bidirectional and self.go_backwards:
+            raise ValueError("go_backwards must be False in a bidirectional layer, got True")
+
     @property
     def n_gates(self) -> int:
         """Return the number of gates of a unit; the candidate state counts as a gate."""
