@@ -109,6 +109,14 @@ def number(value: Any, where: str, expected: str = "a finite number", largest: f
     return float(value)
 
 
+def rate(value: Any, where: str) -> float:
+    """Return a dropout rate from the file; raise ValueError unless it is at least 0 and less than 1."""
+    result = number(value, where)
+    if not 0 <= result < 1:
+        raise ValueError(f"{where} is {result:g}, expected a number of at least 0 and less than 1")
+    return result
+
+
 def size(value: Any, where: str) -> int:
     """Return `value`, which must be a whole number from 1 to 2**31 - 1, because the core stores sizes as int32."""
     if type(value) is not int or not 1 <= value < 2**31:

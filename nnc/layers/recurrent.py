@@ -106,23 +106,19 @@ class RecurrentLayer(ParametricLayer):
     @classmethod
     def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """Validate the description of a layer of this type in a model file, and return it."""
-        optional = tuple(key for key in ("dropout",) if key in layer)
+        optional = ("dropout",) if "dropout" in layer else ()
         fields.check_keys(layer, ("type", "units", "activation", *FLAGS, *optional, "W", "b"), where)
         where += "."
         choices = STEP_ACTIVATIONS if "activation" in cls._fields else ("tanh",)
         flags = {name: fields.member(layer, name, bool, where=where) for name in FLAGS}
         if flags["go_backwards"] and flags["bidirectional"]:
             raise ValueError(f"{where}go_backwards is true, expected false in a bidirectional layer")
-        rates = {key: fields.number(layer[key], where + key) for key in optional}
-        for key, rate in rates.items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"{where}{key} is {rate:g}, expected a number of at least 0 and less than 1")
         return {
             "type": cls.type,
             "units": fields.size(layer["units"], where + "units"),
             "activation": fields.choice(layer, "activation", choices, where),
             **flags,
-            **rates,
+            **{key: fields.rate(layer[key], where + key) for key in optional},
             **cls.check_array_members(layer, where[:-1]),
         }
 

@@ -152,11 +152,7 @@ class Dropout(Layer):
         from nnc._utils import fields
 
         fields.check_keys(layer, ("type", "rate"), where)
-        rate = fields.number(layer["rate"], where + ".rate")
-        if not 0 <= rate < 1:
-            rate_text = fields.describe(layer["rate"])
-            raise ValueError(f"{where}.rate is {rate_text}, expected a number of at least 0 and less than 1")
-        return {"type": cls.type, "rate": rate}
+        return {"type": cls.type, "rate": fields.rate(layer["rate"], where + ".rate")}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
