@@ -47,8 +47,8 @@ class TargetConversion(OutputConversion):
         """Return whether the network has heads and the engine can read their targets from Y without conversion."""
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
-    def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
-        """Return (X, Y, labels, None) if the engine can use the data directly; return None if they need a conversion.
+    def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None, None] | None:
+        """Return X, Y, labels, None and None if the engine can use the data directly; else return None.
 
         Targets are in Y, or class indices in `labels`; the other one is None. This is the fast path of training steps
         and losses. X and Y may contain NaN and infinity.
@@ -66,22 +66,22 @@ class TargetConversion(OutputConversion):
             if target_type == "continuous" or (
                 target_type == "output_gradient" and (model.heads is None or self.are_targets_of_heads(y))
             ):
-                return X, y, None, None
+                return X, y, None, None, None
         elif y.dtype.kind not in "iu":
             return None
         if self.classes is not None:
             return None
         if target_type == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
-            return (X, y, None, None) if model.core.are_fractions(y) else None
+            return (X, y, None, None, None) if model.core.are_fractions(y) else None
         if target_type != "probabilities" or self.class_steps > 1:
             return None
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:
-            return (X, None, labels, None) if model.core.one_hot_labels(y, labels) else None
+            return (X, None, labels, None, None) if model.core.one_hot_labels(y, labels) else None
         if y.shape != (n,) or not model.core.write_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
             return None
-        return X, None, labels, None
+        return X, None, labels, None, None
 
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """Convert X, y and weights for the engine, after checking that all are finite.
@@ -94,7 +94,7 @@ class TargetConversion(OutputConversion):
             rows, Y, labels = X, y, None
             largest = model.core.largest_absolute_as_is(X, y, model.sizes[0], model.sizes[-1])
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
-            rows, Y, labels, _ = ready
+            rows, Y, labels, *_ = ready
             largest = model.core.largest_absolute(rows, Y)
         if largest is not None:  # `largest` is None for data that is not finite or needs conversion
             if learn:

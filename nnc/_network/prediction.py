@@ -311,10 +311,10 @@ class Prediction(Parameters):
             data = converter.data(X, y, sample_weight)
             if model.custom is not None:
                 _, data = model.with_output_gradients(data)
-        rows, Y, labels, weights, lengths = (*data, None)[:5]
+        rows, Y, labels, weights, core_lengths = data
         if rows.shape[0] < model.min_batch_rows:
             model.check_batch_rows(len(rows))
-        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, lengths, flat)
+        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, core_lengths, flat)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)
             model.check_parameters()

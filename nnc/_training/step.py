@@ -370,11 +370,11 @@ class GeneralStep:
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """Return the updated converter, and X, Y, labels and weights as arrays of the engine."""
+        """Return the updated converter, and X, Y, labels, weights and lengths as arrays of the engine."""
         converter = network.converter
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            return converter, *ready, None
+            return converter, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated = converter.copy_for_fit()
