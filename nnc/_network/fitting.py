@@ -110,8 +110,8 @@ class Fitting(Parameters):
             n / (number of classes * number of rows of the class).
         validation : (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths) or float, optional
             Validation rows, which do not train; their loss is computed after each epoch. sample_weight may be None. A
-            fraction splits off that
-            part of the rows: `seed` determines which ones, and all classes keep their proportions.
+            fraction splits off that part of the rows: `seed` determines which ones, and all classes keep their
+            proportions.
         metrics : str, function or nnc.Metric, or a list of them
             Additional columns of the History, computed on the validation rows (then "val_accuracy" and so on) or,
             without validation, on the training rows. For classification: "accuracy", "balanced_accuracy", "f1",

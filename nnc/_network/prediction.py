@@ -250,9 +250,9 @@ class Prediction(Parameters):
         sample_weight : array (n,), optional
             Weight of each row: finite, at least 0, and not all 0.
         lengths : int array (n,), optional
-            Number of steps of each sequence, as in `predict`.
-            Targets at each step then may be an array (n, steps, k), whose numbers beyond the lengths are ignored, or a
-            list of arrays (steps, k). The loss is a mean over all steps of all sequences: each step counts the same.
+            Number of steps of each sequence, as in `predict`. Targets at each step may then be an array (n, steps, k),
+            whose numbers beyond the lengths are ignored, or a list of arrays (steps, k). The loss is a mean over all
+            steps of all sequences: each step counts the same.
 
         Returns
         -------
