@@ -114,7 +114,8 @@ static inline void ${name}_softmax($real *a, int n)
 }
 """,
     "sort": """\
-/* Sort the quantiles of each target, in place: each group of m numbers has one quantile of all targets. */
+/* Replace the quantiles of each target by their sorted values. Each group of m numbers has one quantile of all
+   targets. */
 static inline void ${name}_sort($real *a, int n, int m)
 {
     int i;
