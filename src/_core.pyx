@@ -34,9 +34,9 @@ from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
-                      loss_scale, output_delta, predict, predict_sorted, refresh as refresh_network, set_gradient,
+                      loss_scale, output_delta, predict, predict_rows, refresh as refresh_network, set_gradient,
                       set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient,
-                      unpad)
+                      unpad, unpad_outputs)
 from recurrent cimport padded_units
 from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows

@@ -154,7 +154,7 @@ cdef class Engine:
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
-        cdef Py_ssize_t position, row, rows, i, n = data.n, n_in = plan.layers[0].n_in
+        cdef Py_ssize_t position, row, rows, n = data.n, n_in = plan.layers[0].n_in
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
         plan.has_lengths = data.lengths is not NULL
         plan.by_pixels = plan.image_layers > 0 and is_faster_by_pixels(plan.layers, plan.image_layers, n)
@@ -166,13 +166,8 @@ cdef class Engine:
                 mode = flush_denormals()
                 for row from 0 <= row < n by block:
                     rows = smaller(block, n - row)
-                    if data.lengths is NULL:
-                        predict(&net, data.X + row * n_in, rows)
-                        unpad(last.A, last, rows, out + row * last.n_out)
-                        continue
-                    predict_sorted(&net, data, row, rows)
-                    for i in range(rows):
-                        unpad(last.A + i * last.ld, last, 1, out + data.order[row + i] * last.n_out)
+                    predict_rows(&net, data, row, rows)
+                    unpad_outputs(last, row, rows, data.order, out)
                 restore_denormals(mode)
         free(memory)
         return position
@@ -237,7 +232,7 @@ cdef class Engine:
         plan.fuse_pools, plan.has_lengths = False, lengths is not None
         cdef int[::1] order = length_order(lengths)
         cdef Data data = as_data(&plan, X, None, None, None, lengths, order)
-        cdef Py_ssize_t n = X.shape[0], row, rows, i
+        cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
@@ -245,22 +240,15 @@ cdef class Engine:
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            if lengths is None:
-                predict(&net, &X[row, 0], rows)
-            else:
-                predict_sorted(&net, &data, row, rows)
+            predict_rows(&net, &data, row, rows)
             for l in range(net.count):
                 out = out_rows[l]
                 if out is None:
                     continue
-                for i in range(0 if lengths is None else rows):
-                    unpad(net.layers[l].A + i * net.layers[l].ld, &net.layers[l], 1, &out[order[row + i], 0])
-                if lengths is not None:
-                    continue
                 if net.layers[l].in_lanes:
                     copy_outputs(&net.layers[l], rows, &out[row, 0])
                 else:
-                    unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
+                    unpad_outputs(&net.layers[l], row, rows, data.order, &out[0, 0])
         restore_denormals(mode)
         free(memory)
         return -1

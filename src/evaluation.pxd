@@ -8,7 +8,7 @@ from threads cimport share_start, smaller
 from layer cimport GRAIN, Layer
 from rows cimport Data, fetch
 from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
-                      refresh, set_parameters, unpad)
+                      refresh, set_parameters, unpad_outputs)
 
 cdef struct EvaluationMember:  # State of one evaluation thread.
     Network net           # network of this thread, with its own buffers
@@ -19,7 +19,7 @@ cdef struct EvaluationState:
     EvaluationMember* members  # array with the state of each thread
     int threads           # number of threads
     Data data             # data with the rows to evaluate
-    double* grain_losses  # sum of the loss terms over each grain of 16 rows of the data
+    double* grain_losses  # array with the sum of the loss terms of each grain, which is 16 rows of the data
     real* out             # outputs (n, n_out), owned by the caller; NULL if only the loss is needed
     const int* out_rows   # index of the row of `out` for each row of the data; NULL if the orders are equal
 
@@ -69,17 +69,15 @@ cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks)
     cdef EvaluationMember* member = &state.members[thread]
     cdef const Network* net = &member.net
     cdef const Layer* last = &net.layers[net.count - 1]
-    cdef Py_ssize_t end = share_start(state.data.n, thread + 1, state.threads, GRAIN), row = member.row, rows, i
+    cdef Py_ssize_t end = share_start(state.data.n, thread + 1, state.threads, GRAIN), row = member.row, rows
     while blocks > 0 and row < end:
         rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
         fetch(&net.block, &state.data, row, 0, rows)
         forward(net, 0, rows, rows, 0, 0, 0, 0)
         output_delta(net, 0, rows, 1, 0)
         memcpy(state.grain_losses + row // GRAIN, net.grain_losses, (rows + GRAIN - 1) // GRAIN * sizeof(double))
-        for i in range(0 if state.out is NULL or state.out_rows is NULL else rows):
-            unpad(last.A + i * last.ld, last, 1, state.out + state.out_rows[row + i] * last.n_out)
-        if state.out is not NULL and state.out_rows is NULL:
-            unpad(last.A, last, rows, state.out + row * last.n_out)
+        if state.out is not NULL:
+            unpad_outputs(last, row, rows, state.out_rows, state.out)
         row += rows
         blocks -= 1
     member.row = row

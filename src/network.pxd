@@ -311,9 +311,12 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
         forward(net, 0, rows, rows, 0, 0, 0, 0)
 
 
-cdef inline void predict_sorted(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
-    # Run the forward pass of `rows` rows with lengths, from row `row` of the data on, in the order data.order.
+cdef inline void predict_rows(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    # Run the forward pass of `rows` rows, from row `row` of the data on; with lengths, in the order data.order.
     cdef Py_ssize_t i
+    if data.lengths is NULL:
+        predict(net, data.X + row * net.block.n_in, rows)
+        return
     for i in range(rows):
         net.block.inputs[i] = data.X + data.order[row + i] * net.block.n_in
         net.block.lengths[i] = data.lengths[data.order[row + i]]
@@ -548,6 +551,18 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
+
+
+cdef inline void unpad_outputs(const Layer* layer, Py_ssize_t row, Py_ssize_t rows, const int* positions,
+                               real* out) noexcept nogil:
+    # Copy the outputs of `rows` rows of the block, which starts at row `row` of the data, to `out` (n, n_out). Row i of
+    # the data has the index positions[i] in `out`, or i if `positions` is NULL.
+    cdef Py_ssize_t i
+    if positions is NULL:
+        unpad(layer.A, layer, rows, out + row * layer.n_out)
+        return
+    for i in range(rows):
+        unpad(layer.A + i * layer.ld, layer, 1, out + positions[row + i] * layer.n_out)
 
 
 cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
