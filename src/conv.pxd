@@ -81,8 +81,9 @@ cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
 
 cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
     # Return whether the max-pool of the next layer can be fused into this convolution. The windows of the pool must not
-    # overlap, and the derivative of the activation must be a function of its output. A dilated convolution of
-    # sequences divides each sequence into several rows, which a fused pool cannot read.
+    # overlap. The net inputs of the convolution are not stored, so the derivative of the activation must be computed
+    # from its output. A dilated convolution of sequences divides each sequence into several rows, which a fused pool
+    # cannot read.
     return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropout_rate == 0
             and layer.out_shape.width == next_layer.in_shape.width
             and not needs_net_input(layer.activation) and

@@ -293,7 +293,7 @@ cdef class Engine:
         Y : real array (n, n_out) or None
             Targets.
         labels : int32 array (n) or (n * steps), or None
-            Class indices, in place of Y.
+            Class indices, which replace Y.
         weights : real array (n) or None
             Sample weights.
         lengths : int32 array (n) or None

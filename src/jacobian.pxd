@@ -29,7 +29,7 @@ cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) no
     for l in range(net.count):
         is_recurrent = is_recurrent or net.layers[l].kind == RECURRENT
     for k in range(n_out):
-        if k > 0 and is_recurrent:            # the backward pass stores deltas in place of the gates
+        if k > 0 and is_recurrent:            # the backward pass has overwritten the gates with deltas
             forward(net, 0, rows, rows, 0, 0, 0, 0)
         differentiate_output(net, rows, k)
         for i in range(rows):

@@ -49,7 +49,7 @@ cdef struct SequenceBuffers:
     real* gates
     real* hidden          # state h before the first step of each row, then after each pair (rows + pairs, padded units)
     real* cell            # cell state of an LSTM, in the layout of `hidden`; else NULL
-    real* cell_tanh       # tanh of the cell state after each step (pairs, padded units); NULL without cell state
+    real* cell_tanh       # LSTM: tanh of the cell state after each pair (pairs, padded units); else NULL
     const real** inputs   # pointers to the inputs of each pair
     real* mask            # dropout mask of the inputs, the same for all steps (rows, inputs); NULL without dropout
     real* masked_inputs   # inputs times the mask (pairs, inputs); NULL without dropout

@@ -20,9 +20,10 @@
 #     heads is the sum of the losses of several heads, see heads.pxd.
 #
 # The losses bce, cross_entropy and poisson are computed from Z instead of the logarithm of a rounded P, for example by
-# log(1 - sigmoid(z)) = -softplus(z). The functions in this file return the sum of the loss terms over some
-# rows; loss_scale() is the factor that converts the sum over a batch to the loss of the batch. The terms of a row are
-# multiplied by its sample weight, and m is then the sum of the sample weights.
+# log(1 - sigmoid(z)) = -softplus(z). The functions in this file return the sum of the loss terms over some rows;
+# loss_scale() is the factor that converts the sum over a batch to the loss of the batch. The terms of a row are
+# multiplied by its sample weight, and m is then the sum of the sample weights. If sequences have a class at each step,
+# m counts each step of a row.
 
 from simd cimport (always_inlined, always_inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs,
                    sum_lanes)

@@ -72,7 +72,7 @@ cdef struct Network:
     Barrier* barrier      # barrier of the training threads, or NULL if there is only one thread
     Block block           # block of rows that the network processes now
     real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding and one additional vector
-    double* grain_losses  # sum of the loss terms over each grain of 16 rows of the block
+    double* grain_losses  # array with the sum of the loss terms of each grain, which is 16 rows of the block
     double block_loss     # sum of the loss terms over the block of one thread
     real* scratch         # workspace of all threads (threads, scratch_size)
     Py_ssize_t scratch_size  # number of elements in the workspace of one thread
@@ -375,7 +375,7 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
                               int thread) noexcept nogil:
-    # Compute the deltas of the output layer, and the sum of the loss terms over each grain of 16 rows.
+    # Compute the deltas of the output layer, and the sum of the loss terms of each grain, which is 16 rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, offset = low * out.ld

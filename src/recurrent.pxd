@@ -392,8 +392,8 @@ cdef inline void copy_outputs(const Layer* layer, int direction, const real* sta
 cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                          bint is_output) noexcept nogil:
     # Backpropagation through time: compute the derivatives of the loss with respect to the net inputs of all gates and
-    # steps from the deltas D, and store them in place of the gates. `is_output` means that D already contains the
-    # derivatives with respect to the net inputs, as in the output layer.
+    # steps from the deltas D. They overwrite the gates. `is_output` means that D already contains the derivatives with
+    # respect to the net inputs, as in the output layer.
     cdef const SequenceBuffers* buffers
     cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, pair, active, next_active
     cdef const real* previous

@@ -11,16 +11,16 @@ from threads cimport smaller
 
 cdef enum:
     COLUMN_FILTERS = 4    # number of filters in a column of tiles
-    # number of filters in the widest column of tiles, which processors with 16 vector registers use in place of two
-    # columns of three filters
+    # number of filters in the widest column of tiles; processors with 16 vector registers use it instead of two columns
+    # of three filters
     MAX_COLUMN_FILTERS = 6
 
 # Operands of the gradient sums of a group of images: images, deltas and results.
 cdef struct Taps:
     const real* x         # pointer to the input element that is multiplied by the first delta for the first tap
-    Py_ssize_t x_row      # stride in the input image between the inputs of two rows of deltas, in elements
-    Py_ssize_t x_pixel    # stride in the input image between the inputs of two neighboring deltas, in elements
-    Py_ssize_t tap        # stride in the input image, in elements, between neighboring taps in a row of the window
+    Py_ssize_t x_row      # distance between the inputs for two neighboring rows of deltas, in elements
+    Py_ssize_t x_pixel    # distance between the inputs for two neighboring deltas of a row, in elements
+    Py_ssize_t tap        # distance between the inputs for two neighboring taps in a row of the window, in elements
     Py_ssize_t image_row  # distance between rows of the input image, in elements
     Py_ssize_t channels   # number of input channels
     Py_ssize_t channel    # distance between the channels of a pixel of the input image, in elements

@@ -14,7 +14,7 @@ cdef class Training:
     Y : real array (n, n_out) or None
         Targets.
     labels : int32 array (n) or (n * steps), or None
-        Class indices, in place of Y.
+        Class indices, which replace Y.
     weights : real array (n) or None
         Sample weights.
     lengths : int32 array (n) or None
