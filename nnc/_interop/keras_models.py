@@ -21,7 +21,7 @@ RECURRENT = {"simple_rnn": layers.SimpleRNN, "gru": layers.GRU, "lstm": layers.L
 
 
 @keras.saving.register_keras_serializable("nnc")
-class Reverse(layers.Layer):  # type: ignore[misc, no-any-unimported, unused-ignore]
+class Reverse(layers.Layer):
     """Layer that reverses the steps of sequences with the shape (n, steps, features)."""
 
     def call(self, inputs: Any) -> Any:

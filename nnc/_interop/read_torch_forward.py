@@ -91,7 +91,7 @@ class Value(NamedTuple):
         return Value((*self.steps, (label, step)))
 
 
-class Tracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
+class Tracer(fx.Tracer):
     """Tracer that enters only modules whose classes are not from PyTorch, and nn.Sequential."""
 
     def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:

@@ -104,7 +104,7 @@ def exact_operators(opset: int) -> list[Any]:
     from onnx.reference.op_run import OpRun
     from onnx.reference.ops.op_rnn import CommonRNN
 
-    class Erf(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    class Erf(OpRun):
         """Operator Erf for onnx's reference evaluator, computed in the dtype of the input."""
 
         op_domain = ""
@@ -112,7 +112,7 @@ def exact_operators(opset: int) -> list[Any]:
         def _run(self, x: Array) -> tuple[Array]:
             return (_erf(x),)
 
-    class Gelu(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    class Gelu(OpRun):
         """Operator Gelu for onnx's reference evaluator, computed in the dtype of the input."""
 
         op_domain = ""
@@ -122,7 +122,7 @@ def exact_operators(opset: int) -> list[Any]:
                 raise ValueError(f"Gelu must have approximate='none', got {approximate!r}")
             return ((0.5 * x * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype),)
 
-    class BatchNormalization(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    class BatchNormalization(OpRun):
         """Operator BatchNormalization for onnx's reference evaluator, with mean and variance from the inputs."""
 
         op_domain = ""
@@ -135,7 +135,7 @@ def exact_operators(opset: int) -> list[Any]:
             scale, bias, mean, var = (part.reshape(shape) for part in (scale, bias, mean, var))
             return (((x - mean) / np.sqrt(var + x.dtype.type(epsilon)) * scale + bias).astype(x.dtype),)
 
-    class RNN(CommonRNN):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    class RNN(CommonRNN):
         """Operator RNN for onnx's reference evaluator, with the activations that the reader of ONNX models supports."""
 
         op_domain = ""
