@@ -17,6 +17,42 @@ static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $rea
 }
 """
 SCALES = {function: SCALE % (function, sign) for function, sign in SCALE_SIGNS.items()}
+POOL = """\
+/* %(statistic)s of each window of kh x kw pixels, for each channel. */
+static inline void ${name}_%(name)s(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
+                                    $real *out, int rows, int columns)
+{
+    int y, x, c, ky, kx;
+    for (y = 0; y < rows; y++)
+        for (x = 0; x < columns; x++)
+            for (c = 0; c < channels; c++) {
+                const $real *first = in + (y * sy * width + x * sx) * channels + c;
+                $real %(result)s = %(start)s;
+                for (ky = 0; ky < kh; ky++)
+                    for (kx = 0; kx < kw; kx++) {
+                        const $real number = first[(ky * width + kx) * channels];
+                        %(result)s = %(next)s;
+                    }
+                *out++ = %(output)s;
+            }
+}
+"""
+MAX_POOL = POOL % {
+    "statistic": "Maximum",
+    "name": "max_pool",
+    "result": "largest",
+    "start": "*first",
+    "next": "number > largest ? number : largest",
+    "output": "largest",
+}
+AVG_POOL = POOL % {
+    "statistic": "Mean",
+    "name": "avg_pool",
+    "result": "sum",
+    "start": "0",
+    "next": "sum + number",
+    "output": "sum / ($real)(kh * kw)",
+}
 # Templates of the C functions by name. A header contains only the functions that it calls.
 FUNCTIONS = {
     **SCALES,
@@ -61,46 +97,10 @@ static inline void ${name}_conv(const $real *in, int height, int width, int chan
         }
 }
 """,
-    "max_pool": """\
-/* Maximum of each window of kh x kw pixels, for each channel. */
-static inline void ${name}_max_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
-                                    $real *out, int rows, int columns)
-{
-    int y, x, c, ky, kx;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++)
-            for (c = 0; c < channels; c++) {
-                const $real *first = in + (y * sy * width + x * sx) * channels + c;
-                $real largest = *first;
-                for (ky = 0; ky < kh; ky++)
-                    for (kx = 0; kx < kw; kx++) {
-                        const $real number = first[(ky * width + kx) * channels];
-                        largest = number > largest ? number : largest;
-                    }
-                *out++ = largest;
-            }
-}
-""",
-    "avg_pool": """\
-/* Mean of each window of kh x kw pixels, for each channel. */
-static inline void ${name}_avg_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
-                                    $real *out, int rows, int columns)
-{
-    int y, x, c, ky, kx;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++)
-            for (c = 0; c < channels; c++) {
-                const $real *first = in + (y * sy * width + x * sx) * channels + c;
-                $real sum = 0;
-                for (ky = 0; ky < kh; ky++)
-                    for (kx = 0; kx < kw; kx++)
-                        sum += first[(ky * width + kx) * channels];
-                *out++ = sum / ($real)(kh * kw);
-            }
-}
-""",
+    "max_pool": MAX_POOL,
+    "avg_pool": AVG_POOL,
     "softmax": """\
-/* Softmax of n numbers, in place. Subtracting the largest one prevents overflow. */
+/* Overwrite n numbers by their softmax. Subtracting the largest one prevents overflow. */
 static inline void ${name}_softmax($real *a, int n)
 {
     $real largest = a[0], sum = 0;

@@ -123,7 +123,7 @@ INT8_FUNCTIONS["max_pool_int8"] = _int8_variant("max_pool")
 INT8_FUNCTIONS["avg_pool_int8"] = _int8_variant(
     "avg_pool",
     ("int8_t sum = 0;", "int32_t sum = 0; /* terms are shifted to 0..255, so that integer division rounds down */"),
-    ("sum += first[(ky * width + kx) * channels];", "sum += first[(ky * width + kx) * channels] + 128;"),
+    ("sum + number", "sum + number + 128"),
     ("*out++ = sum / (int8_t)(kh * kw);", "*out++ = (int8_t)((2 * sum + kh * kw) / (2 * kh * kw) - 128);"),
 )
 TYPE_BYTES = {"int8_t": 1, "int32_t": 4}  # bytes of one number of each integer type

@@ -215,7 +215,7 @@ class Source(Writer):
         self.element_bytes = 4 if dtype == "float32" else 8
 
     def fill(self, template: str, **values: Any) -> str:
-        """Return the text of a C template with names and values in place of its placeholders."""
+        """Return the text of a C template after replacing its placeholders by names and values."""
         names = {"name": self.name, "NAME": self.name.upper(), "real": self.real, "f": self.f}
         return Template(template).substitute(names, root=self.number(0.5**0.5), **values)
 
@@ -359,7 +359,7 @@ class Source(Writer):
         """Add no code: the order of the numbers does not change."""
 
     def activate(self, operation: op.Activate) -> None:
-        """Add a C function call to the header that applies an activation in place to the current array."""
+        """Add a C function call to the header that replaces the current array by its activation."""
         function, n = self.activation(operation.name), prod(operation.output_shape)
         if len(operation.output_shape) == 2 and not activations.ROWS[operation.name].elementwise:
             m = operation.output_shape[1]

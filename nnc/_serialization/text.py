@@ -164,7 +164,7 @@ def checksum(document: dict[str, Any]) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Return a copy of a part of a document, without nulls and with the SHA-256 in place of each list of numbers."""
+    """Return a copy of a part of a document, without nulls and with a SHA-256 instead of each list of numbers."""
     from array import array
     from hashlib import sha256
 
