@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import test_c
 
 import nnc
 from nnc import NeuralNetwork
@@ -27,8 +28,7 @@ from nnc.layers import (
 )
 
 KINDS = SimpleRNN, GRU, LSTM
-FLAGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror", "-O2"]
-LANGUAGES = {"gcc": ["-x", "c", "-std=c99"], "g++": ["-x", "c++", "-std=c++11"]}
+LANGUAGES = {name: test_c.COMPILERS[name] for name in ("gcc", "g++")}
 TOLERANCES = {"float64": 1e-12, "float32": 1e-6}
 N_NETWORKS = 24
 
@@ -116,32 +116,6 @@ def test_random_networks_cover_all_cases(networks):
 
 # ------------------------------------------------------------------------------------------------ C
 
-PROGRAM = """
-#include <stdio.h>
-#include <string.h>
-%s
-int main(int n, char **arguments)
-{
-%s
-    return n;
-}
-"""
-BRANCH = """
-    if (strcmp(arguments[1], "{name}") == 0) {{
-        {real} in[{NAME}_N_IN], out[{NAME}_N_OUT];
-        int i = 0;
-        if ({name}_self_test() != 0)
-            return 3;
-        while (scanf("{read}", &in[i]) == 1)
-            if (++i == {NAME}_N_IN) {{
-                {name}_predict(in, out);
-                for (i = 0; i < {NAME}_N_OUT; i++)
-                    printf("%.17g ", (double)out[i]);
-                i = 0;
-            }}
-        return 0;
-    }}
-"""
 # C code that computes one output after the other with `step`, and others that follow them with `run`.
 STREAM_BRANCH = """
     if (strcmp(arguments[1], "{name}_stream") == 0) {{
@@ -172,14 +146,14 @@ def compile_headers(folder, networks, steps, compiler="gcc", flags=()):
     for name, (net, _) in networks.items():
         net.to_c(folder / f"{name}.h")
         real, read = ("float", "%f") if net.dtype == np.float32 else ("double", "%lf")
-        values = {"name": name, "NAME": name.upper(), "real": real, "read": read, "steps": steps}
-        branches.append(BRANCH.format(**values))
+        values = {"name": name, "NAME": name.upper(), "real": real, "read": read, "steps": steps, "label": '""'}
+        branches.append(test_c.BRANCH.format(**values))
         has_state = f"{name}_step(" in (folder / f"{name}.h").read_text()
         assert has_state == can_stream(net)
         branches += [STREAM_BRANCH.format(**values)] * has_state
     includes = "\n".join(f'#include "{name}.h"' for name in networks)
-    (folder / "all.c").write_text(PROGRAM % (includes, "\n".join(branches)))
-    command = [compiler, *LANGUAGES[compiler], *FLAGS, *flags, "all.c", "-o", compiler, "-lm"]
+    (folder / "all.c").write_text(test_c.PROGRAM % (includes, "\n".join(branches)))
+    command = [*LANGUAGES[compiler], *test_c.WARNINGS, "-O2", *flags, "all.c", "-o", compiler, "-lm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:3000]
     return folder / compiler
@@ -189,7 +163,7 @@ def run_program(program, branch, rows):
     text = " ".join(map(repr, np.asarray(rows, float).ravel().tolist()))
     done = subprocess.run([program, branch], input=text, capture_output=True, text=True)
     assert done.returncode == 0, (branch, done.returncode, done.stderr)
-    return np.array(done.stdout.split(), float)
+    return np.array(done.stdout.replace("|", " ").split(), float)
 
 
 @pytest.mark.parametrize("compiler", LANGUAGES)
@@ -251,7 +225,7 @@ def test_compiled_class_is_that_of_network(tmp_path, layers):
         "double out[NET_N_OUT]; for (i = 0; i < 21; i++) { net_predict(X + i * NET_N_IN, out); "
         "for (j = 0; j < NET_N_OUT; j += 3) puts(net_labels[net_class(out + j)]); } return 0; }\n"
     )
-    subprocess.run(["gcc", "-std=c99", *FLAGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-std=c99", *test_c.WARNINGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "net"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == net.predict_classes(X).ravel().tolist()
     assert len(set(done.stdout.split())) > 1
@@ -376,9 +350,10 @@ def test_exported_ensemble_predicts_mean(tmp_path, layer):
     text = (tmp_path / "net.h").read_text()
     assert "for single steps of a sequence: an ensemble has no stream()" in text
     if shutil.which("gcc") is not None:
-        values = {"name": "net", "NAME": "NET", "real": "double", "read": "%lf"}
-        (tmp_path / "net.c").write_text(PROGRAM % ('#include "net.h"', BRANCH.format(**values)))
-        subprocess.run(["gcc", "-std=c99", *FLAGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+        values = {"name": "net", "NAME": "NET", "real": "double", "read": "%lf", "label": '""'}
+        program = test_c.PROGRAM % ('#include "net.h"', test_c.BRANCH.format(**values))
+        (tmp_path / "net.c").write_text(program)
+        subprocess.run(["gcc", "-std=c99", *test_c.WARNINGS, "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
         assert_close(run_program(tmp_path / "net", "net", X), P, "float64")
 
 
