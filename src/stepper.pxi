@@ -330,7 +330,7 @@ cdef class Stepper:
                 return None
             if loss - loss != 0:
                 self.converter = None
-                general.fail(network, X, Y if Y.ndim == 2 else None, "dP" if self.uses_dP else "y", rate)
+                general.fail(network.model, X, Y if Y.ndim == 2 else None, "dP" if self.uses_dP else "y", rate)
             if not (lr is None or lr is self.last_lr):
                 self.rate, self.last_lr = rate, float(lr)
                 state.lr = general.lr = self.last_lr
@@ -356,7 +356,7 @@ cdef class Stepper:
             try:
                 if not custom_step.finish(X, Y, result[1], rate):
                     self.converter = None
-                    general.fail(network, X, Y, "y", rate)
+                    general.fail(network.model, X, Y, "y", rate)
                 if not (lr is None or lr is self.last_lr):
                     self.rate, self.last_lr = rate, float(lr)
                     state.lr = general.lr = self.last_lr
@@ -364,7 +364,7 @@ cdef class Stepper:
             finally:
                 lock.release()
         except ValueError as error:
-            raise general.custom_error(network, error, X, Y, rate) from None
+            raise general.custom_error(network.model, error, X, Y, rate) from None
 
     def close(self):
         """Release the network and all prepared objects; the stepper cannot take further steps."""

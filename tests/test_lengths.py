@@ -351,9 +351,134 @@ def test_loss_of_batches_is_mean_over_steps():
     assert history.loss[0] == pytest.approx(np.average(losses, weights=[4 * STEPS, lengths.sum()]))
 
 
-def test_one_sequence_of_any_number_of_steps_has_no_jacobian():
-    with pytest.raises(ValueError, match="the network must have a fixed number of steps here"):
-        network(None).jacobian(np.zeros((STEPS, FEATURES)))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_jacobian_equals_that_of_single_sequences(at_each_step, steps, dtype):
+    X, y, lengths = data(at_each_step, dtype=dtype)
+    options = {"scale_X": nnc.Standardize(1, 2), "scale_y": nnc.Standardize(3, 4), "dtype": dtype}
+    net = network(steps, at_each_step=at_each_step, **options)
+    padded, parts = net.jacobian(X, lengths=lengths), net.jacobian(lists(X, y, lengths)[0])
+    assert padded.shape == (ROWS, *((STEPS, 2) if at_each_step else (2,)), STEPS, FEATURES)
+    for i, (part, length) in enumerate(zip(parts, lengths, strict=True)):
+        single = network(int(length), at_each_step=at_each_step, **options)
+        assert single.jacobian(X[i : i + 1, :length])[0].tobytes() == part.tobytes()
+        inside = np.zeros(padded[i].shape, bool)
+        inside[(slice(length), slice(None), slice(length)) if at_each_step else (slice(None), slice(length))] = True
+        assert np.array_equal(padded[i][inside], part.ravel())
+        assert not padded[i][~inside].any()
+    assert net.jacobian(np.nan_to_num(X))[0].tobytes() == net.jacobian(np.nan_to_num(X[0])).tobytes()
+
+
+def mean_squared_error(P, Y):
+    assert P.ndim == 2
+    assert P.shape == Y.shape
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_custom_loss_equals_named_loss(at_each_step, steps):
+    X, y, lengths = data(at_each_step)
+    list_X, list_y = lists(X, y, lengths)
+    options = {"at_each_step": at_each_step, "scale_y": nnc.Standardize(1, 2)}
+    named, custom = network(steps, **options), network(steps, **options, loss=mean_squared_error)
+    for X_i, y_i, lengths_i in ((list_X, list_y, None), (X, y, lengths), (np.nan_to_num(X), np.nan_to_num(y), None)):
+        rows = {"X": X_i, "y": y_i, "lengths": lengths_i}
+        assert custom.evaluate_loss(**rows) == pytest.approx(named.evaluate_loss(**rows), rel=1e-13)
+        assert flat(custom.gradients(**rows)) == pytest.approx(flat(named.gradients(**rows)), abs=1e-14)
+        dX, expected = (nnc.input_gradients(net, **rows) for net in (custom, named))
+        assert np.concatenate([*dX]) == pytest.approx(np.concatenate([*expected]), abs=1e-14)
+    options = {"lr": 0.1, "metrics": "r2", "optimizer": "momentum", "validation": (list_X[:5], list_y[:5])}
+    batches = [(list_X, list_y), (np.nan_to_num(X), np.nan_to_num(y)), (X[:3], y[:3], None, lengths[:3])]
+    for train in (
+        lambda net: net.fit(list_X, list_y, epochs=3, batch_size=8, n_threads=2, **options),
+        lambda net: net.fit_batches(batches, epochs=2, **options),
+    ):
+        actual, expected = train(custom), train(named)
+        for name in ("loss", "val_loss", "val_r2"):
+            assert actual[name] == pytest.approx(expected[name], rel=1e-10)
+    for i in range(0, ROWS, 3):
+        batch = list_X[i : i + 3], list_y[i : i + 3]
+        assert custom.train_step(*batch) == pytest.approx(named.train_step(*batch), rel=1e-10)
+        dP = [(p - t) / 1000 for p, t in zip(named.predict(batch[0]), batch[1], strict=True)]
+        for net in (custom, named):
+            net.train_step(batch[0], dP=dP if at_each_step else np.array(dP))
+    assert custom.params == pytest.approx(named.params, abs=1e-12)
+    with pytest.raises(ValueError, match="dropout must be 0 for a custom loss and sequences of different lengths"):
+        custom.fit(list_X, list_y, epochs=1, dropout=0.1)
+    with pytest.raises(ValueError, match="dropout must be 0 for a custom loss and sequences of different lengths"):
+        custom.stepper(dropout=0.1)(list_X, list_y)
+
+
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_steps_with_any_number_of_steps_equal_those_with_the_number_of_the_batch(at_each_step):
+    X, y, lengths = data(at_each_step)
+    lengths = np.minimum(lengths, STEPS - np.arange(ROWS) // 4)
+    list_X, list_y = lists(X, y, lengths)
+    batches = [(list_X[i : i + 4], list_y[i : i + 4]) for i in range(0, ROWS, 4)]
+    assert len({max(map(len, X_batch)) for X_batch, _ in batches}) > 3
+    net, by_batches = (network(None, at_each_step=at_each_step) for _ in range(2))
+    step = net.stepper("momentum", 0.1, clip_norm=1.0)
+    losses, expected_losses, velocity = [], [], None
+    for X_batch, y_batch in batches:
+        fixed = network(max(map(len, X_batch)), at_each_step=at_each_step)
+        fixed.params = net.params
+        gradient = flat(fixed.gradients(X_batch, y_batch))
+        gradient *= min(1, 1 / (np.linalg.norm(gradient) + 1e-6))
+        velocity = gradient if velocity is None else 0.9 * velocity + gradient
+        expected = net.params - 0.1 * velocity
+        expected_losses.append(fixed.evaluate_loss(X_batch, y_batch))
+        losses.append(step(X_batch, y_batch))
+        assert net.params == pytest.approx(expected, abs=1e-13)
+    assert losses == pytest.approx(expected_losses, rel=1e-13)
+    history = by_batches.fit_batches(batches, lr=0.1, optimizer="momentum", clip_norm=1.0)
+    assert by_batches.params.tobytes() == net.params.tobytes()
+    weights = [sum(map(len, X_batch)) if at_each_step else len(X_batch) for X_batch, _ in batches]
+    assert history.loss[0] == pytest.approx(np.average(losses, weights=weights), rel=1e-13)
+
+
+def test_steps_with_any_number_of_steps_learn_scaling_and_classes():
+    X, _, lengths = data()
+    labels = np.array(["a", "b", "c"])[np.random.default_rng(1).integers(0, 3, (ROWS, STEPS))]
+    list_X, list_y = lists(X, labels, lengths)[0], [row[:n] for row, n in zip(labels, lengths, strict=True)]
+    layers, options = [GRU(5, return_sequences=True), 3], {"loss": "cross_entropy", "scale_X": "standardize"}
+    fitted, stepped, batched = (network(None, layers, **options) for _ in range(3))
+    fitted.fit(list_X, list_y, epochs=1, lr=0.1)
+    stepped.train_step(list_X, list_y, 0.1)
+    batched.fit_batches([(X, labels, None, lengths)], lr=0.1)
+    for net in (stepped, batched):
+        assert net.params.tobytes() == fitted.params.tobytes()
+        assert net.classes.tolist() == ["a", "b", "c"]
+        actual, expected = (np.concatenate(part.predict_classes(list_X)) for part in (net, fitted))
+        assert np.array_equal(actual, expected)
+        net.fit_batches(
+            [(list_X[:9], list_y[:9])], lr=0.1, validation=(list_X[9:], list_y[9:]), metrics="accuracy", epochs=2
+        )
+        assert net.history.val_accuracy[-1] == net.score(list_X[9:], list_y[9:])
+        assert net.history.val_loss[-1] == net.evaluate_loss(list_X[9:], list_y[9:])
+
+
+def test_padding_does_not_change_a_bit_of_a_training():
+    X, y, lengths = data(n=200)
+    results = set()
+    for steps in (STEPS, 100):
+        padding = (0, 0), (0, steps - STEPS), (0, 0)
+        padded = np.pad(X, padding, constant_values=np.nan), np.pad(y, padding, constant_values=np.nan)
+        fitted, batched, short = network(None), network(None), np.minimum(lengths, 7)
+        fitted.fit(*padded, lengths=lengths, epochs=2, lr=0.1, batch_size=64, validation=(*padded, None, short))
+        batched.fit_batches([(*padded, None, lengths), (*padded, None, short)], lr=0.1)
+        gradients, dX = fitted.vjp(*(np.nan_to_num(part) for part in (padded[0], padded[1])), lengths=short)
+        assert dX.shape == padded[0].shape
+        assert not dX[:, 7:].any()
+        arrays = fitted.params, batched.params, flat(gradients), dX[:, :STEPS]
+        arrays += (flat(fitted.gradients(*padded, lengths=short)),)
+        results.add(tuple(array.tobytes() for array in arrays))
+    list_X, list_y = lists(X, y, lengths)
+    net = network(None)
+    net.fit(list_X, list_y, epochs=2, lr=0.1, batch_size=64)
+    assert len(results) == 1
+    assert net.params.tobytes() == next(iter(results))[0]
 
 
 def test_ensemble_predicts_classes_at_each_step_of_any_number_of_steps():
@@ -400,13 +525,8 @@ def test_engine_of_previous_number_of_steps_is_freed():
 
 
 def test_any_number_of_steps_is_refused_where_a_number_is_required():
-    X, y, lengths = data()
-    list_X, list_y = lists(X, y, lengths)
-    net = network(None)
+    y, net = data()[1], network(None)
     for call, message in (
-        (lambda: net.train_step(list_X, list_y), "training steps require a network with a fixed number of steps"),
-        (lambda: net.fit_batches([(list_X, list_y)]), "fit_batches requires a network with a fixed number of steps"),
-        (lambda: net.jacobian(np.zeros((2, 4, 3))), "the network must have a fixed number of steps here"),
         (lambda: nnc.fit_many([net], np.zeros((2, 4, 3)), y[:2, :4], epochs=1), "must have a fixed number of steps"),
         (lambda: net.to_onnx("net.onnx"), "exports require a network with a fixed number of steps"),
         (lambda: network(None, layers=[Flatten(), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
@@ -464,8 +584,8 @@ def test_wrong_sequences_are_refused():
         layers = [layer, 2] if isinstance(layer, Flatten) else [layer, Flatten(), 2]
         with pytest.raises(ValueError, match=f"{type(layer).__name__}.* does not support shorter sequences"):
             network(layers=layers).predict(X, lengths=lengths)
-    with pytest.raises(ValueError, match="lengths and lists of sequences require a named loss"):
-        network(at_each_step=False, loss=lambda P, Y: (0.0, 0 * P)).fit(list_X, y[:, 0], epochs=1, lr=0.1)
-    for call in (net.jacobian, lambda X: nnc.check_gradients(net, X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
+    with pytest.raises(ValueError, match=r"y must have shape \(21, 9\) or \(21, 9, k\), one target for each step"):
+        network(loss=mean_squared_error).fit(np.nan_to_num(X), y[:, 0], epochs=1, lr=0.1)
+    for call in (lambda X: nnc.check_gradients(net, X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
         with pytest.raises(ValueError, match="X must have sequences of 9 steps"):
             call(list_X)

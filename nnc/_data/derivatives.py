@@ -137,7 +137,8 @@ def vjp(
     converter: DataConverter, X: ArrayLike, dP: ArrayLike, lengths: ArrayLike | None = None
 ) -> tuple[Gradients, NDArray[Any]]:
     """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
-    converter, X = converter.bind(X, lengths)
+    given_shape = np.shape(X) if lengths is not None else ()
+    converter, X = converter.bind(X, lengths, trims=True)
     model, core_lengths = converter.model, None
     given = X if type(X) is ndarray else converter.array(X)
     if isinstance(given, Sequences):
@@ -152,15 +153,20 @@ def vjp(
     if product - product != 0:
         check_finite(converter, rows, output_gradient)
     if isinstance(given, Sequences):
-        shape = (len(given), *model.input_shape)
-        return model.split(flat), given.restore(converter.input_gradient(dX, np.empty(shape)))  # type: ignore[return-value]
+        dX = converter.input_gradient(dX, np.empty((len(given), *model.input_shape)))
+        steps = given_shape[1] if given_shape else dX.shape[1]
+        padded = np.pad(dX, ((0, 0), (0, steps - dX.shape[1]), (0, 0)))
+        return model.split(flat), given.restore(padded)  # type: ignore[return-value]
     if converter.scaling_X is not None:
         dX = converter.input_gradient(dX, given)
     return model.split(flat), dX if given.shape == dX.shape else dX.reshape(given.shape)
 
 
-def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
+def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
     """Compute the derivatives of the outputs with respect to the inputs, see `NeuralNetwork.jacobian`."""
+    converter, X = converter.bind(X, lengths)
+    if isinstance(X, Sequences):
+        return _sequence_jacobian(converter, X)  # type: ignore[no-any-return]
     model, rows, is_single = converter.model, converter.rows_as_is(X), False
     if rows is None:
         array = converter.array(X)
@@ -176,3 +182,20 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
     if len(model.input_shape) > 1:
         J = J.reshape(len(J), *model.stack.output_shape, *model.input_shape)
     return J[0] if is_single else J
+
+
+def _sequence_jacobian(converter: DataConverter, X: Sequences) -> Any:
+    """Return the Jacobian of sequences of different lengths; sequences of the same length are computed together."""
+    stack, longest = converter.model.stack, X.shape[1]
+    has_steps = len(stack.output_shape) == 2
+    J = np.zeros((len(X), *stack.output_shape, *converter.model.input_shape), converter.model.dtype)
+    for length in np.unique(X.lengths).tolist():
+        rows = np.flatnonzero(X.lengths == length)
+        part = jacobian(converter if length == longest else converter.at(length), X.array[rows, :length])
+        if has_steps:
+            J[rows, :length, :, :length] = part
+        else:
+            J[rows, :, :length] = part
+    if not X.is_list:
+        return J
+    return [j[:n, :, :n] if has_steps else j[:, :n] for j, n in zip(J, X.lengths.tolist(), strict=True)]

@@ -153,11 +153,14 @@ class InputConversion:
             self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
-    def bind(self, X: Any, lengths: ArrayLike | None = None, steps: int = 0) -> tuple[Self, Any]:
+    def bind(
+        self, X: Any, lengths: ArrayLike | None = None, steps: int = 0, trims: bool = False
+    ) -> tuple[Self, Any]:
         """Return the converter for the number of steps of X, and X; rows of different lengths become Sequences.
 
         The converter is this one, unless the network accepts any number of steps. It is then a copy whose model has an
-        engine for at least `steps` steps.
+        engine for at least `steps` steps. If `trims` is true, a padded array is cut to its longest sequence: the order
+        of the sums of a gradient depends on the number of steps, and must not depend on the padding.
         """
         if len(self.model.input_shape) == 2:
             from nnc._data.sequences import as_sequences, count_steps
@@ -165,6 +168,8 @@ class InputConversion:
             X = as_sequences(X, lengths, self.model, self.is_bound)
             if self.is_bound or not self.model.stack.input.any_steps:
                 return self, X
+            if trims and isinstance(X, Sequences):
+                X = X.with_steps(int(X.lengths.max()))
             converter = self.at(max(steps, count_steps(X, self.model.input_shape[1])))
             return converter, as_sequences(X, None, converter.model, True)
         if lengths is not None:
@@ -177,11 +182,19 @@ class InputConversion:
     def at(self, steps: int | None = None) -> Self:
         """Return a copy for sequences of this number of steps; None means any number of steps."""
         other, model = self.copy(), self.model
-        other.is_bound = steps is not None
+        other.is_bound, other.max_abs_input = steps is not None, self.max_abs_input
         if steps is not None:
             other.model = model_for_steps(model, steps)
         other.scaling_X = _resized(other.scaling_X, steps or 1, model.input_shape)
         other.scaling_y = _resized(other.scaling_y, steps or 1, model.stack.output_shape)
+        return other
+
+    def unbound(self, model: Model) -> Self:
+        """Return this converter, or if it is bound to a number of steps, a copy for `model` and any number of steps."""
+        if not self.is_bound:
+            return self
+        other = self.at(None)
+        other.model = model
         return other
 
     def sequences(self, X: Any) -> NDArray[Any]:

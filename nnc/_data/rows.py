@@ -103,8 +103,6 @@ class TargetConversion(OutputConversion):
             return Data(rows, Y, labels)
         rows, lengths = self.checked_inputs(X, learn), None
         if isinstance(X, Sequences):
-            if model.custom is not None:
-                raise ValueError("lengths and lists of sequences require a named loss, got a custom loss")
             y, lengths = X.targets(y, model.stack.output_shape), X.core_lengths
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
         return Data(rows, *self.targets(y, len(rows), learn, lengths), weights, lengths)
@@ -112,7 +110,10 @@ class TargetConversion(OutputConversion):
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
         X, y, sample_weight, lengths = unpack_batch(batch)
-        return self.data(self.bind(X, lengths)[1], y, sample_weight, learn=True)
+        converter, X = self.bind(X, lengths, trims=True)
+        data = converter.data(X, y, sample_weight, learn=True)
+        vars(self).update(vars(converter.unbound(self.model)))
+        return data
 
     def validation(self, validation: Any) -> Data | None:
         """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
@@ -125,7 +126,8 @@ class TargetConversion(OutputConversion):
             )
         try:
             X, y, sample_weight, lengths = unpack_batch(validation)
-            return self.data(self.bind(X, lengths)[1], y, sample_weight)
+            converter, X = self.bind(X, lengths)
+            return converter.data(X, y, sample_weight)
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"validation: {error}") from None
@@ -184,7 +186,7 @@ class TargetConversion(OutputConversion):
         if model.custom is not None:
             from nnc._model import custom
 
-            values = custom.as_custom_targets(given, n)
+            values = custom.as_custom_targets(given, n, shape)
         else:
             values = as_matrix(model.stack.flatten_outputs(given), n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):

@@ -65,6 +65,8 @@ class Sequences:
 
     def with_steps(self, steps: int) -> Sequences:
         """Return the same sequences as an array of `steps` steps."""
+        if steps == self.shape[1]:
+            return self
         zeros = np.zeros((len(self), max(0, steps - self.shape[1]), self.shape[2]), self.array.dtype)
         return Sequences(np.concatenate([self.array[:, :steps], zeros], axis=1), self.lengths, self.is_list)
 
@@ -168,13 +170,13 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model, is_bound: bool
 
 
 def _with_steps(X: Any, steps: int, features: int) -> Any:
-    """Return X; if it has fewer than `steps` steps, add zeros and return it as Sequences."""
-    given = count_steps(X, features)
+    """Return X as Sequences of `steps` steps, or X itself if it is an array of this number of steps."""
+    given = int(X.lengths.max()) if isinstance(X, Sequences) else count_steps(X, features)
     if given > steps:
         raise ValueError(f"X must have sequences of at most {steps} steps, got {given}")
-    if given == steps:
-        return X
     if not isinstance(X, Sequences):
+        if given == steps:
+            return X
         array = as_real_array("X", X).reshape(-1, given, features)
         X = Sequences(array, np.full(len(array), given, np.int32))
     return X.with_steps(steps)

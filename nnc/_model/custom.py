@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
+    from nnc.layers.base import Shape
     from nnc.layers.stack import Stack
 
     Function = Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]]
@@ -33,20 +34,27 @@ class CustomLoss:
     function : callable
         function(P, Y) -> (loss, d loss / d P), for outputs P (n, n_out) and read-only targets Y (n, k). The loss is a
         number, the derivative has the shape of P.
+    step_outputs : int
+        Number of outputs of each step of sequences; 0 if the outputs do not belong to steps. The function receives the
+        outputs and targets of all steps of all sequences as rows, without steps beyond the lengths.
     """
 
     name: str
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
+    def __init__(self, function: Function, step_outputs: int = 0) -> None:
+        self.function, self.step_outputs = function, step_outputs
         name = getattr(function, "__name__", None)
         self.name = name if isinstance(name, str) else type(function).__name__  # callable objects may have no __name__
 
     def __repr__(self) -> str:
         return self.name
 
-    def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+    def __call__(
+        self, P: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int32] | None = None
+    ) -> tuple[float, NDArray[Any]]:
         """Return the loss and its derivative with respect to P, in the dtype of P; P does not change.
+
+        `lengths` are the numbers of steps of sequences; None means all steps.
 
         Raises
         ------
@@ -56,8 +64,18 @@ class CustomLoss:
         NonFiniteLossError
             The result is not finite.
         """
-        loss, dP = self.call(P.copy(), Y)
-        return loss, self.derivative(P, Y, dP)
+        if self.step_outputs:
+            steps = P.shape[1] // self.step_outputs
+            is_step = np.arange(steps) < np.reshape(steps if lengths is None else lengths, (-1, 1))
+            is_step = np.broadcast_to(is_step, (len(P), steps))
+            P, Y = (rows.reshape(*is_step.shape, -1)[is_step] for rows in (P, Y))
+        loss, given = self.call(P.copy(), Y)
+        dP = self.derivative(P, Y, given)
+        if self.step_outputs:
+            derivative = np.zeros((*is_step.shape, self.step_outputs), P.dtype)
+            derivative[is_step] = dP
+            dP = derivative.reshape(len(derivative), -1)
+        return loss, dP
 
     def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
         """Call the loss function, and return the checked loss and the unchecked derivative; the call may change P."""
@@ -97,10 +115,10 @@ class CustomLoss:
             )
         return derivative
 
-    def value(self, P: NDArray[Any], Y: NDArray[Any]) -> float:
+    def value(self, P: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> float:
         """Return only the loss, or NaN if it is not finite."""
         try:
-            return self(P, Y)[0] if np.isfinite(P).all() else math.nan
+            return self(P, Y, lengths)[0] if np.isfinite(P).all() else math.nan
         except NonFiniteLossError:
             return math.nan
 
@@ -116,7 +134,7 @@ def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
             "loss must be the name of a loss if the network has BatchNorm, got a function; choose a named loss or "
             "remove BatchNorm"
         )
-    return CustomLoss(loss)
+    return CustomLoss(loss, stack.output_shape[-1] if len(stack.output_shape) == 2 else 0)
 
 
 def _range(P: NDArray[Any]) -> str:
@@ -124,9 +142,17 @@ def _range(P: NDArray[Any]) -> str:
     return f"from {P.min():g} to {P.max():g}"
 
 
-def as_custom_targets(y: Any, n: int) -> NDArray[Any]:
-    """Return the targets of n rows for a custom loss as an array (n, k); a vector becomes one column."""
+def as_custom_targets(y: Any, n: int, output_shape: Shape) -> NDArray[Any]:
+    """Return the targets of n rows for a custom loss as an array (n, k); a vector becomes one column.
+
+    Targets at each step (n, steps) or (n, steps, k) become an array (n, steps * k).
+    """
     array = as_real_array("y", y)
+    if len(output_shape) == 2:
+        if array.ndim not in (2, 3) or array.shape[:2] != (n, output_shape[0]) or not array.size:
+            expected = f"({n}, {output_shape[0]}) or ({n}, {output_shape[0]}, k)"
+            raise ValueError(f"y must have shape {expected}, one target for each step of X, got {array.shape}")
+        return array.reshape(n, -1)
     values = as_matrix(array, n)
     if values.ndim != 2 or len(values) != n or not values.size:
         raise ValueError(f"y must have shape ({n},) or ({n}, k), one row for each row of X, got {array.shape}")

@@ -433,7 +433,7 @@ class Model:
         P = self.engine_outputs(data.X, data.lengths)
         if self.core.find_not_finite(P)[0] >= 0:
             self.check_parameters()
-        loss, dP = function(P, data.Y)
+        loss, dP = function(P, data.Y) if self.custom is None else self.custom(P, data.Y, data.lengths)
         return loss, data.with_targets(dP)
 
     def compute_loss(self, data: Data) -> float:

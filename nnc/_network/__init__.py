@@ -63,11 +63,12 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
 
         A function (P, Y) -> (loss, d loss / d P) of NumPy arrays is a custom loss, default output identity. P (m, n)
         are the outputs. Y (m, k) are the targets as numbers of the same dtype; a vector becomes one column, and k may
-        differ from n. Both are scaled if `scale_y` is given. The derivative must have the shape of P. The function is
-        called once per step with the rows of a batch, or with validation rows; the loss of an epoch is the mean over
-        its rows. Sample weights are not supported; pass them as a column of Y. All optimizers except
-        Levenberg-Marquardt support custom losses. With `dropout`, P has the outputs after dropout. Files contain only
-        the name of the function; pass it to `load`.
+        differ from n. If the last layer is applied to each step of sequences, the rows of P and Y are the steps of all
+        sequences, without steps beyond the lengths. Both are scaled if `scale_y` is given. The derivative must have the
+        shape of P. The function is called once per step with the rows of a batch, or with validation rows; the loss of
+        an epoch is the mean over its rows. Sample weights are not supported; pass them as a column of Y. All optimizers
+        except Levenberg-Marquardt support custom losses. With `dropout`, P has the outputs after dropout, which
+        sequences of different lengths do not support. Files contain only the name of the function; pass it to `load`.
 
         `nnc.Heads` combines several losses; each applies to some of the outputs, which have their own activation.
     bias : bool, default True

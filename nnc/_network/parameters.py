@@ -92,13 +92,13 @@ class Parameters(SuggestsAttributes):
                 f"output must be None if loss='auto', which also chooses the output activation, "
                 f"got {output or stack.activations[-1]!r}"
             )
-        if name == losses.CUSTOM and len(stack.output_shape) > 1:
-            raise ValueError(
-                "loss must be a named loss with one output per target if the last layer is applied to each step of "
-                f"sequences, got {loss!r}"
-            )
         custom = heads = None
         if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
+            if len(stack.output_shape) > 1:
+                raise ValueError(
+                    "loss must be a function or a named loss with one output per target if the last layer is applied "
+                    f"to each step of sequences, got {loss!r}"
+                )
             from nnc._model.heads import heads_loss
 
             heads = heads_loss(loss, stack)

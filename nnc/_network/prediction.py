@@ -300,7 +300,7 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network.
         """
-        converter, X = self.converter.bind(X, lengths)
+        converter, X = self.converter.bind(X, lengths, trims=True)
         model = converter.model
         flat = np.empty(model.n_params, model.dtype)
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
@@ -381,19 +381,22 @@ class Prediction(Parameters):
 
         return derivatives.vjp(self.converter, X, dP, lengths)
 
-    def jacobian(self, X: ArrayLike) -> NDArray[Any]:
+    def jacobian(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Compute the derivatives of the outputs with respect to the inputs, d P / d X.
 
         Parameters
         ----------
         X : array (n, n_in)
             Rows as in `predict`.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
         array (n, n_out, n_in), for images (n, n_out, height, width, channels)
             Derivatives of the result of `predict` with respect to the raw inputs; without n if X is a vector that is
-            one row.
+            one row. For sequences, the shape is (n, n_out, steps, features), or (n, steps, k, steps, features) for
+            outputs at each step, with zeros beyond the lengths. A list of arrays without n if X is a list of sequences.
 
         Raises
         ------
@@ -402,4 +405,4 @@ class Prediction(Parameters):
         """
         from nnc._data import derivatives
 
-        return derivatives.jacobian(self.converter, X)
+        return derivatives.jacobian(self.converter, X, lengths)

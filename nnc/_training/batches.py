@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._model.steps import model_for_steps
 from nnc._registry import losses
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
@@ -60,6 +61,8 @@ class BatchLoop(TrainingLoop):
     total, penalties, weight : float
         Sums over the rows of the current epoch: of the losses without penalties, of the penalties, and of the sample
         weights.
+    unbound_model : Model
+        Network of the fit. If it accepts any number of steps, `model` has an engine for the steps of the current batch.
     is_sum_loss : bool
         Whether the loss of an epoch is the sum of the losses of its batches instead of their mean.
     """
@@ -82,10 +85,12 @@ class BatchLoop(TrainingLoop):
         first = next(self.iterator, None)
         if first is None:
             raise ValueError("batches must yield at least one batch, got none")
+        self.unbound_model = model
         dataset = Dataset(converter, first if all_rows is None else all_rows, validation)
         self.rows_per_step = options.batch_size
         options.batch_size = min(first.n, options.batch_size or first.n)
         super().__init__(model, dataset, options, state, first.rows(slice(options.batch_size)))
+        self.model = self.model_for(first)
         if state.changes_by_step:
             self.records.steps_per_epoch = n_batches or 1
         self.pending: Data | None = first
@@ -105,12 +110,17 @@ class BatchLoop(TrainingLoop):
         last = int(decreases[-1]) + 1 if len(decreases) else 0
         return len(losses) - 1 - last, float(losses[last])
 
+    def model_for(self, rows: Data) -> Model:
+        model, n_in = self.unbound_model, rows.source.X.shape[1]
+        return model if n_in == model.sizes[0] else model_for_steps(model, n_in // model.input_shape[1])
+
     def max_threads(self) -> int:
         self.batch_size = self.data.n
         return super().max_threads()
 
     def create_training(self, threads: int) -> None:
         self.batch_size = self.data.n  # number of rows for which the core allocates memory
+        self.model = self.model_for(self.data)
         super().create_training(threads)
 
     def batches(self) -> Iterator[Data]:
@@ -142,7 +152,8 @@ class BatchLoop(TrainingLoop):
 
     def train_on(self, data: Data) -> None:
         """Take a step on a batch, and add its loss to the sums of the epoch."""
-        rows, loss = data.loss_weight(self.model.stack.output_shape), self.step(data)
+        loss = self.step(data)
+        rows = data.loss_weight(self.model.stack.output_shape)
         penalty = self.training.penalty
         self.total += (loss - penalty) * (1.0 if self.is_sum_loss else rows)
         self.penalties += penalty * rows
@@ -152,7 +163,9 @@ class BatchLoop(TrainingLoop):
         """Create a new run of the core if the buffers of the current run do not fit the batch."""
         self.model.check_batch_rows(data.n)
         (n, *parts), (capacity, *allocated) = data.layout, self.data.layout
-        if n > capacity or parts != allocated:  # the batch needs more or other buffers than the current run has
+        has_same_steps = data.X.shape[1] == self.data.X.shape[1]
+        # the batch needs more or other buffers than the current run has, or an engine for another number of steps
+        if n > capacity or parts != allocated or not has_same_steps:
             self.save_progress()
             self.data = data
             self.create_training(self.team.max_threads)

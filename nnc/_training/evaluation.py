@@ -83,15 +83,17 @@ class Evaluator:
         """Compute the validation loss and the metrics with a custom loss, and append them to their columns."""
         rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
-        P = self.outputs = self.model.engine_outputs(rows.X)
+        P = self.outputs = self.model.engine_outputs(rows.X, rows.lengths)
         if self.dataset.validation is not None:
             assert rows.Y is not None
-            self.columns["val_loss"].append(custom.value(P, rows.Y))
+            self.columns["val_loss"].append(custom.value(P, rows.Y, rows.lengths))
         self._append_metrics(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
-        dataset = self.dataset
+        rows, converter = self.dataset.metric_rows, self.dataset.converter
+        if self.model.stack.input.any_steps and not converter.is_bound:
+            converter = converter.at(self.model.input_shape[0])
         for name, metric in self.options.metrics.items():
-            value = np.nan if P is None else dataset.converter.measure(metric, dataset.metric_rows, P)
+            value = np.nan if P is None else converter.measure(metric, rows, P)
             self.columns[name].append(value)

@@ -130,13 +130,17 @@ class TrainingLoop:
             columns[name] = []
         if dataset.validation is not None or options.metrics:
             check_weights(options.metrics, dataset.metric_rows)
-            self.evaluator = Evaluator(self.model, dataset, options, columns)
+            self.evaluator = Evaluator(self.model_for(dataset.metric_rows), dataset, options, columns)
         is_monitored = options.patience is not None or bool(options.restore_best) or self.state.plateau is not None
         if self.evaluator is not None or is_monitored or options.epoch_settings is not None:
             self.check_interval = 1
         callbacks = options.callbacks if options.display is None else [*options.callbacks, options.display]
         if callbacks:
             self.callbacks = CallbackRunner(callbacks, self.records.start_time)
+
+    def model_for(self, rows: Data) -> Model:
+        """Return the network; `BatchLoop` returns it with an engine for the number of steps of these rows."""
+        return self.model
 
     # ------------------------------------------------------------------------------------------ run
 

@@ -50,10 +50,8 @@ def fit_arrays(
 def begin(network: Trainable, run: TrainingLoop) -> None:
     """Set the state, the random streams and the data conversion of the network to those of the run."""
     with network.model.snapshot_lock:
-        network.state, network.streams, network.converter = run.state, run.state.streams, run.dataset.converter
-        if network.converter.is_bound:
-            network.converter = network.converter.at(None)
-            network.converter.model = network.model
+        network.state, network.streams = run.state, run.state.streams
+        network.converter = run.dataset.converter.unbound(network.model)
 
 
 def bound_array_loop(
@@ -63,8 +61,8 @@ def bound_array_loop(
     validation, steps = arguments.validation, 0
     if network.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
         test_X, _, _, test_lengths = unpack_batch(validation)
-        steps = network.converter.bind(test_X, test_lengths)[0].model.input_shape[0]
-    converter, X = network.converter.bind(X, lengths, steps)
+        steps = network.converter.bind(test_X, test_lengths, trims=True)[0].model.input_shape[0]
+    converter, X = network.converter.bind(X, lengths, steps, trims=True)
     if not converter.is_bound:
         return array_loop(network, X, y, arguments)
     bound = object.__new__(type(network))
@@ -201,11 +199,6 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
 
 def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
     """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
-    if network.model.stack.input.any_steps:
-        raise ValueError(
-            "fit_batches requires a network with a fixed number of steps, such as Input(steps=64, features=32), which "
-            "also accepts lists of shorter sequences; got Input(steps=None)"
-        )
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)

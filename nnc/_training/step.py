@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
+from nnc._data.sequences import Sequences
 from nnc._model.data import Data
 from nnc._team import Stepper
 from nnc._training.divergence import divergence_error, likely_cause
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from nnc._data.converter import DataConverter
     from nnc._data.derivatives import GradientsLike
+    from nnc._model.model import Model
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
     from nnc._training.trainable import Trainable
@@ -92,8 +94,8 @@ class GeneralStep:
         self.training: Any = None
         self.network_state: TrainingState | None = None  # `network.state` after the last step
         self.stack: Any = None  # `model.stack` of the network after the last step
-        # `Data.layout` of the data that `training` is prepared for, and whether its engine is that of the model
-        self.shape: tuple[int, bool, bool, bool, bool] | None = None
+        # `Data.layout` of the data that `training` is prepared for, and its engine
+        self.shape: tuple[int, bool, bool, bool, Any] | None = None
         self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 
     def start(self, network: Trainable) -> TrainingState:
@@ -221,7 +223,7 @@ class GeneralStep:
                 check_gradient(model, flat)
             self.sum = None
             if self.training.broken_layer:
-                self.fail(network, None, None, "gradients", rate)
+                self.fail(model, None, None, "gradients", rate)
             if lr is not self.lr:
                 self.lr = state.lr = rate
 
@@ -242,7 +244,7 @@ class GeneralStep:
         training = model.core.Training(engine, model.theta, *data, data.n, None, state.moments, constants)
         self.training = training
         state.count_steps_of(training)
-        self.shape = *data.layout, engine is model.engine
+        self.shape = *data.layout, engine
 
     def step(
         self,
@@ -265,45 +267,44 @@ class GeneralStep:
         if network._has_automatic_loss and dP is None and y is not None:
             with network._choosing_loss(X, y, is_batch=True):
                 return self.step(network, X, y, sample_weight, dP, lr)
-        model = network.model
-        if model.stack.input.any_steps:
-            raise ValueError(
-                "training steps require a network with a fixed number of steps of sequences, such as "
-                "Input(steps=64, features=32), which also accepts lists of shorter sequences; got Input(steps=None)"
-            )
         if dP is None:
-            engine = model.engine
             converter, rows, Y, labels, weights, lengths = self.data(network, X, y, sample_weight)
+            model = converter.model  # the network with an engine for the number of steps of X
+            engine = model.engine
         else:
-            engine, labels, weights, lengths = model.output_gradient_engine, None, None, None
-            converter, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
+            labels = weights = None
+            converter, rows, Y, lengths = self.output_gradient(network, X, y, sample_weight, dP)
+            model = converter.model
+            engine = model.output_gradient_engine
         if self.is_outdated(network):
             new_state = self.start(network)
-            self.check(network, rows, Y, "y" if dP is None else "dP")
+            self.check(model, rows, Y, "y" if dP is None else "dP")
             self.begin(network, new_state)
-        network.converter = converter
+        network.converter = converter.unbound(network.model)
         state = self.state
         assert state is not None
         targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
         if is_custom:  # instead of targets, the core reads derivatives with respect to the outputs
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
-        if self.shape != (len(rows), Y is None, weights is None, lengths is None, engine is model.engine):
+        if self.shape != (len(rows), Y is None, weights is None, lengths is None, engine):
             self.prepare(network, engine, Data(rows, Y, labels, weights, lengths))
         lr, rate = self.next_rate(lr)
         if is_custom:
-            loss, Y = self.differentiate(network, rows, targets, Y, rate, of_targets=dP is None)
+            loss, Y = self.differentiate(model, Data(rows, targets, lengths=lengths), Y, rate, of_targets=dP is None)
         with model.snapshot_lock:
             product = self.training.step(rows, Y, labels, weights, lengths, rate)
             if product - product != 0:
-                self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
+                self.fail(model, rows, Y, "y" if dP is None else "dP", rate)
             if lr is not self.lr:
                 self.lr = state.lr = rate
             loss = loss + self.training.penalty if is_custom else product
             if state.plateau is not None:
                 state.plateau.observe(loss)
         if dP is None:
-            converter.labels_are_indices = converter.loss.is_classification and converter.classes is None
-        is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
+            network.converter.labels_are_indices = converter.loss.is_classification and converter.classes is None
+        is_plain = weights is None and state.schedule is None and not converter.is_bound
+        if is_custom and (model.heads is not None or len(model.stack.output_shape) == 2):
+            is_plain = False
         return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
 
     @staticmethod
@@ -322,40 +323,46 @@ class GeneralStep:
         return bool(converter.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
-        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
+        self, model: Model, data: Data, P: NDArray[Any], rate: float, of_targets: bool
     ) -> tuple[float, NDArray[Any]]:
         """Return a custom loss and its derivative with respect to the outputs of the engine.
 
         Parameters
         ----------
-        network : NeuralNetwork
+        model : Model
             Network in training.
-        X, Y : arrays (n, n_in), (n, k)
+        data : Data
             Rows, and their targets or the derivatives with respect to the outputs of the heads.
         P : array (n, n_out)
             Buffer for the outputs.
         rate : float
             Learning rate of the step.
         of_targets : bool
-            Whether Y has targets instead of derivatives.
+            Whether `data` has targets instead of derivatives.
         """
-        model = network.model
+        X, Y = data.X, data.target
         self.training.refresh()
-        self.training.outputs(X, P, 1, 0)
+        if data.lengths is None:
+            self.training.outputs(X, P, 1, 0)
+        else:
+            from nnc._training.custom import check_no_dropout
+
+            check_no_dropout(self.settings)
+            P = model.engine_outputs(X, data.lengths)
         if model.core.find_not_finite(P)[0] >= 0:
-            self.fail(network, X, Y, "y" if of_targets else "dP", rate)
+            self.fail(model, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
             assert model.custom is not None
             try:
-                return model.custom(P, Y)
+                return model.custom(P, Y, data.lengths)
             except ValueError as error:
-                raise self.custom_error(network, error, X, Y, rate) from None
+                raise self.custom_error(model, error, X, Y, rate) from None
         assert model.heads is not None
         gradient = model.heads.backpropagate(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), gradient
 
     def custom_error(
-        self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
+        self, model: Model, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
     ) -> Exception:
         """Return the error to raise if a custom loss has failed: DivergedError if its result is not finite."""
         from nnc._model.custom import NonFiniteLossError
@@ -365,7 +372,7 @@ class GeneralStep:
             return error
         state = self.state
         assert state is not None
-        cause = likely_cause(rate, self.check(network, X, Y, "y"))
+        cause = likely_cause(rate, self.check(model, X, Y, "y"))
         return custom_divergence_error(error, state.epoch + 1, state.history, cause)
 
     @staticmethod
@@ -377,14 +384,14 @@ class GeneralStep:
             return converter, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
-        updated = converter.copy_for_fit()
-        return updated, *updated.data(updated.bind(X)[1], y, sample_weight, learn=True)
+        updated, X = converter.copy_for_fit().bind(X)
+        return updated, *updated.data(X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the converter, X in the engine's format, and the loss derivatives for the engine's outputs.
+        """Return the converter, X in the engine's format, the loss derivatives for the engine's outputs, and lengths.
 
         `dP` are the derivatives of the loss with respect to the predictions.
         """
@@ -396,26 +403,31 @@ class GeneralStep:
                 "dP must not be passed if the network has BatchNorm, because its outputs in a training step differ "
                 "from those of predict; pass y"
             )
-        return network.converter, *engine_output_gradient(network.converter, X, dP)
+        converter, lengths = network.converter, None
+        if type(X) is not ndarray or converter.model.stack.input.any_steps:
+            converter, X = converter.bind(X)
+        if isinstance(X, Sequences):
+            dP, lengths = X.targets(dP, converter.model.stack.output_shape), X.core_lengths
+        return converter, *engine_output_gradient(converter, X, dP), lengths
 
     @staticmethod
-    def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
+    def check(model: Model, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
         """Raise ValueError if parameters, inputs or targets are not finite; return the largest absolute input.
 
         `what` is the name of the argument that contains Y: "y", "dP" (loss derivatives) or "gradients".
         """
-        network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # targets of a custom loss are checked by CustomLoss
+        model.check_parameters()
+        if what == "y" and model.custom is not None:  # targets of a custom loss are checked by CustomLoss
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
             if rows is not None:
-                position, largest = network.model.core.find_not_finite(rows)
+                position, largest = model.core.find_not_finite(rows)
                 if position >= 0:
-                    raise not_finite_error(name, rows, position, shape=network.model.input_shape if name == "X" else ())
+                    raise not_finite_error(name, rows, position, shape=model.input_shape if name == "X" else ())
         return largest
 
-    def fail(self, network: Trainable, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:
+    def fail(self, model: Model, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:
         """Raise the error of a rejected step: ValueError for data that is not finite, otherwise DivergedError.
 
         X is None for a step from gradients.
@@ -427,7 +439,7 @@ class GeneralStep:
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:
-            cause = likely_cause(rate, self.check(network, X, Y, what))
+            cause = likely_cause(rate, self.check(model, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
-        raise divergence_error(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
+        raise divergence_error(model, X, training.broken_layer, state.epoch + 1, history, cause)
