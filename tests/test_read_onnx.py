@@ -23,10 +23,6 @@ def test_exported_network_is_read_back(exported, dtype, tmp_path):
     networks, rows = exported
     net, X = networks[dtype], rows.astype(dtype)
     net.to_onnx(tmp_path / "net.onnx")
-    if rows.ndim == 3:  # sequences
-        with pytest.raises(ModelFileError, match=r"a Reshape of rows of the shape \(\d+, \d\) to .* is not"):
-            nnc.from_onnx(tmp_path / "net.onnx")
-        return
     loaded = nnc.from_onnx(tmp_path / "net.onnx")
     assert loaded.dtype == net.dtype
     P = net.predict(X)
@@ -292,7 +288,7 @@ REJECTED = {
         (2, 4, 2),
         [KERNEL, V],
     ),
-    r"\(ReduceMean\): the mean must be over height and width": image_model(
+    r"\(ReduceMean\): the result must be over height and width, or over the steps, got": image_model(
         ("Transpose", ["z"], ["t"], {"perm": [0, 2, 3, 1]}),
         ("ReduceMean", ["t"], ["m"], {"axes": [2, 3], "keepdims": 1}),
         ("Transpose", ["m"], ["a"], {"perm": [0, 3, 1, 2]}),
@@ -351,6 +347,59 @@ REJECTED = {
 }  # fmt: skip
 
 
+SEQUENCE_KERNEL = ("K", np.ones((3, 3, 2)))
+FLAT = [("Flatten", ["z"], ["y"])]
+VECTOR = ("v", np.array([0, 0, 1, 0, 0, 0]))
+REJECTED |= {
+    r"\(Conv\): windows must have 1 dimension, got kernel_shape=\[2\], strides=\[1, 1\]": model(
+        [("Conv", ["X", "K"], ["y"], {"strides": [1, 1]})], (3, 8), [SEQUENCE_KERNEL]
+    ),
+    r"\(Conv\): attribute dilations must be \[1, 1\], got \[2, 2\]": model(
+        [("Conv", ["X", "K"], ["y"], {"dilations": [2, 2]})], (2, 8, 8), [KERNEL]
+    ),
+    r"\(Conv\): stride must be 1 if dilation is above 1, got stride=2 and dilation=2": model(
+        [("Conv", ["X", "K"], ["z"], {"dilations": [2], "strides": [2]}), *FLAT], (3, 8), [SEQUENCE_KERNEL]
+    ),
+    r"\(Conv\) must have the padding 'valid', 'same' or 'causal', or equal padding .* got 0 zeros before and 1": model(
+        [("Conv", ["X", "K"], ["z"], {"pads": [0, 1]}), *FLAT], (3, 8), [("K", np.ones((3, 3, 3)))]
+    ),
+    r"\(Conv\): windows must fit into rows of the size \(2,\), got the size \[3\]": model(
+        [("Conv", ["X", "K"], ["y"], {"dilations": [2]})], (3, 2), [SEQUENCE_KERNEL]
+    ),
+    r"\(MaxPool\): attribute dilations must be \[1\], got \[2\]": model(
+        [("MaxPool", ["X"], ["y"], {"kernel_shape": [2], "dilations": [2]})], (3, 8)
+    ),
+    r"\(Conv\): the input must be images with channels first or sequences with features first, got .* 'tc'": model(
+        [("MatMul", ["X", "S"], ["a"]), ("Conv", ["a", "K"], ["y"])], (3, 3), [("S", np.eye(3)), SEQUENCE_KERNEL]
+    ),
+    r"node '\w+' \(Pad\) must come directly before a convolution, but .* \(MaxPool\) follows": model(
+        [("Pad", ["X", "v"], ["a"]), ("MaxPool", ["a"], ["z"], {"kernel_shape": [2]}), *FLAT], (3, 8), [VECTOR]
+    ),
+    r"\(Pad\) must come directly before a convolution, but node '\w+' \(Mul\) follows": model(
+        [("Pad", ["X", "v"], ["a"]), ("Mul", ["a", "c"], ["b"]), ("Conv", ["b", "K"], ["z"]), *FLAT],
+        (3, 8),
+        [VECTOR, C, SEQUENCE_KERNEL],
+    ),
+    r"\(Pad\) must come directly before a convolution, but the end of the model follows": model(
+        [("Pad", ["X", "v"], ["y"])], (8, 3), [("v", np.array([0, 1, 0, 0, 0, 0]))]
+    ),
+    r"\(Pad\): the padding must be zeros, got": model([("Pad", ["X", "v", "c"], ["y"])], (3, 8), [VECTOR, C]),
+    r"\(Pad\): attribute mode must be b'constant', got b'edge'": model(
+        [("Pad", ["X", "v"], ["y"], {"mode": "edge"})], (3, 8), [VECTOR]
+    ),
+    r"\(Pad\): pads must be 6 numbers of at least 0, got \[0, 0, -1": model(
+        [("Pad", ["X", "v"], ["y"])], (3, 8), [("v", -VECTOR[1])]
+    ),
+    r"\(Pad\): only the axes of steps, height and width can be padded, got pads=\[1, 0, 0": model(
+        [("Pad", ["X", "v"], ["y"])], (3, 8), [("v", np.array([1, 0, 0, 0, 0, 0]))]
+    ),
+    r"\(ReduceMax\): the result must be over height and width, or over the steps, got the axes \[2\]": model(
+        [("ReduceMax", ["X"], ["y"], {"axes": [2]})], (3, 8)
+    ),
+    r"\(Div\): an operator of two constants must compute positive sizes by Add, Sub, Mul or Div": model(
+        [("Div", ["v", "v"], ["y"])], tensors=[VECTOR]
+    ),
+}
 SQUARE = ("S", np.arange(9.0).reshape(3, 3) ** 2)
 SWAP = {"perm": [0, 2, 1]}
 SCORES = [("MatMul", ["X", "S"], ["z"]), ("Transpose", ["z"], ["t"], SWAP)]
@@ -400,6 +449,41 @@ def test_constant_for_reordered_sequences_is_read(constant, order, tmp_path):
     X = np.random.default_rng(0).normal(size=(4, 3, 3))
     shift = np.broadcast_to(constant, (3, 3))
     expected = (X - (shift[::-1] if order == "reversed" else shift.T)) @ SQUARE[1]
+    assert np.abs(net.predict(X) - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("features_last", [False, True])
+@pytest.mark.parametrize(
+    ("is_padded", "options"),
+    [
+        (False, {}),
+        (False, {"pads": [2, 0]}),
+        (False, {"auto_pad": "SAME_UPPER", "dilations": [2]}),
+        (False, {"strides": [3]}),
+        (True, {"strides": [2]}),
+        (True, {"pads": [1, 1]}),
+    ],
+)
+def test_convolution_of_sequences_is_read(is_padded, options, features_last, tmp_path):
+    reference = pytest.importorskip("onnx.reference")
+    from nnc._interop.verify_onnx import exact_operators
+
+    rng = np.random.default_rng(0)
+    nodes = [("Transpose", ["X"], ["t"], SWAP)] * features_last
+    nodes += [("Pad", ["t" if features_last else "X", "v"], ["p"])] * is_padded
+    current = nodes[-1][2][0] if nodes else "X"
+    nodes += [
+        *(("Conv", [current, "K", "b"], ["a"], options), ("Tanh", ["a"], ["c"])),
+        *(("AveragePool", ["c"], ["d"], {"kernel_shape": [2]}), ("GlobalMaxPool", ["d"], ["e"])),
+        *(("Flatten", ["e"], ["f"]), ("MatMul", ["f", "W"], ["y"])),
+    ]
+    zeros = np.array([0, 0, 1, 0, 0, 1])
+    tensors = [("K", rng.normal(size=(4, 3, 3))), ("b", rng.normal(size=4)), ("W", rng.normal(size=(4, 2)))]
+    content = model(nodes, (8, 3) if features_last else (3, 8), [*tensors, ("v", zeros)], kind=11)
+    net, X = read_content(content, tmp_path), rng.normal(size=(5, 8, 3))
+    assert net.model.input_shape == (8, 3)
+    evaluator = reference.ReferenceEvaluator(content, new_ops=exact_operators(17))
+    (expected,) = evaluator.run(None, {"X": X if features_last else X.transpose(0, 2, 1)})
     assert np.abs(net.predict(X) - expected).max() < 1e-12
 
 

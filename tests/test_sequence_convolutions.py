@@ -256,6 +256,19 @@ def test_onnx_models_compute_the_same(layers, tmp_path):
     assert outputs == pytest.approx(net.predict(X), rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+def test_onnx_models_are_read_back(layers, dtype, tmp_path):
+    pytest.importorskip("onnx")
+    net = trained(layers, dtype=dtype)
+    net.to_onnx(tmp_path / "net.onnx")
+    loaded = nnc.from_onnx(tmp_path / "net.onnx", verify=True)
+    assert [type(layer.kind) for layer in loaded.model.stack.layers] == [
+        type(layer.kind) for layer in net.model.stack.layers
+    ]
+    assert loaded.params.tobytes() == net.params.tobytes()
+
+
 @pytest.mark.parametrize("layers", [*EXPORTED, [Flatten()], [Conv1D(3, 4, "tanh", 3, "same"), Flatten()]], ids=str)
 def test_torch_modules_compute_the_same(layers):
     torch = pytest.importorskip("torch")

@@ -142,10 +142,13 @@ REJECTED = {
         nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)
     ],
     r"module 0 \(Dropout\) must follow a layer .*, but follows Input": [nn.Dropout(0.5), nn.Linear(5, 1)],
-    r"module 0 \(ZeroPad2d\) must come directly before a Conv2d": [nn.ZeroPad2d(1), nn.MaxPool2d(2)],
-    r"module 1 \(Conv2d\) must have padding=0 after a ZeroPad2d, got \(1, 1\)": [
-        nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding=1)
+    r"module 0 \(ZeroPad2d\) must come directly before a convolution, but module 1 \(MaxPool2d\) follows": [
+        nn.ZeroPad2d(1), nn.MaxPool2d(2)
     ],
+    r"module 1 \(Conv2d\) must have no padding of its own after module 0 \(ZeroPad2d\), got 'same'": [
+        nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding="same")
+    ],
+    r"\(ZeroPad2d\) must come directly before a convolution, but the end of the model follows": [nn.ZeroPad2d(1)],
     "the last layer of the model must be dense, got Conv2D": [nn.Conv2d(2, 4, 3)],
     r"the last layer of the model must be dense, got BatchNorm\(\)": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4)],
 }  # fmt: skip
@@ -273,7 +276,9 @@ REJECTED |= {
         nn.Flatten(),
         nn.Linear(144, 2),
     ],
-    r"module 1 \(ZeroPad2d\) must come directly before a Conv2d": [nn.Linear(5, 2), nn.ZeroPad2d(1)],
+    r"module 1 \(ZeroPad2d\) must fit its inputs, got \[1, 1, 1, 1\] zeros for rows of the shape \(2,\)": [
+        nn.Linear(5, 2), nn.ZeroPad2d(1)
+    ],
     r"module 1 \(NoneType\) must have a supported type, one of": [nn.Linear(5, 2), None],
     "shape must be .* if the inputs of the first module are images": [],
 }

@@ -52,6 +52,20 @@ def modules():
             [nn.Conv2d(2, 3, 2), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(3, 2)],
             (2, 8, 8),
         ),
+        "causal": (
+            [
+                *(nn.ConstantPad1d((4, 0), 0.0), nn.Conv1d(3, 4, 3, dilation=2), nn.BatchNorm1d(4), nn.ReLU()),
+                *(nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)),
+            ],
+            (3, 16),
+        ),
+        "sequences": (
+            [
+                *(nn.Conv1d(3, 4, 3, 2, 1), nn.Tanh(), nn.MaxPool1d(3, 2), nn.Conv1d(4, 5, 2, padding="same")),
+                *(nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(5, 2)),
+            ],
+            (3, 16),
+        ),
     }
 
 
@@ -74,7 +88,7 @@ def export_pytorch(folder):
                 torch.onnx.export(
                     module, (X,), str(folder / file), opset_version=opset, dynamo=dynamo, verbose=False, **options
                 )
-            rows = X.permute(0, 2, 3, 1) if len(shape) == 3 else X
+            rows = X if hasattr(layers[0], "recurrent") else X.movedim(1, -1)
             exported[file] = rows.numpy(), module(X).detach().numpy()
     return exported
 
@@ -91,6 +105,14 @@ def export_keras(folder):
             "images",
             (8, 8, 2),
             [layers.Conv2D(3, 3, activation="relu"), layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(2)],
+        ),
+        (
+            "sequences",
+            (16, 3),
+            [
+                *(layers.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu"), layers.MaxPooling1D(2)),
+                *(layers.Conv1D(5, 3, 2, padding="same"), layers.GlobalAveragePooling1D(), layers.Dense(2)),
+            ],
         ),
     ):
         model = keras.Sequential([keras.Input(shape), *parts])

@@ -15,7 +15,7 @@ import numpy as np
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, check_methods, naming_errors, require_attributes, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
-from nnc.layers import GRU, LSTM, AvgPool1D, Bidirectional, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D, SimpleRNN
+from nnc.layers import GRU, LSTM, Bidirectional, GlobalAvgPool1D, GlobalMaxPool1D, SimpleRNN
 from nnc.layers.recurrent import STEP_ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "Dense": {"lora_enabled": False},
     "Conv2D": {"lora_enabled": False, "dilation_rate": (1, 1), "groups": 1, "data_format": "channels_last"},
     "Conv1D": {"lora_enabled": False, "groups": 1, "data_format": "channels_last"},
+    "ZeroPadding2D": {"data_format": "channels_last"},
+    "ZeroPadding1D": {"data_format": "channels_last"},
     "MaxPooling2D": {"data_format": "channels_last"},
     "MaxPooling1D": {"data_format": "channels_last", "padding": "valid"},
     "AveragePooling1D": {"data_format": "channels_last", "padding": "valid"},
@@ -264,6 +266,12 @@ def _conv(builder: Builder, layer: Any, label: str) -> None:
     _activation(builder, layer, label)
 
 
+def _zero_padding2d(builder: Builder, layer: Any, label: str) -> None:
+    """Add the zeros of a ZeroPadding2D layer to the next convolution."""
+    (top, bottom), (left, right) = layer.padding
+    builder.pad((top, left, bottom, right), label)
+
+
 def _conv1d(builder: Builder, layer: Any, label: str) -> None:
     """Add a Conv1D layer to the builder."""
     ((stride,), (dilation,)), kernel = (layer.strides, layer.dilation_rate), _array(layer.kernel)
@@ -324,9 +332,8 @@ def _recurrent_layer(layer: Any, label: str) -> tuple[Any, tuple[Any, Any, Any]]
 
 def _pool1d(builder: Builder, layer: Any, label: str) -> None:
     """Add a MaxPooling1D or AveragePooling1D layer to the builder."""
-    pool = MaxPool1D if type(layer).__name__ == "MaxPooling1D" else AvgPool1D
-    (size,), (stride,) = np.atleast_1d(layer.pool_size).tolist(), np.atleast_1d(layer.strides).tolist()
-    builder.add(pool(size, stride), label)
+    size, stride = (np.atleast_1d(value) for value in (layer.pool_size, layer.strides))
+    builder.pool(type(layer).__name__ == "MaxPooling1D", size, stride, label)
 
 
 def _pool(builder: Builder, layer: Any, label: str) -> None:
@@ -397,6 +404,8 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "TimeDistributed": _time_distributed,
     **dict.fromkeys(("SimpleRNN", "GRU", "LSTM", "Bidirectional"), _recurrent),
     "Reverse": _reverse,
+    "ZeroPadding1D": lambda builder, layer, label: builder.pad(tuple(layer.padding), label),
+    "ZeroPadding2D": _zero_padding2d,
     "Conv1D": _conv1d,
     "MaxPooling1D": _pool1d,
     "AveragePooling1D": _pool1d,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnc._interop.program import Writer, build_program
+from nnc._interop.program import Writer, build_program, sequence_window
 from nnc.layers import operations as op
 
 try:
@@ -105,23 +105,20 @@ class LayerBuilder(Writer):
 
     def conv(self, operation: op.Conv) -> None:
         """Add a Conv2D or Conv1D layer, preceded by a layer that pads the images or sequences with zeros."""
-        _, width, channels = operation.input_shape
-        (rows, columns), stride, filters = operation.window, operation.stride, operation.output_shape[2]
-        top, left, bottom, right = operation.pad
+        channels, filters = operation.input_shape[2], operation.output_shape[2]
         options = {"use_bias": operation.b is not None, "dtype": self.dtype}
         if self.has_sequences:
-            size, dilation = columns, 1
-            if rows > 1:  # with dilation, the rows of the image have `dilation` steps, and windows lie in one column
-                size, dilation, left, right = rows, width, top * width, bottom * width
-            if left or right:
-                self.add(layers.ZeroPadding1D((left, right), dtype=self.dtype))
-            conv = layers.Conv1D(filters, size, stride[1], dilation_rate=dilation, **options)
+            size, stride, dilation, *padding = sequence_window(operation)
+            if any(padding):
+                self.add(layers.ZeroPadding1D(tuple(padding), dtype=self.dtype))
+            conv = layers.Conv1D(filters, size, stride, dilation_rate=dilation, **options)
             self.add(conv, np.reshape(operation.W, (size, channels, filters)), operation.b)
             return
+        top, left, bottom, right = operation.pad
         if any(operation.pad):
             self.add(layers.ZeroPadding2D(((top, bottom), (left, right)), dtype=self.dtype))
-        conv = layers.Conv2D(filters, (rows, columns), stride, **options)
-        self.add(conv, np.reshape(operation.W, (rows, columns, channels, filters)), operation.b)
+        conv = layers.Conv2D(filters, operation.window, operation.stride, **options)
+        self.add(conv, np.reshape(operation.W, (*operation.window, channels, filters)), operation.b)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add a pooling layer for images or for sequences."""

@@ -15,7 +15,14 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import SCALE_SIGNS, Writer, build_program, require_range, scale_functions
+from nnc._interop.program import (
+    SCALE_SIGNS,
+    Writer,
+    build_program,
+    require_range,
+    scale_functions,
+    sequence_window,
+)
 from nnc._interop.protobuf import message, utf8
 from nnc._registry import formulas
 from nnc._version import __version__
@@ -31,7 +38,8 @@ if TYPE_CHECKING:
 IR_VERSION, OPSET = 8, 17
 MAX_MODEL_BYTES = 2**31 - 1  # maximum bytes of a protocol buffer message
 FLOAT, INT, STRING, TENSOR, INTS, STRINGS = 1, 2, 3, 4, 7, 8  # values of the enumeration AttributeProto.AttributeType
-TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # permutations of axes for Transpose
+# Permutations of axes for Transpose; SWAP_STEPS exchanges the steps and the features of sequences.
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST, SWAP_STEPS = [0, 3, 1, 2], [0, 2, 3, 1], [0, 2, 1]
 # Values of the enumeration TensorProto.DataType by element type.
 ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}
 # Format characters of struct.pack by element type.
@@ -142,15 +150,17 @@ def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
 class Graph(Writer):
     """Builder of an ONNX graph, which collects nodes and constant tensors.
 
-    The methods refer to a value by its name, the name of the output of a node. Images are stored with channels first
-    between image operations, and with channels last elsewhere.
+    The methods refer to a value by its name, the name of the output of a node. Images and sequences are stored with
+    channels first between convolutions and pools, and with channels last elsewhere. Operations of convolutions and
+    pools treat sequences as images, between two Reshape operations; their nodes are one-dimensional.
     """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.nodes: list[bytes] = []
         self.tensors: list[bytes] = []
-        self.channels_are_first = False  # whether the current tensor contains images with channels first
+        self.channels_are_first = False  # whether the current tensor has channels first
+        self.is_sequence = False  # whether the rows of the current network are sequences
 
     def node(
         self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
@@ -189,14 +199,15 @@ class Graph(Writer):
         return name
 
     def channels_first(self, value: str, first: bool = True) -> str:
-        """Add a Transpose node if the image `value` has another order of axes; return the name of the result.
+        """Add a Transpose node if images or sequences have another order of axes; return the name of the result.
 
         The required order is channels first, or channels last if `first` is false.
         """
         if self.channels_are_first == first:
             return value
         self.channels_are_first = first
-        return self.node("Transpose", value, perm=TO_CHANNELS_FIRST if first else TO_CHANNELS_LAST)
+        perm = TO_CHANNELS_FIRST if first else TO_CHANNELS_LAST
+        return self.node("Transpose", value, perm=SWAP_STEPS if self.is_sequence else perm)
 
     def model(
         self, title: str, input_value: Value, outputs: Sequence[Value], metadata: dict[str, str] | None = None
@@ -232,9 +243,9 @@ class Graph(Writer):
 
     # ------------------------------------------------------------------------------------------ nodes of operations
 
-    def operations(self, operations: Iterable[op.Operation], value: str) -> str:
+    def operations(self, operations: Sequence[op.Operation], value: str) -> str:
         """Add the nodes that apply the operations of a network to `value`, and return the name of the result."""
-        self.channels_are_first = False
+        self.channels_are_first, self.is_sequence = False, len(operations[0].input_shape) == 2
         for operation in operations:
             value = self.write(operation, value)
         return value
@@ -245,7 +256,7 @@ class Graph(Writer):
         if n == prod(operation.input_shape):
             value, shape = self.channels_first(value, False), operation.input_shape
         else:  # `minus` has one number per channel, or a single number
-            shape = (n, 1, 1) if self.channels_are_first else (n,)
+            shape = (n, *[1] * (2 - self.is_sequence)) if self.channels_are_first else (n,)
         for function, numbers in scale_functions(operation, self.dtype):
             value = self.node(SIGNS[SCALE_SIGNS[function]], value, self.tensor(numbers, shape))
         return value
@@ -260,7 +271,7 @@ class Graph(Writer):
     def step_mat_mul(self, operation: op.StepMatMul, value: str) -> str:
         """Add the nodes of a dense layer for each step, without activation: x @ W + b."""
         W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
-        value = self.node("MatMul", value, W)
+        value = self.node("MatMul", self.channels_first(value, False), W)
         return value if operation.b is None else self.node("Add", value, self.tensor(operation.b, (len(operation.b),)))
 
     def recur(self, operation: op.Recur, value: str) -> str:
@@ -289,7 +300,7 @@ class Graph(Writer):
         size = len(gates)
         W = self.tensor([number for part in directions for number in columns(part.W)], (n, size, features))
         U = self.tensor([number for part in directions for number in columns(part.U)], (n, size, units))
-        inputs = [self.node("Transpose", value, perm=[1, 0, 2]), W, U]
+        inputs = [self.node("Transpose", self.channels_first(value, False), perm=[1, 0, 2]), W, U]
         if directions[0].b is not None:  # recurrent operators of ONNX have one bias for W and one for U
             zeros = [[0.0] * size]
             biases = [(*(part.b or ()), *zeros)[:2] for part in directions]
@@ -305,30 +316,35 @@ class Graph(Writer):
 
     def conv(self, operation: op.Conv, value: str) -> str:
         """Add a Conv node to the graph, and return the name of its output."""
-        (height, width), channels, filters = operation.window, operation.input_shape[2], operation.output_shape[2]
+        channels, filters = operation.input_shape[2], operation.output_shape[2]
+        sizes, strides, pads, dilations = [*operation.window], [*operation.stride], [*operation.pad], [1, 1]
+        if self.is_sequence:
+            size, stride, dilation, *pads = sequence_window(operation)
+            sizes, strides, dilations = [size], [stride], [dilation]
         pixels = range(0, len(operation.W), channels)
         W = [operation.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
-        inputs = [self.tensor(W, (filters, channels, height, width))]
+        inputs = [self.tensor(W, (filters, channels, *sizes))]
         if operation.b is not None:
             inputs.append(self.tensor(operation.b, (filters,)))
-        value = self.channels_first(value)
-        size, stride, pad = [*operation.window], [*operation.stride], [*operation.pad]
-        return self.node("Conv", value, *inputs, kernel_shape=size, strides=stride, pads=pad)
+        attributes: dict[str, Any] = {"kernel_shape": sizes, "strides": strides, "pads": pads, "dilations": dilations}
+        return self.node("Conv", self.channels_first(value), *inputs, **attributes)
 
     def pool(self, operation: op.MaxPool | op.AvgPool, value: str) -> str:
         """Add a MaxPool or AveragePool node to the graph, and return the name of its output."""
         operator = "MaxPool" if isinstance(operation, op.MaxPool) else "AveragePool"
-        value, size, stride = self.channels_first(value), [*operation.window], [*operation.stride]
-        return self.node(operator, value, kernel_shape=size, strides=stride)
+        size, stride = ([*part][self.is_sequence :] for part in (operation.window, operation.stride))
+        return self.node(operator, self.channels_first(value), kernel_shape=size, strides=stride)
 
     def flatten(self, operation: op.Flatten, value: str) -> str:
         """Add the Flatten node that converts images to vectors in the order of height, width and channel."""
         return self.node("Flatten", self.channels_first(value, False), axis=1)
 
     def reshape(self, operation: op.Reshape, value: str) -> str:
-        """Add a Reshape node to the graph, which converts sequences to images or images to sequences."""
-        shape = [-1, *operation.output_shape]
-        return self.node("Reshape", self.channels_first(value, False), self.tensor(shape, (len(shape),), "int64"))
+        """Add a Flatten node to the graph if the output is a vector; otherwise sequences remain unchanged."""
+        if len(operation.output_shape) > 1:
+            return value
+        self.channels_are_first = False
+        return self.node("Flatten", value, axis=1)
 
     def activate(self, operation: op.Activate, value: str) -> str:
         """Add one node to the graph for an activation, or several if ONNX has no suitable operator for it."""

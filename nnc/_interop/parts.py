@@ -11,6 +11,7 @@ import numpy as np
 from nnc._registry import activations, losses
 from nnc._utils.checks import pluralize
 from nnc.layers import (
+    AvgPool1D,
     AvgPool2D,
     BatchNorm,
     Conv1D,
@@ -18,8 +19,11 @@ from nnc.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool1D,
     GlobalAvgPool2D,
+    GlobalMaxPool1D,
     Input,
+    MaxPool1D,
     MaxPool2D,
     Scale,
 )
@@ -119,14 +123,17 @@ class Builder:
 
     Attributes
     ----------
-    shape : tuple of int
-        Output shape of the last layer.
+    shape, previous_shape : tuple of int
+        Output shape and input shape of the last layer.
     linear_layer : int or None
         Index of the last layer with weights; None if this layer already has an activation.
     last_label : str or None
         Label of the last activation, if nnc supports this activation only at the output.
     row_order : array or None
         Permutation for the rows of the next weight matrix, set after images were flattened with channels first.
+    padding : (tuple of int, str) or None
+        Zeros around the images or sequences before the next layer, which must be a convolution: those at the beginning
+        of each axis, followed by those at the end of each axis; and the label of the layer that adds them.
     reversed : bool
         Whether the original model has the steps of the current sequences in reverse order.
     """
@@ -135,26 +142,50 @@ class Builder:
         sizes = tuple(map(int, shape))
         is_sequence = len(sizes) == 2
         self.layers: list[Layer] = [Input(steps=sizes[0], features=sizes[1]) if is_sequence else Input(*sizes)]
-        self.shape = self.layers[0].output_shape(())
+        self.shape = self.previous_shape = self.layers[0].output_shape(())
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
         self.statistics: list[tuple[Any, ...]] = []
         self.linear_layer: int | None = None
         self.last_label: str | None = None
         self.row_order: Array | None = None
+        self.padding: tuple[tuple[int, ...], str] | None = None
         self.reversed = False
 
     def add(self, layer: Layer, label: str) -> None:
         """Append a layer, and update `shape` to its output shape; the caller adds the weights of the layer."""
         if self.last_label is not None:
             raise ValueError(f"{self.last_label} must be at the end of the model, but {label} follows")
+        self.require_unpadded(label)
         if self.reversed and isinstance(layer, (Convolution, Pool)):
             raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
         try:
-            self.shape = layer.output_shape(self.shape)
+            self.previous_shape, self.shape = self.shape, layer.output_shape(self.shape)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from None
         self.layers.append(layer)
+
+    def pad(self, zeros: tuple[int, ...], label: str) -> None:
+        """Set `padding` for the next convolution."""
+        self.require_unpadded(label)
+        if len(zeros) != 2 * (len(self.shape) - 1):
+            raise ValueError(f"{label} must fit its inputs, got {list(zeros)} zeros for rows of the shape {self.shape}")
+        self.padding = (zeros, label) if any(zeros) else None
+
+    def require_unpadded(self, label: str) -> None:
+        """Raise ValueError if zeros were added to the inputs of the layer with this label, which is no convolution."""
+        if self.padding is not None:
+            raise ValueError(f"{self.padding[1]} must come directly before a convolution, but {label} follows")
+
+    def _with_zeros(self, padding: Any, label: str) -> Any:
+        """Return the padding of a convolution plus the zeros that `pad` has set before it."""
+        if self.padding is None:
+            return padding
+        (zeros, pad_label), self.padding = self.padding, None
+        own = (0,) * len(zeros) if padding in ("valid", 0) else padding
+        if not isinstance(own, tuple):
+            raise ValueError(f"{label} must have no padding of its own after {pad_label}, got {padding!r}")
+        return tuple(a + b for a, b in zip(own, zeros, strict=True))
 
     def require_vectors(self, label: str, or_sequences: bool = False) -> None:
         """Raise ValueError if the inputs of the layer with this label are images, or sequences that are not allowed."""
@@ -191,7 +222,7 @@ class Builder:
             raise ValueError(
                 f"{label} must have images of {channels} channels as inputs, got inputs of the shape {self.shape}"
             )
-        stride = tuple(map(int, stride))
+        stride, pad = tuple(map(int, stride)), self._with_zeros(pad, label)
         padding: Any = pad if pad == "same" else self._padding(kernel.shape, stride, pad, label)
         self.add(Conv2D(filters, (kh, kw), "identity", stride, padding, bias=b is not None), label)
         self._add_weights(label, kernel.reshape(-1, filters), b)
@@ -228,7 +259,9 @@ class Builder:
             raise ValueError(
                 f"{label} must have sequences of {features} features as inputs, got inputs of the shape {self.shape}"
             )
-        layer = Conv1D(filters, size, "identity", stride, "valid", dilation, bias=b is not None)
+        with naming_errors(label):
+            layer = Conv1D(filters, size, "identity", stride, "valid", dilation, bias=b is not None)
+        padding = self._with_zeros(padding, label)
         if isinstance(padding, tuple):
             before, after = padding
             padding = self._sequence_padding(layer, before, after, label)
@@ -296,21 +329,34 @@ class Builder:
         self.statistics.append(statistics)
 
     def pool(self, is_max: bool, size: Any, stride: Any, label: str) -> None:
-        """Add a pooling layer for images without padding: a max-pool if `is_max` is true, else an average pool."""
-        pool = MaxPool2D if is_max else AvgPool2D
-        self.add(pool(tuple(map(int, size)), tuple(map(int, stride))), label)
+        """Add a pooling layer without padding: a max-pool if `is_max` is true, else an average pool.
 
-    def global_pool(self, label: str) -> None:
-        """Add a GlobalAvgPool2D layer, which averages each channel of an image."""
-        self.add(GlobalAvgPool2D(), label)
+        The size and the stride have two numbers for images, and one number for sequences.
+        """
+        pools: dict[int, Any] = {1: (AvgPool1D, MaxPool1D), 2: (AvgPool2D, MaxPool2D)}
+        sizes: list[Any] = [tuple(map(int, part)) for part in (size, stride)]
+        sizes = [part[0] for part in sizes] if len(size) == 1 else sizes
+        self.add(pools[len(size)][is_max](*sizes), label)
+
+    def global_pool(self, label: str, is_max: bool = False) -> None:
+        """Add a pool over each whole image or sequence; the axes of an image, or of steps, have the size 1 then."""
+        if len(self.shape) == 3 and not is_max:
+            self.add(GlobalAvgPool2D(), label)
+        else:
+            self.pool(is_max, self.shape[:-1], self.shape[:-1], label)
 
     def flatten(self, label: str, channels_first: bool = False) -> None:
         """Add a layer that flattens images and sequences; do nothing for vectors.
 
+        A pool over whole sequences before it becomes a GlobalAvgPool1D or GlobalMaxPool1D.
+
         If `channels_first` is true, the original model flattens images in the order of channel, height and width, and
         sequences in the order of feature and step. The rows of the next weight matrix are then permuted.
         """
-        if len(self.shape) > 1:
+        pool = self.layers[-1]
+        if isinstance(pool, (AvgPool1D, MaxPool1D)) and pool.size == self.previous_shape[0]:
+            self.layers[-1], self.shape = GlobalMaxPool1D() if pool.is_max else GlobalAvgPool1D(), self.shape[1:]
+        elif len(self.shape) > 1:
             order = np.arange(prod(self.shape)).reshape(self.shape)
             if channels_first:
                 *sizes, channels = self.shape
@@ -379,6 +425,7 @@ class Builder:
 
         Flatten layers, and max-pools if the activation is monotone, may lie between this layer and the activation.
         """
+        self.require_unpadded(label)
         if name == "softmax":
             self.require_vectors(label, or_sequences=True)
         i = len(self.layers) - 1
@@ -414,6 +461,7 @@ class Builder:
         """Return the Parts of the network; the default loss is the one that matches the output activation."""
         self._fold_last_norm()
         last = self.layers[-1]
+        self.require_unpadded("the end of the model")
         if self.reversed:
             raise ValueError("the outputs at each step must be in the order of the inputs, got the reverse order")
         if not isinstance(last, Dense):

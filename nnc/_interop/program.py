@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._registry import activations, losses
 from nnc._utils.fields import MAX_FINITE
@@ -284,6 +284,25 @@ INPUT_ORDERS = {
     2: ", in the order of step and feature",
     3: ", in the order of height, width and channel",
 }
+
+class SequenceWindow(NamedTuple):
+    """Windows of a convolution of sequences, with the numbers of zeros before and after a sequence."""
+
+    size: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+
+def sequence_window(operation: Conv) -> SequenceWindow:
+    """Return the windows of a convolution of sequences, which its operation describes as images."""
+    (rows, columns), (_, stride), (top, left, bottom, right) = operation.window, operation.stride, operation.pad
+    if rows == 1:
+        return SequenceWindow(columns, stride, 1, left, right)
+    width = operation.input_shape[1]  # each row of the image has `dilation` steps, and windows lie in one column
+    return SequenceWindow(rows, 1, width, top * width, bottom * width)
+
 
 LINE_CHARACTERS = 110  # maximum line length of exported lists of constants
 

@@ -18,10 +18,10 @@ from nnc._interop import (  # noqa: F401 (imported because they register operato
     read_onnx_recurrent,
     read_onnx_shapes,
 )
-from nnc._interop.onnx import TO_CHANNELS_FIRST
+from nnc._interop.onnx import SWAP_STEPS, TO_CHANNELS_FIRST
 from nnc._interop.read_onnx_assembly import Assembly
 from nnc._interop.read_onnx_file import load
-from nnc._interop.read_onnx_values import OPERATORS, Labels, Mapped, Pair, Rows
+from nnc._interop.read_onnx_values import OPERATORS, Labels, Mapped, Pair, Rows, Sizes
 from nnc._registry import losses
 from nnc._serialization import ModelFileError
 from nnc._serialization.text import out_of_memory_error
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 MAX_EXTRA_BYTES = 2**22  # bytes of arrays that a model may create, in addition to twice the size of its files
+# Operators by which the order of the axes of input sequences is recognized.
+CHANNELS_FIRST = ("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "BatchNormalization")
+FEATURES_LAST = ("MatMul", "RNN", "GRU", "LSTM")
 MAX_MESSAGE_CHARACTERS = 500  # maximum length of a problem description in an error message
 
 
@@ -119,22 +122,30 @@ class Reader:
             )
 
     def _input_axes(self) -> str:
-        """Return the order of the axes of input images: "hwc" (channels last) or "chw" (channels first).
+        """Return the order of the axes of input images, "hwc" or "chw", or of input sequences, "tc" or "ct".
 
         Channels are last in models that nnc wrote, and in models that transpose images before the first layer.
+        Features are last unless the first layer is a convolution, pool or batch normalization without a transposition
+        before it, or another layer after a transposition.
         """
+        is_sequence = len(self.model.dims) == 3
         if self.model.producer == "nnc":
-            return "hwc"
-        derived = {self.model.input}
+            return "tc" if is_sequence else "hwc"
+        derived, transposed = {self.model.input}, False
         for node in self.model.nodes:
-            if derived.isdisjoint(node.inputs):
+            if derived.isdisjoint(node.inputs) or node.operator == "Shape":
                 continue
             if node.operator == "Transpose":
-                return "hwc" if node.attributes.get("perm", (0, None))[1] == TO_CHANNELS_FIRST else "chw"
-            if node.operator not in ("Identity", "Cast", "Reshape", "Shape", "Add", "Sub", "Mul", "Div"):
+                perm = node.attributes.get("perm", (0, None))[1]
+                if not is_sequence:
+                    return "hwc" if perm == TO_CHANNELS_FIRST else "chw"
+                transposed ^= perm == SWAP_STEPS
+            elif is_sequence and node.operator in (*CHANNELS_FIRST, *FEATURES_LAST):
+                return "ct" if (node.operator in CHANNELS_FIRST) != transposed else "tc"
+            elif node.operator not in ("Identity", "Cast", "Reshape", "Pad", "Add", "Sub", "Mul", "Div"):
                 break
             derived.update(node.outputs)
-        return "chw"
+        return "tc" if is_sequence else "chw"
 
     def _input(self) -> Rows:
         """Return the symbolic tensor of the model's input; raise ValueError if the input is not supported."""
@@ -152,13 +163,11 @@ class Reader:
             )
         if self.model.dtype in ("str", "bool"):
             raise ValueError(f"the input of the model must have numbers, got the element type {self.model.dtype}")
-        axes = {1: "c", 2: "tc", 3: self.axes}[len(dims)]
-        return Rows(dims, axes, self.model.dtype, None, None, "the input")
+        return Rows(dims, "c" if len(dims) == 1 else self.axes, self.model.dtype, None, None, "the input")
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one row of inputs, with channels last as in nnc."""
-        dims, axes = self.input.dims, self.input.axes
-        return tuple(dims[axes.index(axis)] for axis in "hwc") if len(dims) == 3 else dims
+        return tuple(self.input.dims[i] for i in self.input.order)
 
     def _value(self, name: str) -> Any:
         """Return the value of the tensor called `name`; return None for "", which stands for a missing input."""
@@ -176,6 +185,8 @@ class Reader:
         if operator is None:
             raise ValueError(f"{node.label} has an operator that is not supported")
         value = operator.call(node, self, [self._value(name) for name in node.inputs])
+        if isinstance(value, Sizes) and None not in value.values:
+            value = np.array(value.values[0] if value.scalar else value.values, np.int64)
         values = value if isinstance(value, list) else [value]
         named = {name: part for name, part in zip(node.outputs, values, strict=False) if name}
         if not named:
@@ -230,7 +241,7 @@ class Reader:
         if any(isinstance(source, Rows) and source.axes == "ct" for source in sources):
             raise ValueError(
                 "the outputs of the model at each step must have the axes (rows, steps, outputs), got (rows, outputs, "
-                "steps); remove the last Transpose"
+                "steps); transpose the output"
             )
         if not sources:
             raise ValueError("the model must output numbers, such as probabilities, got only labels")

@@ -57,6 +57,7 @@ class Assembly:
         Before the first layer, x are the inputs. After a layer, the scaling remains pending, because it may turn out to
         be the scaling of the targets.
         """
+        self.builder.require_unpadded(label)
         if len(self.builder.layers) == 1:
             times, plus = self._flat(times), self._flat(plus)
             self.times, self.plus = self.times * times, self.plus * times + plus

@@ -17,12 +17,13 @@ from nnc._interop.read_onnx_values import (
     any_rows,
     axes_of,
     broadcast,
+    channels_first,
     features_last,
     finite_array,
-    image,
     number_rows,
     operator,
 )
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,47 +81,80 @@ WINDOWS: dict[str, Any] = {
 }
 
 
-def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[int], tuple[int, ...]]:
-    """Return strides, padding (top, left, bottom, right), and output height and width of a convolution or pool.
+def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[int], list[int], tuple[int, ...]]:
+    """Return strides, dilations, padding, and output height and width (or output steps) of a convolution or pool.
 
-    `size` is the height and width of its kernel or window.
+    The padding is that at the beginning of each axis, followed by that at the end of each axis: top, left, bottom,
+    right. `size` is the height and width, or the number of steps, of the kernel or window.
     """
-    strides = [1, 1] if call["strides"] is None else call["strides"]
-    pads = [0] * 4 if call["pads"] is None else call["pads"]
-    bounds = ((size, 2, 1), (strides, 2, 1), (pads, 4, 0))
+    n = len(rows.dims) - 1
+    strides, dilations = ([1] * n if call[name] is None else call[name] for name in ("strides", "dilations"))
+    pads = [0] * 2 * n if call["pads"] is None else call["pads"]
+    bounds = ((size, n, 1), (strides, n, 1), (dilations, n, 1), (pads, 2 * n, 0))
     if any(len(part) != n or not all(minimum <= i < 2**31 for i in part) for part, n, minimum in bounds):
-        actual = f"kernel_shape={size[:9]}, strides={strides[:9]}, pads={pads[:9]}"
-        raise call.error(f"windows must have two dimensions, got {actual}")
+        actual = f"kernel_shape={size[:9]}, strides={strides[:9]}, dilations={dilations[:9]}, pads={pads[:9]}"
+        raise call.error(f"windows must have {pluralize(n, 'dimension')}, got {actual}")
+    extents = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
     auto = call["auto_pad"]
     if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER") or (auto != b"NOTSET" and any(pads)):
         raise call.error(f"auto_pad={auto[:20]!r} with pads={pads} is not supported")
     if auto.startswith(b"SAME"):
-        totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, size, strict=True)]
+        totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, extents, strict=True)]
         if min(totals) < 0:
             raise call.error(f"auto_pad={auto!r} with strides larger than the windows is not supported")
         smaller, larger = [n // 2 for n in totals], [n - n // 2 for n in totals]
         pads = smaller + larger if auto == b"SAME_UPPER" else larger + smaller
-    sides = zip(rows.dims[1:], size, strides, pads[:2], pads[2:], strict=True)
+    sides = zip(rows.dims[1:], extents, strides, pads[:n], pads[n:], strict=True)
     output_size = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
     if min(output_size) < 1:
-        raise call.error(f"windows must fit into images of the size {rows.dims[1:]}, got the size {size}")
-    return strides, pads, output_size
+        raise call.error(f"windows must fit into rows of the size {rows.dims[1:]}, got the size {extents}")
+    return strides, dilations, pads, output_size
+
+
+@operator("Pad", inputs=(1, 4), mode=(STRING, b"constant"), pads=(INTS, None, 1, 10), value=(FLOAT, 0.0, 1, 10))
+def _pad(call: Call, value: Any, pads: Any = None, number: Any = None, axes: Any = None) -> Rows:
+    """Evaluate the ONNX operator Pad for zeros around images or before and after sequences."""
+    rows = number_rows(call, value, (2, 3))
+    rank, zeros = 1 + len(rows.dims), [*(call["pads"] or [])]
+    if call.node.opset >= 11:
+        zeros = finite_array(call, pads, "int64", 1).tolist()
+    padded = [*range(rank)] if axes is None else axes_of(call, axes, rank, 18)
+    call.require(mode=b"constant", value=0.0)
+    if number is not None and finite_array(call, number, rows.dtype).any():
+        raise call.error(f"the padding must be zeros, got {number}")
+    if len(zeros) != 2 * len(padded) or not all(0 <= n < 2**31 for n in zeros):
+        raise call.error(f"pads must be {2 * len(padded)} numbers of at least 0, got {zeros[:9]}")
+    before, after = ([0] * rank, [0] * rank)
+    for i, axis in enumerate(padded):
+        before[axis], after[axis] = zeros[i], zeros[len(padded) + i]
+    dims = tuple(sum(part) for part in zip(before[1:], rows.dims, after[1:], strict=True))
+    order = [1 + i for i in rows.order]
+    sides = [part[i] for part in (before, after) for i in order[:-1]]
+    if any(part[i] for part in (before, after) for i in (0, order[-1])):
+        raise call.error(f"only the axes of steps, height and width can be padded, got pads={zeros}")
+    return rows.apply(lambda assembly: assembly.builder.pad(tuple(sides), call.label), call.label, dims=dims)
 
 
 @operator("Conv", inputs=(2, 3), group=(INT, 1), dilations=(INTS, None), **WINDOWS)
 def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
-    """Evaluate the ONNX operator Conv, a convolution of images with constant weights."""
-    rows = image(call, value)
-    W = finite_array(call, W, rows.dtype, 4)
-    call.require(group=1, dilations=[1, 1], kernel_shape=[*W.shape[2:]])
+    """Evaluate the ONNX operator Conv, a convolution of images or sequences with constant weights."""
+    rows = channels_first(call, value)
+    W = finite_array(call, W, rows.dtype, 1 + len(rows.dims))
+    call.require(group=1, kernel_shape=[*W.shape[2:]])
     b = None if b is None else finite_array(call, b, rows.dtype, 1)
     if W.shape[1] != rows.dims[0] or (b is not None and len(b) != len(W)):
-        raise call.error(f"weights must fit images of {rows.dims[0]} channels, got the shape {W.shape}")
-    strides, pads, output_size = _windows(call, rows, [*W.shape[2:]])
+        raise call.error(f"weights must fit inputs of {rows.dims[0]} channels, got the shape {W.shape}")
+    strides, dilations, pads, output_size = _windows(call, rows, [*W.shape[2:]])
+    if rows.axes == "chw" and dilations != [1, 1]:
+        raise call.error(f"attribute dilations must be [1, 1], got {dilations}")
 
     def conv(assembly: Assembly) -> None:
         assembly.charge(W.nbytes)
-        assembly.builder.conv(W.transpose(2, 3, 1, 0), b, strides, tuple(pads), call.label)
+        if rows.axes == "ct":
+            kernel = W.transpose(2, 1, 0)
+            assembly.builder.conv1d(kernel, b, strides[0], tuple(pads), dilations[0], call.label)
+        else:
+            assembly.builder.conv(W.transpose(2, 3, 1, 0), b, strides, tuple(pads), call.label)
 
     return rows.apply(conv, call.label, dims=(len(W), *output_size))
 
@@ -131,10 +165,11 @@ def _conv(call: Call, value: Any, W: Any, b: Any = None) -> Rows:
 @operator("AveragePool", ceil_mode=(INT, 0, 10), dilations=(INTS, None, 19), count_include_pad=(INT, 0), **WINDOWS)
 def _pool(call: Call, value: Any) -> Rows:
     """Evaluate the ONNX operator MaxPool or AveragePool."""
-    rows = image(call, value)
-    call.require(ceil_mode=0, dilations=[1, 1])
+    rows = channels_first(call, value)
+    n = len(rows.dims) - 1
+    call.require(ceil_mode=0, dilations=[1] * n)
     size = call["kernel_shape"] or []
-    strides, pads, output_size = _windows(call, rows, size)
+    strides, _, pads, output_size = _windows(call, rows, size)
     if any(pads):
         raise call.error(f"windows of a pool must lie within the image, got pads={pads}")
     is_max = call.node.operator == "MaxPool"
@@ -142,23 +177,34 @@ def _pool(call: Call, value: Any) -> Rows:
     return rows.apply(step, call.label, dims=(rows.dims[0], *output_size))
 
 
-@operator("GlobalAveragePool")
+@operator("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(call: Call, value: Any) -> Rows:
-    """Evaluate the ONNX operator GlobalAveragePool, the mean of each channel."""
-    rows = image(call, value)
-    return rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=(rows.dims[0], 1, 1))
+    """Evaluate the ONNX operator GlobalAveragePool or GlobalMaxPool, the mean or maximum of each channel."""
+    rows = channels_first(call, value)
+    return _pooled(call, rows, call.node.operator == "GlobalMaxPool", (rows.dims[0], *[1] * (len(rows.dims) - 1)))
 
 
-@operator("ReduceMean", inputs=(1, 2), axes=(INTS, None, 1, 17), keepdims=(INT, 1), noop_with_empty_axes=(INT, 0, 18))
-def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
-    """Evaluate the ONNX operator ReduceMean over height and width, which is a global average pool."""
-    rows = number_rows(call, value, (3,))
-    reduced = axes_of(call, axes, 4, 18)
-    if 0 in reduced or {rows.axes[axis - 1] for axis in reduced} != {"h", "w"}:
-        raise call.error(f"the mean must be over height and width, got the axes {reduced}")
+REDUCE: dict[str, Any] = {"axes": (INTS, None, 1, 17), "keepdims": (INT, 1), "noop_with_empty_axes": (INT, 0, 18)}
+
+
+@operator("ReduceMean", "ReduceMax", inputs=(1, 2), **REDUCE)
+def _reduce(call: Call, value: Any, axes: Any = None) -> Rows:
+    """Evaluate the ONNX operator ReduceMean or ReduceMax over height and width, or steps, which is a global pool."""
+    rows = number_rows(call, value, (2, 3))
+    reduced = axes_of(call, axes, 1 + len(rows.dims), 18)
+    if {("n" + rows.axes)[axis] for axis in reduced} != {*rows.axes} - {"c"}:
+        raise call.error(f"the result must be over height and width, or over the steps, got the axes {reduced}")
     dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
-    pooled = rows.apply(lambda assembly: assembly.builder.global_pool(call.label), call.label, dims=tuple(dims))
-    return pooled if call["keepdims"] else pooled.apply(None, call.label, dims=(max(dims),), axes="c")
+    pooled = _pooled(call, rows, call.node.operator == "ReduceMax", tuple(dims))
+    if call["keepdims"]:
+        return pooled
+    flatten = lambda assembly: assembly.builder.flatten(call.label)  # noqa: E731
+    return pooled.apply(flatten, call.label, dims=(max(dims),), axes="c")
+
+
+def _pooled(call: Call, rows: Rows, is_max: bool, dims: tuple[int, ...]) -> Rows:
+    """Return the symbolic outputs, of the shape `dims`, of a pool over each whole image or sequence."""
+    return rows.apply(lambda assembly: assembly.builder.global_pool(call.label, is_max), call.label, dims=dims)
 
 
 @operator(
@@ -167,10 +213,10 @@ def _reduce_mean(call: Call, value: Any, axes: Any = None) -> Rows:
 )  # fmt: skip
 def _batch_norm(call: Call, value: Any, *constants: Any) -> Rows:
     """Evaluate the ONNX operator BatchNormalization with constant mean and variance."""
-    rows = number_rows(call, value, (1, 3))
+    rows = number_rows(call, value, (1, 2, 3))
     call.require(training_mode=0, spatial=1)
-    if rows.axes[0] != "c":
-        raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
+    if len(rows.dims) > 1:
+        rows = channels_first(call, rows)
     arrays = [finite_array(call, array, rows.dtype, 1) for array in constants]
     if any(len(array) != rows.dims[0] for array in arrays):
         lengths = [len(array) for array in arrays]
@@ -261,8 +307,10 @@ def _unary(call: Call, value: Any) -> Rows:
 
 @operator("Add", "Sub", "Mul", "Div", inputs=(2, 2))
 @operator("Max", "Min", inputs=(2, 2), since=8)
-def _binary(call: Call, first: Any, second: Any) -> Rows:
+def _binary(call: Call, first: Any, second: Any) -> Rows | Array:
     """Evaluate an elementwise ONNX operator of two inputs, which is a scaling or a part of an activation."""
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return _folded(call, first, second)
     rows = number_rows(call, first if isinstance(first, Rows) else second)
     result = rows.apply("unknown", call.label)
     other = second if rows is first else first
@@ -280,6 +328,19 @@ def _binary(call: Call, first: Any, second: Any) -> Rows:
         number = constant(array.item())
         return _composed(call, result, [rows, number] if rows is first else [number, rows])
     return result
+
+
+def _folded(call: Call, first: Array, second: Array) -> Array:
+    """Return the result of an elementwise operator of two constants, such as the sizes of a padding."""
+    functions = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.floor_divide}
+    function = functions.get(call.node.operator)
+    arrays = [finite_array(call, part, "int64") for part in (first, second)]
+    if function is None or max(array.ndim for array in arrays) > 1 or (function is np.floor_divide and (
+        arrays[0].min() < 0 or arrays[1].min() < 1
+    )):
+        raise call.error("an operator of two constants must compute positive sizes by Add, Sub, Mul or Div")
+    call.reader.charge(8 * max(array.size for array in arrays))
+    return np.asarray(function(*arrays))
 
 
 def _affine(call: Call, rows: Rows, array: Array, rows_first: bool) -> Rows | None:

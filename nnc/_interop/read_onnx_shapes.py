@@ -95,8 +95,10 @@ def _converted(call: Call, array: Array, dtype: str) -> Array:
 @operator("Shape", start=(INT, 0, 15), end=(INT, None, 15))
 def _shape(call: Call, value: Any) -> Sizes:
     """Evaluate the ONNX operator Shape, which returns the sizes of the dimensions of a tensor."""
-    sizes = value.sizes if isinstance(value, Steps) else [None, *any_rows(call, value).dims]
-    return Sizes(sizes[call["start"] : call["end"]])
+    sizes: Any = value.shape if isinstance(value, np.ndarray) else None
+    if sizes is None:
+        sizes = value.sizes if isinstance(value, Steps) else (None, *any_rows(call, value).dims)
+    return Sizes([*sizes[call["start"] : call["end"]]])
 
 
 @operator("Gather", inputs=(2, 2), axis=(INT, 0))
@@ -106,6 +108,8 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
         if value.ndim != 1 or call["axis"] not in (0, -1):
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
+    if isinstance(value, np.ndarray) and value.dtype == "int64" and value.ndim == 1:
+        value = Sizes(value[:16].tolist())
     if isinstance(value, Steps) or (isinstance(value, Rows) and len(value.dims) == 2):
         return gathered(call, value, indices)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
@@ -221,13 +225,13 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
     """Return a symbolic tensor in which each row of `rows` has the shape `dims`, with elements in the same order."""
     if dims == rows.dims:
         return rows
-    axes = "c" * len(dims)
+    axes, row_axes = "c" * len(dims), rows.axes.replace("h", "") if "t" in rows.axes else rows.axes
     if len(dims) <= 1 and len(rows.dims) <= 1:
         return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
-        if rows.axes not in ("chw", "hwc", "tc", "ct"):
+        if row_axes not in ("chw", "hwc", "tc", "ct"):
             raise call.error(f"the axes of flattened images must have the order 'chw' or 'hwc', got {rows.axes!r}")
-        channels_first, size = rows.axes[0] == "c", prod(dims)
+        channels_first, size = row_axes[0] == "c", prod(dims)
 
         def flatten(assembly: Assembly) -> None:
             if channels_first:
@@ -261,7 +265,11 @@ def _squeeze(call: Call, value: Any, axes: Any = None) -> Any:
         return squeezed(call, value, axes_of(call, axes, len(value.axes), 13))
     rows = any_rows(call, value)
     shape = (2, *rows.dims)  # any number of rows except 1, because Squeeze must not remove the axis of rows
-    return _reshaped(call, rows, tuple(shape[i] for i in _remaining_axes(call, shape, axes))[1:])
+    remaining = _remaining_axes(call, shape, axes)[1:]
+    dims, new_axes = tuple(shape[i] for i in remaining), "".join(rows.axes[i - 1] for i in remaining)
+    if "t" in rows.axes and new_axes == rows.axes.replace("h", ""):
+        return rows.apply(None, call.label, dims=dims, axes=new_axes)
+    return _reshaped(call, rows, dims)
 
 
 def _remaining_axes(call: Call, shape: tuple[int, ...], axes: Any) -> list[int]:
@@ -290,6 +298,9 @@ def _unsqueeze(call: Call, value: Any, axes: Any = None) -> Any:
         return value.reshape(new_shape)
     if 0 in added:
         raise call.error("added axes must come after axis 0, the axis of rows, got axis 0")
+    if value.axes in ("tc", "ct") and count == 1:
+        i = added[0] - 1
+        return value.apply(None, call.label, dims=tuple(new_shape[1:]), axes=value.axes[:i] + "h" + value.axes[i:])
     return _reshaped(call, value, tuple(new_shape[1:]))
 
 

@@ -58,7 +58,7 @@ class Rows:
         Shape of one row: (), (n,), or the shape of a sequence or an image.
     axes : str
         Meaning of each dimension: "" for (), "c" for vectors, "tc" for sequences (steps, features), a permutation of
-        "hwc" for images. "ct" are transposed sequences.
+        "hwc" for images. "ct" are transposed sequences; an additional "h" is an axis of size 1.
     dtype : str
         Element type.
     previous : Rows, optional
@@ -105,9 +105,14 @@ class Rows:
         result.is_scaled_input = self.is_scaled_input and (step is None or is_scaling)
         return result
 
+    @property
+    def order(self) -> list[int]:
+        """Return the indices of the axes of one row in the order with channels or features last."""
+        return [self.axes.index(axis) for axis in "hwtc" if axis in self.axes]
+
     def ordered(self, array: Array) -> Array:
         """Transpose `array`, whose axes have the order of one row of this tensor, to channels or features last."""
-        return array.transpose([self.axes.index(axis) for axis in "hwtc" if axis in self.axes])
+        return array.transpose(self.order)
 
 
 class Pair(NamedTuple):
@@ -300,11 +305,14 @@ def features_last(call: Call, value: Any) -> Rows:
     return rows
 
 
-def image(call: Call, value: Any) -> Rows:
-    """Return the input `value` of a node; raise ValueError unless it is a symbolic tensor of images, channels first."""
-    rows = number_rows(call, value, (3,))
-    if rows.axes != "chw":
-        raise call.error(f"the input must be images with channels first, got the order of axes {rows.axes!r}")
+def channels_first(call: Call, value: Any) -> Rows:
+    """Return the input `value` of a node; raise ValueError unless it is images or sequences with channels first."""
+    rows = number_rows(call, value, (2, 3))
+    if rows.axes not in ("chw", "ct"):
+        raise call.error(
+            "the input must be images with channels first or sequences with features first, got the order of axes "
+            f"{rows.axes!r}"
+        )
     return rows
 
 

@@ -8,7 +8,6 @@ they may compute something else. Subclasses, and modules with hooks or parametri
 from __future__ import annotations
 
 from contextlib import contextmanager
-from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +18,7 @@ from nnc._interop.read_torch_forward import RECURRENT, Forward, Selection, is_cu
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._utils.checks import pluralize
-from nnc.layers import GRU, LSTM, AvgPool1D, GlobalAvgPool1D, GlobalMaxPool1D, MaxPool1D, SimpleRNN
+from nnc.layers import GRU, LSTM, GlobalAvgPool1D, GlobalMaxPool1D, SimpleRNN
 
 try:
     import torch
@@ -57,8 +56,6 @@ LAYERS: dict[type, tuple[Any, tuple[int, ...]]] = {
 # Order of axes that each module requires for sequences: n (rows), t (steps) and c (features).
 AXES: dict[type, str] = {nn.Linear: "??c", **dict.fromkeys((nn.Conv1d, nn.ConstantPad1d, nn.BatchNorm1d), "nct")}
 AXES |= dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d), "nct")
-# Convolution that must follow each padding module.
-PADDED: dict[type, type] = {nn.ZeroPad2d: nn.Conv2d, nn.ConstantPad1d: nn.Conv1d}
 # PyTorch replaces softplus(z) by z for z above the threshold of a module. With a threshold of at least 20, the error
 # is at most 2.1e-9.
 MIN_SOFTPLUS_THRESHOLD = 20.0
@@ -104,8 +101,6 @@ class Reader:
         c (features). The axes that no module has determined yet are "?".
     permutation : tuple of int
         Axes of the inputs of the module in the order of the current axes.
-    pad : tuple of int or None
-        Padding of the previous module if its type is in PADDED, else None.
 
     Raises
     ------
@@ -126,35 +121,23 @@ class Reader:
         self.builder, self.scalings = Builder(shape), _scalings(steps, shape)
         self.axes = self.input_axes = "???"
         self.permutation: tuple[int, ...] = (0, 1, 2)
-        self.pad: Any = None
-        for (label, part), (_, following) in pairwise([*steps, ("", None)]):
+        for label, part in steps:
             with naming_errors(label):
                 require_attributes(part, REQUIRED.get(type(part), {}), label)
-                self.read(part, following, label)
+                self.read(part, label)
         if len(shape) == 2 and "?" in self.input_axes:
             self.require_axes("ntc", "module")
 
-    def read(self, part: Any, following: Any, label: str) -> None:
-        """Add a module or Selection to the network; `following` is the next one, or None."""
+    def read(self, part: Any, label: str) -> None:
+        """Add a module or Selection to the network."""
         if isinstance(part, Selection):
             self.select(part, label)
             return
         is_sequence = len(self.builder.shape) == 2
         if is_sequence and (type(part) in AXES or type(part) in RECURRENT):
             self.require_axes(AXES.get(type(part)) or ("ntc" if part.batch_first else "tnc"), label)
-        if type(part) in PADDED:
-            conv = PADDED[type(part)]
-            if type(following) is not conv:
-                raise ValueError(f"{label} must come directly before a {conv.__name__}, got another module after it")
-            self.pad = tuple(map(index, part.padding))
-            return
-        pad, self.pad = self.pad, None
         if type(part) is nn.Softmax:
             self.softmax(part.dim, label)
-        elif type(part) is nn.Conv1d:
-            _conv1d(self.builder, part, label, pad)
-        elif type(part) is nn.Conv2d:
-            _conv(self.builder, part, label, pad)
         elif type(part) in ACTIVATIONS:
             self.builder.activation(ACTIVATIONS[type(part)][0], label)
         elif type(part) is nn.Flatten:
@@ -356,34 +339,25 @@ def _linear(builder: Builder, part: Any, label: str) -> None:
     builder.dense(_array(part.weight, label).T, _array(part.bias, label), label)
 
 
-def _conv(builder: Builder, part: Any, label: str, zeros: Any) -> None:
-    """Add a Conv2d module to the builder.
+def _pad(builder: Builder, part: Any, label: str) -> None:
+    """Add the zeros of a ZeroPad2d or ConstantPad1d module to the next convolution."""
+    sides = tuple(map(index, part.padding))  # left, right, top, bottom
+    builder.pad((*sides[2::-2], *sides[3::-2]) if len(sides) == 4 else sides, label)
 
-    `zeros` is the padding (left, right, top, bottom) of a ZeroPad2d module before the Conv2d; None if there is none.
-    """
+
+def _conv(builder: Builder, part: Any, label: str) -> None:
+    """Add a Conv2d module to the builder."""
     pad = (0, 0) if part.padding == "valid" else part.padding
-    if zeros is not None:
-        if pad == "same" or any(_pair(pad)):
-            raise ValueError(f"{label} must have padding=0 after a ZeroPad2d, got {part.padding!r}")
-        left, right, top, bottom = zeros
-        pad = top, left, bottom, right
-    elif pad != "same":
+    if pad != "same":
         pad = _pair(pad) * 2
     kernel = _array(part.weight, label).transpose(2, 3, 1, 0)
     builder.conv(kernel, _array(part.bias, label), _pair(part.stride), pad, label)
 
 
-def _conv1d(builder: Builder, part: Any, label: str, zeros: Any) -> None:
-    """Add a Conv1d module to the builder.
-
-    `zeros` is the padding (before, after) of a ConstantPad1d module before the Conv1d; None if there is none.
-    """
+def _conv1d(builder: Builder, part: Any, label: str) -> None:
+    """Add a Conv1d module to the builder."""
     (stride,), (dilation,) = map(tuple, (part.stride, part.dilation))
     padding = part.padding if isinstance(part.padding, str) else index(part.padding[0])
-    if zeros is not None:
-        if padding not in (0, "valid"):
-            raise ValueError(f"{label} must have padding=0 after a ConstantPad1d, got {part.padding!r}")
-        padding = zeros
     kernel = _array(part.weight, label).transpose(2, 1, 0)
     builder.conv1d(kernel, _array(part.bias, label), stride, padding, dilation, label)
 
@@ -416,9 +390,9 @@ def _recurrent(builder: Builder, part: Any, label: str) -> None:
 def _pool1d(builder: Builder, part: Any, label: str) -> None:
     """Add a MaxPool1d or AvgPool1d module to the builder."""
     size, stride = (
-        index(value[0] if isinstance(value, (tuple, list)) else value) for value in (part.kernel_size, part.stride)
+        value if isinstance(value, (tuple, list)) else (value,) for value in (part.kernel_size, part.stride)
     )
-    builder.add((MaxPool1D if type(part) is nn.MaxPool1d else AvgPool1D)(size, stride), label)
+    builder.pool(type(part) is nn.MaxPool1d, size, stride, label)
 
 
 def _pool(builder: Builder, part: Any, label: str) -> None:
@@ -473,6 +447,10 @@ def _refuse_unflatten(builder: Builder, part: Any, label: str) -> None:
 READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Linear: _linear,
     **dict.fromkeys(RECURRENT, _recurrent),
+    nn.Conv1d: _conv1d,
+    nn.Conv2d: _conv,
+    nn.ConstantPad1d: _pad,
+    nn.ZeroPad2d: _pad,
     nn.MaxPool1d: _pool1d,
     nn.AvgPool1d: _pool1d,
     nn.AdaptiveMaxPool1d: lambda builder, part, label: builder.add(GlobalMaxPool1D(), label),
@@ -490,4 +468,4 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     Exp: lambda builder, part, label: builder.activation("exp", label),
     Scale: _scale,
 }
-SUPPORTED = (nn.Sequential, nn.Conv1d, nn.Conv2d, nn.Flatten, nn.Softmax, *PADDED, *READERS, *ACTIVATIONS)
+SUPPORTED = (nn.Sequential, nn.Flatten, nn.Softmax, *READERS, *ACTIVATIONS)

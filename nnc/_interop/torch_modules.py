@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnc._interop.program import Writer, build_program
+from nnc._interop.program import Writer, build_program, sequence_window
 from nnc.layers import operations as op
 
 try:
@@ -171,17 +171,12 @@ class ModuleBuilder(Writer):
 
     def _conv1d(self, operation: op.Conv) -> None:
         """Add a Conv1d module, preceded by a ConstantPad1d module if the padding on both sides differs."""
-        height, width, channels = operation.input_shape
-        (rows, size), (_, stride), dilation = operation.window, operation.stride, 1
-        top, left, bottom, right = operation.pad
-        if rows > 1:  # with dilation, the rows of the image have `dilation` steps, and windows lie in one column
-            size, dilation, left, right, stride = rows, width, top * width, bottom * width, 1
-        steps, n_windows = height * width, operation.output_shape[0] * operation.output_shape[1]
-        padding = left
-        if (steps + 2 * left - (size - 1) * dilation - 1) // stride + 1 != n_windows:
-            self.modules.append(nn.ConstantPad1d((left, right), 0.0))
+        (*sizes, channels), (*windows, filters) = operation.input_shape, operation.output_shape
+        size, stride, dilation, padding, after = sequence_window(operation)
+        if (np.prod(sizes) + 2 * padding - (size - 1) * dilation - 1) // stride + 1 != np.prod(windows):
+            self.modules.append(nn.ConstantPad1d((padding, after), 0.0))
             padding = 0
-        filters, bias = operation.output_shape[2], operation.b is not None
+        bias = operation.b is not None
         kernel = np.array(operation.W).reshape(size, channels, filters).transpose(2, 1, 0)
         conv = nn.Conv1d(channels, filters, size, stride, padding, dilation, bias=bias, dtype=self.dtype)
         self._fill(conv, kernel, operation.b)

@@ -61,7 +61,7 @@ def check(path: Any, reader: Any, network: Any) -> None:
 def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     """Return random rows in the form of the ONNX model's input, and the same rows in the form that the network expects.
 
-    Images of the network have channels last.
+    Images and sequences of the network have channels or features last.
     """
     n = reader.batch or N_ROWS
     if n > MAX_ROWS:
@@ -74,9 +74,8 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     if scale is not None:  # the scaled inputs should have a standard normal distribution
         shape = reader.shape()
         shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
-        if len(shape) == 3:
-            order = ["hwc".index(axis) for axis in reader.input.axes]
-            shift, factor = shift.transpose(order), factor.transpose(order)
+        order = np.argsort(reader.input.order)
+        shift, factor = shift.transpose(order), factor.transpose(order)
         rows = shift + rows / factor
     dtype = reader.input.dtype
     rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
@@ -97,9 +96,10 @@ def _offset(network: Any) -> float:
 def exact_operators(opset: int) -> list[Any]:
     """Return replacements for operators of onnx's reference evaluator that deviate from the specification.
 
-    Erf and Gelu of the evaluator round to float32, and its RNN supports only the activation Tanh. Before version 14 of
-    the operator set, BatchNormalization of the evaluator updates mean and variance from the batch, although the
-    specification requires this only with additional outputs.
+    Erf and Gelu of the evaluator round to float32, its RNN supports only the activation Tanh, and its GlobalMaxPool
+    computes the maximum of wrong axes of sequences. Before version 14 of the operator set, BatchNormalization of the
+    evaluator updates mean and variance from the batch, although the specification requires this only with additional
+    outputs.
     """
     from onnx.reference.op_run import OpRun
     from onnx.reference.ops.op_rnn import CommonRNN
@@ -135,6 +135,14 @@ def exact_operators(opset: int) -> list[Any]:
             scale, bias, mean, var = (part.reshape(shape) for part in (scale, bias, mean, var))
             return (((x - mean) / np.sqrt(var + x.dtype.type(epsilon)) * scale + bias).astype(x.dtype),)
 
+    class GlobalMaxPool(OpRun):
+        """Operator GlobalMaxPool for onnx's reference evaluator, the maximum of each channel."""
+
+        op_domain = ""
+
+        def _run(self, x: Array) -> tuple[Array]:
+            return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
     class RNN(CommonRNN):
         """Operator RNN for onnx's reference evaluator, with the activations that the reader of ONNX models supports."""
 
@@ -146,7 +154,7 @@ def exact_operators(opset: int) -> list[Any]:
                 name
             ]
 
-    return [Erf, Gelu, RNN, *([BatchNormalization] if opset < 14 else [])]
+    return [Erf, Gelu, GlobalMaxPool, RNN, *([BatchNormalization] if opset < 14 else [])]
 
 
 def _erf(x: Array) -> Array:
