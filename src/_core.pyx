@@ -28,16 +28,15 @@ from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, LSTM, MAX_POOL, RECURRENT,
-                    SCALE, Layer, Shape, set_row_pointers, parameter_count)
+                    SCALE, Chunks, Layer, Shape, set_row_pointers, parameter_count, unpad, unpad_outputs)
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
                       loss_scale, output_delta, predict, predict_rows, refresh as refresh_network, set_gradient,
-                      set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient,
-                      unpad, unpad_outputs)
-from recurrent cimport padded_units
+                      set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient)
+from recurrent cimport padded_units, state_reals
 from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart

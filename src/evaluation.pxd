@@ -5,10 +5,10 @@ from libc.string cimport memcpy
 from simd cimport real
 from arena cimport EVALUATE, Arena, allocate
 from threads cimport share_start, smaller
-from layer cimport GRAIN, Layer
+from layer cimport GRAIN, Layer, unpad_outputs
 from rows cimport Data, fetch
 from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
-                      refresh, set_parameters, unpad_outputs)
+                      refresh, set_parameters)
 
 cdef struct EvaluationMember:  # State of one evaluation thread.
     Network net           # network of this thread, with its own buffers

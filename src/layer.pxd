@@ -2,6 +2,7 @@
 # parameters are stored as padded rows: first those of the weight matrix W, then the bias b if the layer has one.
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 from simd cimport LINE_REALS, real, VL, load, store
 from arena cimport Arena, allocate
 from activations cimport differentiate
@@ -61,6 +62,15 @@ cdef struct SequenceBuffers:
     real* carry
     real* input_delta     # derivative of the loss with respect to the inputs of one step (rows, padded inputs)
     real* strip           # workspace for the gradient of some parameter rows, where each gate is padded
+
+# Rows that are chunks of longer sequences, for truncated backpropagation through time.
+cdef struct Chunks:
+    const int* sequences  # index i of the sequence of each row of the data; -1 - i for the first chunk of a sequence
+    # states of all recurrent layers at the start of the next chunk of each sequence (sequences, state_reals)
+    real* states
+    Py_ssize_t state_reals  # number of elements of the states of a sequence
+    Py_ssize_t stride     # number of steps from the start of a chunk to the start of the next one
+    Py_ssize_t warm_up    # number of steps at the start of each chunk that do not count in the loss
 
 # The fields that each kind of layer has come first, so that a training step with a single row reads few cache lines.
 cdef struct Layer:
@@ -141,6 +151,9 @@ cdef struct Layer:
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
     const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
+    const Chunks* chunks  # RECURRENT: layout of the chunks if the rows are chunks of longer sequences, else NULL
+    real** states         # RECURRENT: pointer to the states of each row of the block; NULL without chunks
+    Py_ssize_t state_offset  # RECURRENT: offset of the states of this layer in the states of a row, in elements
     bint has_transposes   # RECURRENT: WT also contains transposes of W and U
 
 
@@ -268,3 +281,22 @@ cdef inline void backward_activation(const Layer* layer, Py_ssize_t first, Py_ss
     # Convert the deltas D from d loss / d A to d loss / d Z: multiply by the derivative of the activation.
     cdef Py_ssize_t start = first * layer.ld
     differentiate(layer.activation, layer.Z + start, layer.A + start, layer.D + start, rows * layer.ld)
+
+
+cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
+    # Copy n padded rows of outputs or deltas without their padding to out (n, n_out).
+    cdef Py_ssize_t i
+    for i in range(n):
+        memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
+
+
+cdef inline void unpad_outputs(const Layer* layer, Py_ssize_t row, Py_ssize_t rows, const int* positions,
+                               real* out) noexcept nogil:
+    # Copy the outputs of `rows` rows of the block, which starts at row `row` of the data, to `out` (n, n_out). Row i of
+    # the data has the index positions[i] in `out`, or i if `positions` is NULL.
+    cdef Py_ssize_t i
+    if positions is NULL:
+        unpad(layer.A, layer, rows, out + row * layer.n_out)
+        return
+    for i in range(rows):
+        unpad(layer.A + i * layer.ld, layer, 1, out + positions[row + i] * layer.n_out)

@@ -160,11 +160,11 @@ cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real
 
 
 cdef inline double loss_of_classes(const real* Z, const real* log_sum, const real* P, const real* Y,
-                                   const int* labels, real* D, real scale, Py_ssize_t rows, Py_ssize_t steps,
-                                   Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+                                   const int* labels, real* D, real scale, Py_ssize_t rows, Py_ssize_t warm_up,
+                                   Py_ssize_t steps, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
     # Return the cross-entropy, summed over the rows and the steps of each row; a step has n classes. Class indices
     # `labels` (rows, steps) replace Y if they are not NULL. log_sum (rows, steps) is log(sum(exp(Z))). Write the deltas
-    # scale (P - Y) to D.
+    # scale (P - Y) to D. The first `warm_up` steps of each row do not count.
     cdef double total = 0
     cdef Py_ssize_t i, j, start
     if labels is NULL and steps == 1:
@@ -173,6 +173,10 @@ cdef inline double loss_of_classes(const real* Z, const real* log_sum, const rea
         store(D + j, scale * (load(P + j) if labels is not NULL else load(P + j) - load(Y + j)))
     for i in range(rows * steps):
         start = i // steps * ld + i % steps * n
+        if i % steps < warm_up:
+            for j in range(start, start + n):
+                D[j] = 0
+            continue
         if labels is not NULL:
             D[start + labels[i]] -= scale
             total += log_sum[i] - Z[start + labels[i]]

@@ -168,8 +168,6 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.batch_norms = plan.batch_norms > 0 and purpose == TRAIN
     net.block.steps = <int>plan.layers[0].in_shape.width
     net.block.lengths = <int*>allocate(arena, block * sizeof(int)) if plan.has_lengths else NULL
-    for l in range(plan.count if arena.base else 0):
-        arena_layers[l].lengths = net.block.lengths
     net.waits_for_batch = net.batch_norms and not plan.use_running_stats
     net.barrier = NULL
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
@@ -190,6 +188,20 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             if arena.base:
                 for j in range(last.ld + VL):
                     net.output_mask[j] = 1 if j < last.n_out else 0
+    if arena.base:
+        connect_rows(net, data)
+
+
+cdef inline void connect_rows(Network* net, const Data* data) noexcept nogil:
+    # Point all layers to the lengths and the states of the rows of the block.
+    cdef Layer* layer
+    cdef Py_ssize_t offset = 0
+    cdef int l
+    for l in range(net.count):
+        layer = &net.layers[l]
+        layer.lengths, layer.states, layer.state_offset = net.block.lengths, net.block.states, offset
+        layer.chunks = NULL if data is NULL else data.chunks
+        offset += recurrent.state_reals(layer)
 
 
 cdef inline void set_parameters(const Network* net, real* params) noexcept nogil:
@@ -346,13 +358,19 @@ cdef inline double loss_of_steps(const Network* net, Py_ssize_t i, Py_ssize_t ro
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t offset = i * out.ld, width = out.out_shape.width, n = steps * out.out_shape.channels
+    cdef Py_ssize_t warm_up = block.warm_up * out.out_shape.channels, j
+    cdef real* mask = net.output_mask + (out.n_out - n)
     if net.loss == CROSS_ENTROPY:
         return loss_of_classes(out.Z + offset, out.log_sum + i * width, out.A + offset,
                                NULL if block.Y is NULL else block.Y + offset,
                                NULL if block.labels is NULL else block.labels + i * width, out.D + offset,
-                               <real>scale, rows, steps, out.out_shape.channels, ld)
+                               <real>scale, rows, block.warm_up, steps, out.out_shape.channels, ld)
+    if warm_up > 0:
+        mask = net.output_mask
+        for j in range(ld):
+            mask[j] = warm_up <= j < n
     return elementwise_loss(net.loss, net.parameter, out.Z + offset, out.A + offset, block.Y + offset, out.D + offset,
-                            net.output_mask + (out.n_out - n), <real>scale, rows, ld)
+                            mask, <real>scale, rows, ld)
 
 
 cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale,
@@ -544,25 +562,6 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
         if net.layers[l].broken:
             return True
     return False
-
-
-cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # Copy n padded rows of outputs or deltas without their padding to out (n, n_out).
-    cdef Py_ssize_t i
-    for i in range(n):
-        memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
-
-
-cdef inline void unpad_outputs(const Layer* layer, Py_ssize_t row, Py_ssize_t rows, const int* positions,
-                               real* out) noexcept nogil:
-    # Copy the outputs of `rows` rows of the block, which starts at row `row` of the data, to `out` (n, n_out). Row i of
-    # the data has the index positions[i] in `out`, or i if `positions` is NULL.
-    cdef Py_ssize_t i
-    if positions is NULL:
-        unpad(layer.A, layer, rows, out + row * layer.n_out)
-        return
-    for i in range(rows):
-        unpad(layer.A + i * layer.ld, layer, 1, out + positions[row + i] * layer.n_out)
 
 
 cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:

@@ -35,7 +35,7 @@ from dropout cimport mask_row, random_uint64
 from matmul cimport COLUMNS, ROWS, SCATTERED, Rows, product, sum_rows
 from threads cimport smaller
 from cells cimport gru_deltas, gru_gates, lstm_deltas, lstm_gates
-from layer cimport DENSE_STEPS, GRU, LSTM, Layer, SequenceBuffers, biases, padded
+from layer cimport DENSE_STEPS, GRU, LSTM, RECURRENT, Layer, SequenceBuffers, biases, padded
 
 cdef enum:
     GRADIENT_ROWS = 32    # number of parameter rows whose gradient is computed together
@@ -246,6 +246,8 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
                                   real* scratch) noexcept nogil:
     # Compute the outputs A. X[i] points to input row i of the block.
     cdef int d
+    if layer.states is not NULL:
+        load_states(layer, first, rows)
     for d in range(layer.directions):
         multiply_inputs(layer, d, X, first, rows)
         run_steps(layer, d, first, rows, scratch)
@@ -253,6 +255,44 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
                      padded_units(layer), first, rows, layer.A)
         if layer.Z != layer.A:
             copy_outputs(layer, d, layer.buffers[d].gates, step_reals(layer), first, rows, layer.Z)
+    if layer.states is not NULL:
+        store_states(layer, first, rows)
+
+
+cdef inline Py_ssize_t state_reals(const Layer* layer) noexcept nogil:
+    # Return how many numbers one direction passes from each step to the next: h, and the cell state of an LSTM.
+    if layer.kind != RECURRENT or layer.cell == DENSE_STEPS:
+        return 0
+    return padded_units(layer) * (2 if layer.cell == LSTM else 1)
+
+
+cdef inline void load_states(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Read the states before the first step of rows that are chunks of longer sequences.
+    cdef const SequenceBuffers* buffers = layer.buffers
+    cdef Py_ssize_t units = padded_units(layer), i
+    cdef const real* states
+    for i in range(first, first + (0 if layer.cell == DENSE_STEPS else rows)):
+        states = layer.states[i] + layer.state_offset
+        memcpy(buffers.hidden + i * units, states, units * sizeof(real))
+        if layer.cell == LSTM:
+            memcpy(buffers.cell + i * units, states + units, units * sizeof(real))
+
+
+cdef inline void store_states(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Store the states at the step where the next chunk starts. Shorter rows are the ends of their sequences.
+    cdef const SequenceBuffers* buffers = layer.buffers
+    cdef Py_ssize_t units = padded_units(layer), pair = first * layer.in_shape.width, step, i
+    cdef Py_ssize_t last = layer.chunks.stride - 1
+    cdef real* states
+    if layer.cell == DENSE_STEPS:
+        return
+    for step in range(last):
+        pair += active_rows(layer, first, rows, step)
+    for i in range(active_rows(layer, first, rows, last)):
+        states = layer.states[first + i] + layer.state_offset
+        memcpy(states, buffers.hidden + (buffers.rows + pair + i) * units, units * sizeof(real))
+        if layer.cell == LSTM:
+            memcpy(states + units, buffers.cell + (buffers.rows + pair + i) * units, units * sizeof(real))
 
 
 cdef inline void draw_input_masks(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,

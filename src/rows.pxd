@@ -8,7 +8,7 @@ from arena cimport Arena, allocate, allocate_zeros
 from dropout cimport random_uint64
 from matmul cimport PrefetchQueue
 from threads cimport smaller
-from layer cimport Layer, set_row_pointers
+from layer cimport Chunks, Layer, set_row_pointers
 
 cdef enum:
     SCAN_VECTORS = 16     # number of vectors that are tested together for NaN and infinity
@@ -30,6 +30,7 @@ cdef struct Data:
     int* order
     const int* lengths    # number of steps of each row of the array; NULL if no sequence is shorter than the others
     bint counts_steps     # the outputs are those of each step, and the weight of a row counts once for each step
+    const Chunks* chunks  # layout of the chunks if the rows are chunks of longer sequences, else NULL
 
 cdef struct BitGenerator:     # NumPy's struct bitgen_t, with the same layout as in numpy/random/bitgen.h.
     void* state
@@ -54,15 +55,21 @@ cdef struct Block:
     real* weights         # sample weight of each row of the block, or NULL
     int steps             # number of steps of a row without a length
     int* lengths          # number of steps of each row of the block, or NULL
+    real** states         # pointer to the states of each row of the block; NULL unless the rows are chunks
+    Py_ssize_t warm_up    # number of steps at the start of each row that do not count in the loss
 
 
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:
     # Allocate the buffers of the block for rows of `data`. If `data` is NULL, allocate only the array of pointers to
     # input rows.
     block.X, block.Y, block.labels, block.weights, block.scattered = NULL, NULL, NULL, NULL, False
+    block.states, block.warm_up = NULL, 0
     block.inputs = <const real**>allocate(arena, block.size * sizeof(real*))
     if data is NULL:
         return
+    if data.chunks is not NULL:
+        block.states = <real**>allocate(arena, block.size * sizeof(real*))
+        block.warm_up = data.chunks.warm_up
     block.scattered = data.order is not NULL and lowest.ld < MIN_GATHER_VECTORS * VL
     if data.order is not NULL and not block.scattered:
         block.ldx = gathered_stride(block.n_in)
@@ -123,9 +130,21 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
             if block.lengths is not NULL and steps > 1:  # targets beyond the end of a sequence have no effect
                 for j in range(block.lengths[i] * (n_out // steps), n_out):
                     block.Y[i * ld + j] = 0
+    if data.chunks is not NULL:
+        for i in range(low, high):
+            block.states[i] = initial_states(data.chunks, row + i if order is NULL else order[i])
     if data.weights is not NULL:
         for i in range(low, high):
             block.weights[i] = data.weights[row + i if order is NULL else order[i]]
+
+
+cdef inline real* initial_states(const Chunks* chunks, Py_ssize_t row) noexcept nogil:
+    # Return the address of the states at the start of this row of the data. The states before a sequence are 0.
+    cdef int sequence = chunks.sequences[row]
+    if sequence >= 0:
+        return chunks.states + sequence * chunks.state_reals
+    memset(chunks.states + (-1 - sequence) * chunks.state_reals, 0, chunks.state_reals * sizeof(real))
+    return chunks.states + (-1 - sequence) * chunks.state_reals
 
 
 cdef inline PrefetchQueue build_prefetch_queue(const Block* block, const Data* data, Py_ssize_t low,
@@ -201,13 +220,15 @@ cdef inline double sum_weights(const Data* data, Py_ssize_t low, Py_ssize_t high
     # Return the sum of the sample weights of rows low <= i < high in the order of the epoch. Without sample weights,
     # each row has the weight 1. With lengths and outputs at each step, return the sum over the steps of these rows.
     cdef double total = 0
-    cdef Py_ssize_t i, row
+    cdef Py_ssize_t i, row, steps = 1, warm_up = 0 if data.chunks is NULL else data.chunks.warm_up
     cdef bint counts_steps = data.lengths is not NULL and data.counts_steps
     if data.weights is NULL and not counts_steps:
         return high - low
     for i in range(low, high):
         row = i if data.order is NULL else data.order[i]
-        total += (1 if data.weights is NULL else data.weights[row]) * (data.lengths[row] if counts_steps else 1)
+        if counts_steps:
+            steps = max(0, data.lengths[row] - warm_up)
+        total += (1 if data.weights is NULL else data.weights[row]) * steps
     return total
 
 

@@ -13,12 +13,12 @@ from arena cimport TRAIN, Arena, allocate, allocate_zeros
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
 from threads cimport Barrier, barrier_wait, now, share_start, smaller
-from layer cimport Layer, GRAIN, first_row, end_row, set_row_pointers, parameter_rows
+from layer cimport Layer, GRAIN, first_row, end_row, set_row_pointers, parameter_rows, unpad
 from rows cimport (BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shuffle_by, sort_by_length,
                    sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
                       lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_parameters,
-                      shares_blocks, step, sum_grain_losses, sum_penalties, unpad)
+                      shares_blocks, step, sum_grain_losses, sum_penalties)
 
 cdef enum:
     MIN_PREFETCH_LINES = 16  # prefetch rows of the next block only if a row has at least this many cache lines

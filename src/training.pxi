@@ -33,6 +33,10 @@ cdef class Training:
           Run in run.pxd;
         - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; no other code may use it
           during the run;
+        - "chunks": a tuple (sequences, count, stride, warm_up), if the rows are chunks of longer sequences:
+          the index of the sequence of each row as an int32 array (n), -1 - index for the first chunk; the number of
+          sequences; the other fields of Chunks in layer.pxd. Requires `lengths`, and layers that are recurrent or
+          applied to each step;
         - "dropout": a dropout rate for each hidden layer;
         - "input_dropout": a dropout rate for the inputs of each layer, which is 0 unless the layer is recurrent;
         - "learning": for each layer None, or a tuple (factor of its learning rates, which is 0 in a frozen layer;
@@ -59,6 +63,7 @@ cdef class Training:
     cdef bint is_labelled         # the targets are class indices
     cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
     cdef real* gradient           # buffer for the gradient of apply(), which its first call allocates
+    cdef Chunks chunks            # layout of the chunks, if the rows are chunks of longer sequences
     cdef object keep_alive        # references to objects whose memory the run uses
     cdef dict settings            # settings of the run; the reference keeps the bit generator alive
 
@@ -83,6 +88,8 @@ cdef class Training:
         if run.data.n == 0:
             run.data = self.as_data(X, Y, labels, weights, lengths, order, rows)
         self.is_labelled = labels is not None
+        if "chunks" in settings:
+            self.set_chunks(&plan, settings["chunks"])
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
         run.previous_loss = 1e308
@@ -131,6 +138,20 @@ cdef class Training:
             self.keep_alive[11] = order
         return as_data(&engine.plan, X, Y, labels, weights, lengths, order, rows)
 
+    cdef set_chunks(self, const Plan* plan, setting):
+        # Treat the rows as chunks of longer sequences, and allocate the states of these sequences.
+        cdef const int[::1] sequences = setting[0]
+        cdef real[:, ::1] states
+        cdef Py_ssize_t size = 0
+        cdef int l
+        for l in range(plan.count):
+            size += state_reals(&plan.layers[l])
+        states = numpy.zeros((setting[1], size), DTYPE)
+        self.keep_alive.append(states)
+        self.chunks = Chunks(&sequences[0], &states[0, 0], size, setting[2], setting[3])
+        self.run.data.chunks = &self.chunks
+        self.run.data.weight_sum = sum_weights(&self.run.data, 0, self.run.data.n)
+
     cdef int set(self, str name, value) except -1:
         # Set the field with this name in the optimizer or in the run. Raise ValueError if neither has such a field.
         cdef Run* run = &self.run
@@ -156,8 +177,8 @@ cdef class Training:
             run.shuffles = run.shuffles and value
         elif name == "generator":                     # the reference in self.settings keeps the generator alive
             run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        # __cinit__ itself reads the settings method, dropout, input_dropout and learning
-        elif name not in ("method", "dropout", "input_dropout", "learning"):
+        # __cinit__ itself reads these settings
+        elif name not in ("method", "dropout", "input_dropout", "learning", "chunks"):
             raise ValueError(f"settings has the unknown key {name!r}; the docstring of Training lists all keys")
         return 0
 

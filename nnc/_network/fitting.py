@@ -39,6 +39,8 @@ class Fitting(Parameters):
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
+        truncate: int | None = None,
+        warm_up: int = 0,
         class_weight: Any = None,
         validation: Any = None,
         metrics: Any = (),
@@ -105,6 +107,15 @@ class Fitting(Parameters):
             Weight of each row in the loss: weight 2 has the effect of two equal rows. BatchNorm statistics ignore it.
         lengths : int array (n,), optional
             Number of steps of each sequence, as in `evaluate_loss`. X and y may be lists of arrays instead.
+        truncate : int, optional
+            Truncated backpropagation through time: sequences are trained in chunks of this many steps. The states of
+            the recurrent layers are passed on from each chunk to the next one, but gradients are not. An epoch takes a
+            step for the first chunk of each batch of sequences, then for the second chunk, and so on, and does not
+            shuffle the sequences. Requires recurrent layers that process the steps in their order, dense layers, and an
+            output at each step. Default: gradients flow through all steps.
+        warm_up : int, default 0
+            Number of steps at the start of each chunk that do not count in the loss. Consecutive chunks overlap by this
+            many steps, so all steps of a sequence count once, except the first `warm_up` ones.
         class_weight : "balanced" or dict, optional
             Weight of each class, by which the weight of each row is multiplied. "balanced" is
             n / (number of classes * number of rows of the class).
@@ -216,6 +227,8 @@ class Fitting(Parameters):
             preset=preset,
             reset_optimizer=reset_optimizer,
             batch_size=batch_size,
+            truncate=truncate,
+            warm_up=warm_up,
             shuffle=shuffle,
             sample_weight=sample_weight,
             class_weight=class_weight,

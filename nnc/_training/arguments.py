@@ -32,6 +32,8 @@ class FitArguments:
         preset: str | None = None,
         reset_optimizer: bool = False,
         batch_size: int | None = None,
+        truncate: int | None = None,
+        warm_up: int = 0,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
@@ -62,6 +64,8 @@ class FitArguments:
         self.preset = preset
         self.reset_optimizer = reset_optimizer
         self.batch_size = batch_size
+        self.truncate = truncate
+        self.warm_up = warm_up
         self.shuffle = shuffle
         self.sample_weight = sample_weight
         self.class_weight = class_weight
@@ -110,4 +114,4 @@ class FitArguments:
 # Default value of each argument, in the order of the signature.
 DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}
 # arguments of `fit` that `fit_batches` does not accept
-ONLY_FOR_ARRAYS = frozenset({"batch_size", "shuffle", "sample_weight", "class_weight"})
+ONLY_FOR_ARRAYS = frozenset({"batch_size", "truncate", "warm_up", "shuffle", "sample_weight", "class_weight"})

@@ -41,6 +41,10 @@ def prepare(
     state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
     state.is_automatic = is_automatic
     options = checked_options(arguments, network, state)
+    if arguments.truncate is not None or arguments.warm_up != 0:
+        from nnc._training.truncation import check_truncation
+
+        check_truncation(arguments, network.model, state)
     options.preset = preset
     return state, options
 
@@ -54,7 +58,8 @@ def loop_on(
         rows = converter.apply_class_weight(rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
-    shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
+    shuffles = arguments.shuffle and arguments.truncate is None and size < n
+    is_first_order = hasattr(state.optimizer, "lr")
     if rows.index is not None and not (shuffles and is_first_order):  # only shuffled runs can read rows by index
         rows = rows.materialize()
     if validation is not None and model.custom is not None:
@@ -73,6 +78,10 @@ def loop_on(
         options.settings["key"] = state.streams.key(SHUFFLE)
     if options.target_loss is not None:
         options.settings["target_loss"] = options.target_loss
+    if arguments.truncate is not None:
+        from nnc._training.truncation import TruncatedLoop
+
+        return TruncatedLoop(model, dataset, options, state, arguments.truncate, arguments.warm_up)
     if is_first_order:
         return TrainingLoop(model, dataset, options, state)
     from nnc._training.second_order import SecondOrderLoop

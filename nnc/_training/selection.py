@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
+    from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
     from nnc._training.loop import TrainingLoop
     from nnc._training.options import TrainingOptions
@@ -87,7 +88,7 @@ class Trial:
         state, options = prepare(trainable, arguments, True)
         options.epochs = None  # evaluate() sets the number of epochs, so memory is allocated only for trained epochs
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
-        self.model = self.run.model
+        self.model: Model = trainable.model
         self.weight = self.validation.loss_weight(self.model.stack.output_shape)
 
     def evaluate(self, epochs: int, interrupt: Any) -> float:

@@ -96,6 +96,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         state, options = prepare(network, arguments, False)
     if (
         batch_size is not None
+        and arguments.truncate is None
         and hasattr(state.optimizer, "lr")
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
