@@ -296,8 +296,6 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     assert "any x 3 -> " in repr(any_steps.layers[0])
     assert "Input, any x 3" in str(any_steps.draw())
     list_X, list_y = lists(X, y, lengths)
-    with pytest.raises(ValueError, match="the network must have a fixed number of steps here"):
-        nnc.fit_many([any_steps], list_X, list_y, epochs=1)
     validation = (list_X[1:4], list_y[1:4])
     fit = {"epochs": 3, "batch_size": 8, "optimizer": "adam", "lr": 0.01, "validation": validation}
     networks = []
@@ -459,6 +457,81 @@ def test_steps_with_any_number_of_steps_learn_scaling_and_classes():
         assert net.history.val_loss[-1] == net.evaluate_loss(list_X[9:], list_y[9:])
 
 
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("scale", [None, "standardize"])
+def test_fit_many_equals_fit_of_each_network(scale, at_each_step, steps):
+    X, y, lengths = data(at_each_step, n=60)
+    list_X, list_y = lists(X, y, lengths)
+    options = {"epochs": 2, "batch_size": 8, "lr": 0.01, "optimizer": "adam", "metrics": "r2"}
+    rows = [None, np.arange(0, 60, 2), np.flatnonzero(lengths < 6)]
+    held_out = (list_X[:7], list_y[:7]), (X[:7], y[:7], None, lengths[:7])
+    cases = zip((None, 0.25, *held_out), 2 * [(list_X, list_y, None), (X, y, lengths)], strict=True)
+    for validation, (X_all, y_all, lengths_all) in cases:
+        options["validation"] = validation
+        networks = [network(steps, at_each_step=at_each_step, scale_X=scale, scale_y=scale, seed=i) for i in range(3)]
+        alone = [net.copy() for net in networks]
+        nnc.fit_many(networks, X_all, y_all, lengths=lengths_all, rows=rows, **options)
+        for net, other, index in zip(networks, alone, rows, strict=True):
+            index = range(60) if index is None else index
+            targets = [list_y[i] for i in index] if at_each_step else y[index]
+            history = other.fit([list_X[i] for i in index], targets, **options)
+            assert net.params.tobytes() == other.params.tobytes()
+            name = "r2" if validation is None else "val_r2"
+            assert net.history[name].tobytes() == history[name].tobytes()
+            assert np.array_equal(net.predict(list_X[:2])[1], other.predict(list_X[:2])[1])
+
+
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_ensemble_predicts_means_of_sequences_of_different_lengths(at_each_step, steps):
+    X, y, lengths = data(at_each_step)
+    list_X, list_y = lists(X, y, lengths)
+    networks = [network(steps, at_each_step=at_each_step, scale_y=nnc.Standardize(i, 2), seed=i) for i in range(3)]
+    ensemble = nnc.Ensemble(networks)
+    mean = np.mean([net.predict(X, lengths=lengths) for net in networks], axis=0)
+    assert np.array_equal(ensemble.predict(X, lengths=lengths), mean)
+    for actual, expected, length in zip(ensemble.predict(list_X), mean, lengths, strict=True):
+        assert np.array_equal(actual, expected[:length] if at_each_step else expected)
+    valid = np.arange(STEPS) < lengths[:, None]
+    true, predicted = (y[valid], mean[valid]) if at_each_step else (y, mean)
+    unexplained = ((true - predicted) ** 2).sum(axis=0) / ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+    assert ensemble.score(list_X, list_y) == pytest.approx((1 - unexplained).mean())
+    assert ensemble.score(X, y, lengths=lengths) == ensemble.score(list_X, list_y)
+    layers = [GRU(5, return_sequences=at_each_step), 3]
+    ensemble = nnc.Ensemble([network(steps, layers, loss="cross_entropy", seed=i) for i in range(3)])
+    P, classes = ensemble.predict_proba(list_X), ensemble.predict_classes(list_X)
+    for p, c, row in zip(P, classes, ensemble.predict_classes(X, lengths=lengths), strict=True):
+        assert np.array_equal(p.argmax(axis=-1), c)
+        assert np.array_equal(row[: len(p)] if at_each_step else row, c)
+    if at_each_step:
+        with pytest.raises(ValueError, match="X must be an array for intervals of outputs at each step, got a list"):
+            nnc.Ensemble(networks).predict_interval(list_X)
+    else:
+        low, high = nnc.Ensemble(networks).conformal(list_X, y, 0.5).predict_interval(list_X)
+        assert (low <= high).all()
+
+
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_search_accepts_sequences_of_different_lengths(at_each_step, steps):
+    X, y, lengths = data(at_each_step, n=40)
+    list_X, list_y = lists(X, y, lengths)
+
+    def make(seed, units):
+        return network(steps, [GRU(units, return_sequences=at_each_step), 2], seed=seed)
+
+    space, options = {"units": [3, 4, 5]}, {"epochs": 4, "trials": 4, "optimizer": "adam", "lr": 0.01, "seed": 0}
+    results = []
+    for folds in (None, 2):
+        for X_all, y_all, lengths_all in ((list_X, list_y, None), (X, y, lengths)):
+            result = nnc.search(make, space, X_all, y_all, lengths=lengths_all, folds=folds, **options)
+            results.append((result.test_loss, result.network.params.tobytes()))
+        assert results[-1] == results[-2]
+    separate = nnc.search(make, space, list_X[9:], list_y[9:], validation=(list_X[:9], list_y[:9]), **options)
+    assert np.isfinite(separate.network.evaluate_loss(list_X, list_y))
+
+
 def test_padding_does_not_change_a_bit_of_a_training():
     X, y, lengths = data(n=200)
     results = set()
@@ -525,9 +598,8 @@ def test_engine_of_previous_number_of_steps_is_freed():
 
 
 def test_any_number_of_steps_is_refused_where_a_number_is_required():
-    y, net = data()[1], network(None)
+    net = network(None)
     for call, message in (
-        (lambda: nnc.fit_many([net], np.zeros((2, 4, 3)), y[:2, :4], epochs=1), "must have a fixed number of steps"),
         (lambda: net.to_onnx("net.onnx"), "exports require a network with a fixed number of steps"),
         (lambda: network(None, layers=[Flatten(), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
         (lambda: network(None, layers=[Conv1D(2, 1), Flatten(), 2]), "must be recurrent or Dense layers, got Conv1D"),
@@ -586,6 +658,3 @@ def test_wrong_sequences_are_refused():
             network(layers=layers).predict(X, lengths=lengths)
     with pytest.raises(ValueError, match=r"y must have shape \(21, 9\) or \(21, 9, k\), one target for each step"):
         network(loss=mean_squared_error).fit(np.nan_to_num(X), y[:, 0], epochs=1, lr=0.1)
-    for call in (lambda X: nnc.check_gradients(net, X, y), lambda X: nnc.fit_many([net], X, y, epochs=1)):
-        with pytest.raises(ValueError, match="X must have sequences of 9 steps"):
-            call(list_X)

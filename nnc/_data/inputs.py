@@ -182,7 +182,7 @@ class InputConversion:
     def at(self, steps: int | None = None) -> Self:
         """Return a copy for sequences of this number of steps; None means any number of steps."""
         other, model = self.copy(), self.model
-        other.is_bound, other.max_abs_input = steps is not None, self.max_abs_input
+        other.is_bound = steps is not None
         if steps is not None:
             other.model = model_for_steps(model, steps)
         other.scaling_X = _resized(other.scaling_X, steps or 1, model.input_shape)

@@ -131,11 +131,15 @@ class Parameters(SuggestsAttributes):
         """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
         if not self._has_automatic_loss or y is None:
             return EMPTY_CONTEXT
+        return self._using_loss(self._loss_for(X, y, lengths, is_batch))
+
+    def _loss_for(self, X: Any, y: Any, lengths: Any = None, is_batch: bool = False) -> str:
+        """Return the name of the loss that "auto" means for the targets y of the rows X."""
         from nnc._data.automatic_loss import choose_loss
 
         converter, X = self.converter.bind(X, lengths)
         shape = converter.model.stack.output_shape
-        return self._using_loss(choose_loss(X.targets(y, shape) if isinstance(X, Sequences) else y, shape, is_batch))
+        return choose_loss(X.targets(y, shape) if isinstance(X, Sequences) else y, shape, is_batch)
 
     @contextmanager
     def _using_loss(self, loss: str) -> Iterator[None]:

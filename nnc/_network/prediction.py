@@ -166,7 +166,7 @@ class Prediction(Parameters):
     def _predict_rows(self, converter: DataConverter, X: Any) -> NDArray[Any]:
         """Return the outputs for X, an array or Sequences for this converter, as rows (n, n_out)."""
         if isinstance(X, Sequences):
-            return converter.model.predict(converter.inputs(X), None, X.core_lengths)
+            return converter.unscale(converter.model.predict(converter.inputs(X), None, X.core_lengths))
         return self.predict(X).reshape(-1, converter.model.sizes[-1])
 
     def score(

@@ -83,41 +83,47 @@ class Ensemble(SuggestsAttributes):
 
     # ------------------------------------------------------------------------------------------ prediction
 
-    def predict_all(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_all(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the predictions of each network.
 
         Parameters
         ----------
         X : array (n, n_in)
             Inputs as in `NeuralNetwork.predict`.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `NeuralNetwork.predict`.
 
         Returns
         -------
         array (n_networks, n, n_out)
             The shape is (n_networks, n_out) if X is a single row. The dtype is float64, unless all networks have
-            float32.
+            float32. For outputs at each step of a list of sequences, a list of arrays (n_networks, steps, k).
 
         Raises
         ------
         ValueError, TypeError
             X is invalid, as in `NeuralNetwork.predict`.
         """
-        return np.stack([network.predict(X) for network in self.networks])
+        return _stacked([network.predict(X, lengths=lengths) for network in self.networks])  # type: ignore[no-any-return]
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the mean of the predictions of the networks, (n, n_out) for rows X (n, n_in)."""
-        mean: NDArray[Any] = self.predict_all(X).mean(axis=0)
-        return mean
+        return _mean(self.predict_all(X, lengths=lengths))  # type: ignore[no-any-return]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the mean probability of each class, (n, n_classes), as in `NeuralNetwork.predict_proba`."""
-        mean: NDArray[Any] = np.mean([network.predict_proba(X) for network in self.networks], axis=0)
-        return mean
+        return _mean(_stacked([network.predict_proba(X, lengths=lengths) for network in self.networks]))  # type: ignore[no-any-return]
 
-    def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_classes(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the class with the largest mean output, as in `NeuralNetwork.predict_classes`."""
-        converter, _ = self._converter.bind(X)
-        return converter.predicted_classes(self.predict(X))
+        converter, X = self._converter.bind(X, lengths)
+        return converter.as_given(X, converter.predicted_classes(self._mean_rows(X)))  # type: ignore[no-any-return]
+
+    def _mean_rows(self, X: Any) -> NDArray[Any]:
+        """Return the mean of the predictions as rows (n, n_out), for an array or for Sequences."""
+        rows = [network._predict_rows(*network.converter.bind(X)) for network in self.networks]
+        mean: NDArray[Any] = np.mean(rows, axis=0)
+        return mean
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return intervals from the mean and the standard deviation of the networks, assuming a normal distribution.
@@ -155,6 +161,8 @@ class Ensemble(SuggestsAttributes):
     def _moments(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the mean of the predictions and the standard deviation, as described for `predict_interval`."""
         P = self.predict_all(X)
+        if isinstance(P, list):
+            raise ValueError("X must be an array for intervals of outputs at each step, got a list of sequences")
         mean, variance = P.mean(axis=0), P.var(axis=0, ddof=1) if len(P) > 1 else np.zeros(P.shape[1:], P.dtype)
         target_variance = self._converter.loss.compute_variance
         return mean, np.sqrt(variance if target_variance is None else variance + target_variance(mean))
@@ -189,10 +197,11 @@ class Ensemble(SuggestsAttributes):
             mutually exclusive classes.
         """
         level = check_level("level", level)
-        data = self._converter.data(X, y)
+        converter, X = self._converter.bind(X)
+        data = converter.data(X, y)
         if self._converter.loss.is_classification:
-            self._converter.check_probabilities()
-            index = self._converter.true_class_index(data)
+            converter.check_probabilities()
+            index = converter.true_class_index(data)
             if index.shape != (len(data.X),):
                 found = "several binary outputs" if index.ndim == 2 else "a class for each step of sequences"
                 raise ValueError(
@@ -211,20 +220,27 @@ class Ensemble(SuggestsAttributes):
         targets = as_real_array("y", y).astype(np.float64)
         return ConformalIntervals(predict, X, targets.reshape(len(data.X), -1), level)
 
-    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        metric: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> float:
         """Return the score of the predictions: accuracy or R^2 by default, or the given metric.
 
         Arguments and errors are those of `NeuralNetwork.score`. The score is an estimate for new rows if X was neither
         used to train the networks nor to select an epoch.
         """
-        network = self.networks[0]
-        metric = network._metric(metric)
-        data = network.converter.data(X, y, sample_weight)
-        P = self.predict(X).reshape(len(data.X), -1)
+        metric = self.networks[0]._metric(metric)
+        converter, X = self._converter.bind(X, lengths)
+        data, P = converter.data(X, y, sample_weight), self._mean_rows(X)
         if not np.isfinite(P).all():  # raise an error if parameters are NaN; the accuracy would still be finite
             for member in self.networks:
                 member.model.check_parameters()
-        return network.converter.measure_unscaled(metric, data, P)
+        return converter.measure_unscaled(metric, data, P)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -327,6 +343,20 @@ class Ensemble(SuggestsAttributes):
 
         dtype = np.result_type(*(network.dtype for network in self.networks)) if dtype is None else dtype
         return str(check_dtype(dtype).name)
+
+
+def _stacked(predictions: list[Any]) -> Any:
+    """Return the predictions of networks as an array (n_networks, ...), or as such arrays for each item of a list."""
+    if isinstance(predictions[0], list):
+        return [np.stack(parts) for parts in zip(*predictions, strict=True)]
+    return np.stack(predictions)
+
+
+def _mean(predictions: Any) -> Any:
+    """Return the mean over the networks of predictions that `_stacked` has returned."""
+    if isinstance(predictions, list):
+        return [part.mean(axis=0) for part in predictions]
+    return predictions.mean(axis=0)
 
 
 def _common_properties(network: NeuralNetwork) -> dict[str, Any]:

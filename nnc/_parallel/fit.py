@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.automatic_loss import choose_loss
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
 from nnc._parallel.per_network import PerNetwork
@@ -41,6 +40,7 @@ def fit_many(
     X: ArrayLike,
     y: Any,
     *,
+    lengths: ArrayLike | None = None,
     rows: Sequence[ArrayLike | None] | None = None,
     n_jobs: int | None = None,
     executor: Any = None,
@@ -59,6 +59,8 @@ def fit_many(
     X, y : arrays
         Data as in `NeuralNetwork.fit`. They are checked and converted once for all networks with the same conversion.
         Classes, and the loss of networks with loss="auto", are determined from all rows.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as in `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     rows : sequence of int arrays or masks, optional
         Training rows of each network, None for all rows: folds, or bootstrap samples, which contain rows several times.
         Rows of more than 4 MB are not copied; fewer rows are copied when the training of the network starts, so at
@@ -109,7 +111,7 @@ def fit_many(
     """
     start = perf_counter()
     networks = check_networks("networks", networks)
-    outcomes = train_networks(networks, X, y, rows, fit_options, n_jobs, executor, progress)
+    outcomes = train_networks(networks, X, y, rows, fit_options, n_jobs, executor, progress, lengths=lengths)
     return build_history(outcomes, perf_counter() - start, stacklevel=3)
 
 
@@ -123,13 +125,14 @@ def train_networks(
     executor: Any = None,
     progress: Any = False,
     seconds: float | None = None,
+    lengths: Any = None,
 ) -> list[Outcome]:
     """Train all networks with the arguments of fit_many, for at most `seconds`; return an `Outcome` for each."""
     n_threads = get_num_threads() if n_jobs is None else check_count("n_jobs", n_jobs)
     if executor is not None:
         check_executor(executor, n_jobs)
-    source = Source(X, y)
-    with choose_losses_or_restore(networks, y):
+    source = Source(X, y, lengths=lengths)
+    with choose_losses_or_restore(networks, X, y, lengths):
         jobs = build_jobs(networks, source, rows, options)
         with progress_bar(len(networks), progress) as advance, Interrupt(seconds) as interrupt:
             if executor is None:
@@ -140,29 +143,31 @@ def train_networks(
 
 
 @contextmanager
-def choose_losses_or_restore(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
+def choose_losses_or_restore(
+    networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None
+) -> Iterator[None]:
     """Replace the loss "auto" of networks by a loss for the targets y in the `with` block.
 
     After the block, networks whose training has not started have the loss "auto" again.
     """
     undecided_networks = [network for network in networks if network._has_automatic_loss]
     try:
-        choose_losses(undecided_networks, y)
+        choose_losses(undecided_networks, X, y, lengths)
         yield
     finally:
         for network in undecided_networks:
             network._restore_automatic_loss()
 
 
-def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
-    """Choose the loss of each network whose loss is "auto" from the targets y."""
-    loss_by_shape: dict[Shape, str] = {}
+def choose_losses(networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None) -> None:
+    """Choose the loss of each network whose loss is "auto" from the targets y of the rows X."""
+    losses: dict[tuple[Shape, Shape], str] = {}
     for network in networks:
         if network._has_automatic_loss:
-            shape = network.model.stack.output_shape
-            if shape not in loss_by_shape:
-                loss_by_shape[shape] = choose_loss(y, shape)
-            network._set_loss(loss_by_shape[shape])
+            shapes = network.model.input_shape, network.model.stack.output_shape
+            if shapes not in losses:
+                losses[shapes] = network._loss_for(X, y, lengths)
+            network._set_loss(losses[shapes])
 
 
 @contextmanager

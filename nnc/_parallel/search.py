@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data import splits, targets
+from nnc._data.sequences import Sequences
 from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, choose_losses, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
@@ -134,6 +135,7 @@ def search(
     validation: Any = None,
     folds: int | None = None,
     test: Any = None,
+    lengths: ArrayLike | None = None,
     trials: int = 30,
     seed: int | None = None,
     max_seconds: float | None = None,
@@ -163,6 +165,8 @@ def search(
     epochs : int
         Total number of epochs of the trials that reach the last round. With automatic settings, it is the largest
         number of epochs that `fit` may select.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as in `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
         Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
         separate rows. Default: a fifth of X.
@@ -225,7 +229,10 @@ def search(
         Trial(make, mix((root + t) % 2**64), {name: sample(rng) for name, sample in samplers.items()}, folds)
         for t in range(trials)
     ]
-    choose_losses([network for trial in table for network in trial.networks], y)
+    converter, rows_X = table[0].networks[0].converter.bind(X, lengths)
+    if isinstance(rows_X, Sequences):  # later steps select rows of X and y
+        X, y = rows_X, rows_X.targets(y, converter.model.stack.output_shape)
+    choose_losses([network for trial in table for network in trial.networks], X, y)
     validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")
     held_out = _split_rows(table[0].networks[0], X, y, sample_weight, validation, folds, test, root)
     active_trials, stopped = table, False
@@ -328,9 +335,9 @@ def _split_rows(
     network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, test: Any, seed: int
 ) -> HeldOut:
     """Return the held-out rows: validation and test rows, from a stratified split of X or from the caller."""
-    converter = network.converter.copy_for_fit()
+    converter, X = network.converter.copy_for_fit().bind(X)
     array = converter.array(X, learn=True)
-    rows = converter.rows(array)
+    rows = array if isinstance(array, Sequences) or converter.is_bound else converter.rows(array)
     n = len(rows)
     is_from_X = folds > 1 or is_fraction(validation)
     if not is_from_X:

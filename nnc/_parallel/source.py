@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._data import targets
+from nnc._data.sequences import Sequences
 from nnc._data.splits import split
 from nnc._model.data import RowSubset
+from nnc._model.steps import model_for_steps
 from nnc._training.dataset import Dataset
-from nnc._training.start import is_fraction
+from nnc._training.start import bind_rows, is_fraction
 from nnc._utils.checks import check_fraction
 from nnc._utils.random import SPLIT
 
@@ -53,14 +55,16 @@ class Source:
         Data as in `NeuralNetwork.fit`.
     validation : tuple, optional
         Validation rows as in `NeuralNetwork.fit`, but not a fraction.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as in `NeuralNetwork.fit`.
     """
 
-    def __init__(self, X: Any, y: Any, validation: Any = None) -> None:
-        self.X, self.y, self.validation = X, y, validation
+    def __init__(self, X: Any, y: Any, validation: Any = None, lengths: Any = None) -> None:
+        self.X, self.y, self.validation, self.lengths = X, y, validation, lengths
         self._converted: dict[Any, ConvertedData] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Source, (self.X, self.y, self.validation)
+        return Source, (self.X, self.y, self.validation, self.lengths)
 
     def convert(self, converter: DataConverter) -> ConvertedData:
         """Return the data converted by `converter`, from the cache if an equal converter was used before."""
@@ -79,7 +83,8 @@ def _conversion_key(converter: DataConverter) -> Any:
         (converter.scaler_y, _scaling_key(converter.scaling_y)),
     )
     heads = None if model.heads is None else model.heads.definition
-    return model.dtype, model.input_shape, model.sizes[-1], model.loss, heads, labels, converter.feature_names, scalings
+    shapes = model.input_shape, model.stack.input.any_steps, model.stack.output_shape
+    return model.dtype, shapes, model.loss, heads, labels, converter.feature_names, scalings
 
 
 def _scaling_key(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
@@ -91,7 +96,7 @@ class ConvertedData:
 
     Attributes
     ----------
-    X : array
+    X : array or Sequences
         Unconverted inputs, with the columns in the order of the network's feature names.
     n : int
         Number of rows.
@@ -105,9 +110,10 @@ class ConvertedData:
     def __init__(self, converter: DataConverter, source: Source) -> None:
         pairs = (converter.scaler_X, converter.scaling_X), (converter.scaler_y, converter.scaling_y)
         self.learns_scaling = any(scaler is not None and scaling is None for scaler, scaling in pairs)
-        self.converter = converter.copy_for_fit()
-        self.X = self.converter.array(source.X, learn=True)
-        self._y = source.y
+        self.converter, X = bind_rows(converter.copy_for_fit(), source.X, source.lengths, source.validation)
+        self.X = self.converter.array(X, learn=True)
+        is_ragged, shape = isinstance(X, Sequences), self.converter.model.stack.output_shape
+        self._y = X.targets(source.y, shape) if is_ragged else source.y
         self.n = len(self.converter.rows(self.X))
         self._source_validation = source.validation
 
@@ -172,6 +178,8 @@ class ConvertedData:
         data = self.data
         validation: Any = arguments.validation
         converter = self.converter.copy(network.model)
+        if converter.is_bound:
+            converter.model = model_for_steps(network.model, self.converter.model.input_shape[0])
         is_shared = validation is SharedValidation.SHARED
         if is_shared:
             validation = self._source_validation
@@ -183,14 +191,20 @@ class ConvertedData:
             if held_out is None:
                 held_out = converter.validation(validation)
             return Dataset(converter, data if weights is None else data.with_weights(weights), held_out)
-        if self.learns_scaling:  # each network computes the scaling from its own rows
-            converter.scaling_X, converter.scaling_y = job_converter.scaling_X, job_converter.scaling_y
-            rows, y = converter.rows(self.X), targets.as_label_array(self._y)
-            data = converter.data(rows[index], y[index], learn=True)
+        if self.learns_scaling or converter.is_bound:  # each network computes scaling and steps from its own rows
+            y, is_converted = targets.as_label_array(self._y), not (converter.is_bound or isinstance(self.X, Sequences))
+            X = converter.rows(self.X) if is_converted else self.X
+            converter = converter.unbound(network.model)
+            if self.learns_scaling:
+                converter.scaling_X, converter.scaling_y = job_converter.scaling_X, job_converter.scaling_y
+            held_out_X = None if validation_index is None else X[validation_index]
+            validation_rows: Any = validation if held_out_X is None else (held_out_X, None)
+            converter, rows = bind_rows(converter, X[index], None, validation_rows)
+            data = converter.data(rows, y[index], learn=True)
             if validation_index is None:
                 held_out = converter.validation(validation)
             else:
-                held_out = converter.data(rows[validation_index], y[validation_index])
+                held_out = converter.data(converter.bind(held_out_X)[1], y[validation_index])
                 if weights is not None:
                     held_out = held_out.with_weights(weights[validation_index])
             if weights is not None:

@@ -18,7 +18,7 @@ from nnc._training.history import History
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
-from nnc._training.start import begin, with_checked_batches
+from nnc._training.start import begin, bound_network, with_checked_batches
 from nnc._training.state import continued
 from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
 from nnc._utils.arrays import constant_array
@@ -126,16 +126,17 @@ class Job:
         dataset = self.converted_data.build_dataset(
             self.network, self.converter, self.completed_arguments, self.row_index, self.weights
         )
+        network = bound_network(self.network, dataset.converter)
         arguments, state, options = self.completed_arguments, self.state, self.options
         if self.is_automatic:
             from nnc._training.selection import with_selection
 
             try:
-                arguments, state, options = with_selection(self.network, dataset, arguments, state, options, interrupt)
+                arguments, state, options = with_selection(network, dataset, arguments, state, options, interrupt)
             except BaseException as error:
                 self.add_note(error)
                 raise
-        return loop_on(self.network, dataset, arguments, options, state)
+        return loop_on(network, dataset, arguments, options, state)
 
     def add_note(self, error: BaseException) -> None:
         """Add a note with the index of the network to an error of its training, such as an error of a callback."""

@@ -58,18 +58,30 @@ def bound_array_loop(
     network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None
 ) -> TrainingLoop:
     """Return the training loop of `fit`, for the number of steps of the longest sequence of training and validation."""
-    validation, steps = arguments.validation, 0
-    if network.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
-        test_X, _, _, test_lengths = unpack_batch(validation)
-        steps = network.converter.bind(test_X, test_lengths, trims=True)[0].model.input_shape[0]
-    converter, X = network.converter.bind(X, lengths, steps, trims=True)
-    if not converter.is_bound:
-        return array_loop(network, X, y, arguments)
-    bound = object.__new__(type(network))
-    vars(bound).update(vars(network), model=converter.model, converter=converter)
-    run = array_loop(bound, X, y, arguments)
+    converter, X = bind_rows(network.converter, X, lengths, arguments.validation)
+    run = array_loop(bound_network(network, converter), X, y, arguments)
     run.options.network = network
     return run
+
+
+def bind_rows(
+    converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None, validation: float | Sequence[ArrayLike] | None
+) -> tuple[DataConverter, Any]:
+    """Return the converter for the longest sequence of X and of the validation rows, and X as arrays or Sequences."""
+    steps = 0
+    if converter.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
+        test_X, _, _, test_lengths = unpack_batch(validation)
+        steps = converter.bind(test_X, test_lengths, trims=True)[0].model.input_shape[0]
+    return converter.bind(X, lengths, steps, trims=True)
+
+
+def bound_network(network: Trainable, converter: DataConverter) -> Trainable:
+    """Return a network with the model of the converter, if the converter is bound to a number of steps."""
+    if not converter.is_bound:
+        return network
+    bound = object.__new__(type(network))
+    vars(bound).update(vars(network), model=converter.model, converter=converter)
+    return bound
 
 
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:

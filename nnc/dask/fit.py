@@ -96,7 +96,7 @@ def fit_many(
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"client must be a synchronous distributed.Client, got {client!r}")
     source = Source(X, y)
-    with choose_losses_or_restore(networks, y):
+    with choose_losses_or_restore(networks, X, y):
         jobs = build_jobs(networks, source, rows, fit_options)
         for job in jobs:
             job.prepare(source)

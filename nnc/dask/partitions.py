@@ -187,7 +187,7 @@ def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
     """Choose the losses and set the classes of classification networks, based on all partitions of y."""
     part_labels = [labels for labels in dask.compute(*map(dask.delayed(_find_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(part_labels)) if part_labels else None
-    choose_losses(networks, np.empty(0) if labels is None else labels)
+    choose_losses(networks, None, np.empty(0) if labels is None else labels)
     for network in networks:
         if labels is not None and network.converter.loss.is_classification:
             network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
