@@ -33,11 +33,11 @@ from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, sum_weights)
-from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
-                      loss_scale, output_delta, predict, predict_rows, refresh as refresh_network, set_gradient,
+from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, forward_range, is_broken, lay_out,
+                      learn, loss_scale, output_delta, predict, predict_rows, refresh as refresh_network, set_gradient,
                       set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient)
 from recurrent cimport padded_units, state_reals
-from pixels cimport is_faster as is_faster_by_pixels
+from pixels cimport convolve as convolve_pixels, forward as forward_pixels, is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
 from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, sort_rows, apply_gradient, train

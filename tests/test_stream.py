@@ -9,7 +9,20 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork, Standardize
-from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
+from nnc.layers import (
+    GRU,
+    LSTM,
+    BatchNorm,
+    Bidirectional,
+    Conv1D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool1D,
+    Input,
+    MaxPool1D,
+    SimpleRNN,
+)
 
 KINDS = SimpleRNN, GRU, LSTM
 
@@ -22,6 +35,20 @@ def build_network(kind, steps=12, features=3, units=9, n_out=2, dtype="float64",
         dtype=dtype,
         **arguments,
     )
+
+
+def causal(filters, size, activation="tanh", **options):
+    return Conv1D(filters, size, activation, padding="causal", **options)
+
+
+def randomize(net, seed=0):
+    """Set random parameters, and random running statistics of BatchNorm."""
+    rng = np.random.default_rng(seed)
+    net.params = rng.normal(scale=0.5, size=net.n_params)
+    net.model.assign_statistics(
+        [[rng.uniform(0.5, 2, size=view.shape) for view in views] for views in net.model.statistics]
+    )
+    return net
 
 
 def random_sequences(net, n, seed=0):
@@ -51,6 +78,100 @@ def test_outputs_of_each_step_equal_predict_of_sequence(kind):
     outputs = [stream.step(x) for x in X]
     assert type(outputs[0]) is float
     np.testing.assert_array_equal(outputs, net.predict(X[None])[0, :, 0])
+
+
+CAUSAL_STACKS = {
+    "one": [causal(5, 3, "relu")],
+    "temporal convolutional network": [causal(9, 3, dilation=d) for d in (1, 2, 4, 8)],
+    "window longer than the sequences": [causal(3, 6, dilation=8), causal(17, 2, "relu", dilation=3)],
+    "single steps": [causal(4, 1), causal(5, 1, "relu", dilation=2), causal(3, 2, bias=False)],
+    "BatchNorm": [causal(7, 4, "identity", bias=False), BatchNorm("relu"), causal(5, 3), Dropout(0.5), BatchNorm()],
+    "before recurrent layers": [
+        causal(8, 5, dilation=2),
+        LSTM(9, return_sequences=True),
+        GRU(4, return_sequences=True),
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("features", [1, 3, 16])
+@pytest.mark.parametrize("layers", CAUSAL_STACKS.values(), ids=CAUSAL_STACKS)
+def test_outputs_of_causal_convolutions_equal_predict(layers, features, dtype):
+    layers = [*layers, Dense(6, "relu"), 2]
+    net = randomize(NeuralNetwork([Input(steps=24, features=features), *layers], loss="mse", seed=0, dtype=dtype))
+    longer = NeuralNetwork([Input(steps=48, features=features), *layers], loss="mse", dtype=dtype)
+    randomize(longer)
+    (X,) = random_sequences(longer, 1)
+    stream = net.stream()
+    outputs = [stream.step(x) for x in X]
+    np.testing.assert_array_equal(outputs, longer.predict(X[None])[0])
+    np.testing.assert_array_equal(outputs[:24], net.predict(X[None, :24])[0])
+    stream.reset()
+    np.testing.assert_array_equal([stream.step(x) for x in X], outputs)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_outputs_of_random_causal_networks_equal_predict(seed):
+    rng = np.random.default_rng(seed)
+    features, dtype = int(rng.integers(1, 20)), ["float32", "float64"][seed % 2]
+    layers = []
+    for _ in range(rng.integers(1, 5)):
+        size, dilation = int(rng.integers(1, 8)), int(rng.choice([1, 2, 3, 4, 6]))
+        activation = str(rng.choice(["identity", "relu", "tanh", "gelu", "sigmoid"]))
+        layers.append(causal(int(rng.integers(1, 40)), size, activation, dilation=dilation, bias=bool(rng.integers(2))))
+        if rng.integers(3) == 0:
+            layers.append(BatchNorm("tanh"))
+    for _ in range(rng.integers(3)):
+        layers.append(KINDS[rng.integers(3)](int(rng.integers(1, 20)), return_sequences=True))
+    net = NeuralNetwork(
+        [Input(steps=36, features=features), *layers, int(rng.integers(1, 5))],
+        loss="mse",
+        seed=seed,
+        dtype=dtype,
+        scale_X=Standardize(0.5, 2),
+        scale_y=Standardize(-1, 3),
+    )
+    randomize(net, seed)
+    (X,) = random_sequences(net, 1)
+    stream = net.stream()
+    outputs = np.array([stream.step(x) for x in X])
+    np.testing.assert_array_equal(outputs.reshape(36, -1), net.predict(X[None])[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_last_state_after_convolution_equals_predict_of_each_prefix(dtype):
+    layers = [causal(7, 3, dilation=2), GRU(5, return_sequences=True), LSTM(4), Dense(4, "identity"), BatchNorm(), 2]
+    net = randomize(NeuralNetwork([Input(steps=12, features=3), *layers], loss="mse", seed=0, dtype=dtype))
+    (X,) = random_sequences(net, 1)
+    stream = net.stream()
+    for t, x in enumerate(X, 1):
+        output = stream.step(x)
+        if t % 2 == 0:
+            prefix = NeuralNetwork([Input(steps=t, features=3), *layers], loss="mse", dtype=dtype)
+            np.testing.assert_array_equal(output, randomize(prefix).predict(X[None, :t])[0])
+
+
+def test_state_of_convolution_contains_its_last_inputs():
+    layers = [Input(steps=12, features=2), causal(3, 3, dilation=2), causal(4, 1), causal(5, 2), LSTM(6), 1]
+    net = randomize(NeuralNetwork(layers, loss="mse", seed=0))
+    (X,) = random_sequences(net, 1)
+    stream, other = net.stream(), net.stream()
+    assert [state.shape for state in stream.state] == [(4, 2), (1, 4), (6,), (6,)]
+    for x in X[:7]:
+        stream.step(x)
+    np.testing.assert_array_equal(stream.state[0], X[3:7])
+    other.state = stream.state
+    np.testing.assert_array_equal([other.step(x) for x in X[7:]], [stream.step(x) for x in X[7:]])
+    with pytest.raises(ValueError, match=r"state must be a list of arrays of shapes \[\(4, 2\), \(1, 4\), "):
+        other.state = [np.zeros((2, 4)), *other.state[1:]]
+    before = stream.state
+    with pytest.raises(ValueError, match="x must be finite"):
+        stream.step([1, np.inf])
+    for one, another in zip(before, stream.state, strict=True):
+        np.testing.assert_array_equal(one, another)
+    stream.reset()
+    assert not any(state.any() for state in stream.state)
 
 
 def test_scalings_apply_to_steps():
@@ -99,11 +220,18 @@ def test_stream_keeps_parameters_of_its_creation():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([3, 4, 1], "requires a network with recurrent layers"),
+        ([3, 4, 1], "requires a network with recurrent layers or causal convolutions"),
+        ([Input(steps=5, features=2), Dense(3), 1], "requires a network with recurrent layers or causal convolutions"),
         ([Input(steps=5, features=2), Bidirectional(GRU(3)), 1], "in their order, got Bidirectional"),
         ([Input(steps=5, features=2), GRU(3, go_backwards=True), 1], "in their order, got GRU"),
         ([Input(steps=5, features=2), GRU(3, return_sequences=True), Flatten(), 1], "single steps, got Flatten"),
-        ([Input(steps=5, features=2), Conv1D(3, 2), Flatten(), 1], "requires a network with recurrent layers"),
+        ([Input(steps=5, features=2), Conv1D(3, 2), Dense(1)], "got padding='valid' and stride=1"),
+        ([Input(steps=5, features=2), Conv1D(3, 2, padding="same"), Dense(1)], "got padding='same' and stride=1"),
+        ([Input(steps=5, features=2), Conv1D(3, 2, padding=1), Dense(1)], "got padding=1 and stride=1"),
+        ([Input(steps=6, features=2), causal(3, 2, stride=2), Dense(1)], "got padding='causal' and stride=2"),
+        ([Input(steps=6, features=2), causal(3, 2), MaxPool1D(2), Dense(1)], r"single steps, got MaxPool1D\(2\)"),
+        ([Input(steps=6, features=2), causal(3, 2), GlobalAvgPool1D(), 1], "single steps, got GlobalAvgPool1D"),
+        ([Input(steps=6, features=2), causal(3, 2), Flatten(), 1], "single steps, got Flatten"),
     ],
 )
 def test_layers_that_need_whole_sequences_raise(layers, message):

@@ -28,7 +28,7 @@ from nnc.layers.operations import (
     Sort,
     StepMatMul,
 )
-from nnc.layers.recurrent import stream_obstacle
+from nnc.layers.stack import stream_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -130,6 +130,8 @@ def build_program(document: dict[str, Any]) -> Program:
         isinstance(each, Scale) and len(each.minus) > each.input_shape[-1] for each in operations
     ):
         obstacle = "stream() requires the same scaling at all steps"
+    if obstacle is None and any(isinstance(each, Conv) for each in operations):
+        obstacle = "exports of convolutions have no stream"
     output_shape = operations[-1].output_shape
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"

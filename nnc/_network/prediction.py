@@ -81,7 +81,10 @@ class Prediction(Parameters):
         return outputs
 
     def stream(self) -> Stream:
-        """Return a stream, which evaluates one sequence step by step and keeps the states of recurrent layers.
+        """Return a stream, which evaluates one sequence step by step and keeps the states of the layers.
+
+        The network must have recurrent layers or convolutions. Bidirectional layers, layers with `go_backwards`, pools
+        and Flatten are not supported. Each Conv1D must have padding="causal" and stride=1.
 
         Returns
         -------
@@ -92,7 +95,8 @@ class Prediction(Parameters):
         Raises
         ------
         ValueError
-            The network has no recurrent layer, or a layer needs later steps, such as a Bidirectional.
+            The network has no recurrent layer and no convolution, or a layer needs later steps, such as a
+            Bidirectional.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Evaluation of sequences step by step, with the states of recurrent layers."""
+"""Evaluation of sequences step by step, with the states of recurrent layers and causal convolutions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.arrays import as_real_array
-from nnc.layers.recurrent import stream_obstacle
+from nnc.layers.stack import stream_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,10 @@ class Stream:
 
     Attributes
     ----------
-    state : list of arrays (units,)
-        States of the recurrent layers in the dtype of the network. An LSTM has two: h, then c. A list of such arrays
-        can be assigned.
+    state : list of arrays
+        States of the layers, in the dtype of the network. A recurrent layer has an array (units,); an LSTM has two, h
+        and then c. A Conv1D has its last (size - 1) * dilation inputs, an array (steps, features); it has no state if
+        its size is 1. A list of such arrays can be assigned.
     """
 
     def __init__(self, model: Model, converter: DataConverter) -> None:
@@ -85,7 +86,7 @@ class Stream:
 
     @property
     def state(self) -> list[NDArray[Any]]:
-        """States of the recurrent layers."""
+        """States of the recurrent layers and of the convolutions."""
         return self._core.states()  # type: ignore[no-any-return]
 
     @state.setter

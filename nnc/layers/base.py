@@ -129,6 +129,11 @@ class Layer(Value):
         return ""
 
     @property
+    def stream_obstacle(self) -> str | None:
+        """Return why the layer cannot process sequences step by step, or None if it can."""
+        return f"stream() requires layers that process single steps, got {self!r}"
+
+    @property
     def frozen(self) -> bool:
         """Return whether the layer has parameters that training does not change."""
         return False

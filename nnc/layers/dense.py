@@ -51,6 +51,7 @@ class Dense(ParametricLayer):
 
     type: ClassVar[str] = "dense"
     matrix_axes: ClassVar[tuple[str, str]] = ("n_in", "n_out")
+    stream_obstacle: ClassVar[None] = None
 
     n: int = field(check=check_size)
     activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))

@@ -67,6 +67,7 @@ class BatchNorm(ParametricLayer):
     matrix_axes: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
+    stream_obstacle: ClassVar[None] = None
     bias: ClassVar[bool] = True
     init: ClassVar[float] = 1.0  # initial value of gamma
 

@@ -11,14 +11,11 @@ from nnc._utils import fields
 from nnc._utils.checks import allow_none, check_bool, check_choice, check_fraction, check_positive, check_size
 from nnc._utils.value import field
 from nnc.layers.base import ParameterArray, ParametricLayer
-from nnc.layers.dense import Dense
-from nnc.layers.shape import Dropout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Self
 
-    from nnc.layers.base import Layer, Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 FLAGS = ("return_sequences", "go_backwards", "bidirectional")
@@ -58,6 +55,13 @@ class RecurrentLayer(ParametricLayer):
     def directions(self) -> int:
         """Return the number of directions in which the layer processes the steps."""
         return 1 + self.bidirectional
+
+    @property
+    def stream_obstacle(self) -> str | None:
+        """Return why the layer cannot process sequences step by step, or None if it can."""
+        if self.bidirectional or self.go_backwards:
+            return f"stream() requires layers that process the steps in their order, got {self!r}"
+        return None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
@@ -323,21 +327,3 @@ def Bidirectional(layer: RecurrentLayer) -> RecurrentLayer:
     if layer.bidirectional or layer.go_backwards:
         raise ValueError(f"layer must not be bidirectional and must not have go_backwards, got {layer!r}")
     return layer.replace(bidirectional=True)
-
-
-def stream_obstacle(layers: Sequence[Layer], has_heads: bool) -> str | None:
-    """Return why the outputs of a network cannot be computed step by step, or None if they can.
-
-    `layers` are all layers except Input.
-    """
-    if has_heads:
-        return "stream() does not support heads; create the network with a single loss"
-    if not any(layer.recurrent for layer in layers):
-        return f"stream() requires a network with recurrent layers, got {[*layers]}"
-    for layer in layers:
-        if isinstance(layer, RecurrentLayer):
-            if layer.bidirectional or layer.go_backwards:
-                return f"stream() requires layers that process the steps in their order, got {layer!r}"
-        elif not isinstance(layer, (Dense, Dropout)):
-            return f"stream() requires layers that process single steps, got {layer!r}"
-    return None

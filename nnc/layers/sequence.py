@@ -189,6 +189,16 @@ class Conv1D(Convolution):
         return cls(**{name: layer[name] for name in names}, bias=layer["b"] is not None)
 
     @property
+    def stream_obstacle(self) -> str | None:
+        """Return why the layer cannot process sequences step by step, or None if it can."""
+        if self.padding == "causal" and self.stride == 1:
+            return None
+        return (
+            "stream() requires that each Conv1D has padding='causal' and stride=1, got "
+            f"padding={self.padding!r} and stride={self.stride}"
+        )
+
+    @property
     def summary_note(self) -> str:
         """Return the options of the layer as text, for the last column of `summary`."""
         text = f"{self.activation} of {self.size}"

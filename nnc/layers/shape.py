@@ -135,6 +135,7 @@ class Dropout(Layer):
     """
 
     type: ClassVar[str] = "dropout"
+    stream_obstacle: ClassVar[None] = None
 
     rate: float = field(check=check_fraction)
 

@@ -400,6 +400,19 @@ def _parse_layers(layers: Any) -> list[Layer]:
     return kinds
 
 
+def stream_obstacle(layers: Sequence[Layer], has_heads: bool) -> str | None:
+    """Return why the outputs of a network cannot be computed step by step, or None if they can.
+
+    `layers` are all layers except Input.
+    """
+    if has_heads:
+        return "stream() does not support heads; create the network with a single loss"
+    obstacle = next(filter(None, (layer.stream_obstacle for layer in layers)), None)
+    if obstacle is None and not any(layer.recurrent or layer.in_lanes for layer in layers):
+        return f"stream() requires a network with recurrent layers or causal convolutions, got {[*layers]}"
+    return obstacle
+
+
 def _begins_in_lanes(kinds: Sequence[Layer]) -> bool:
     """Return whether the engine processes the first layers after the input with one row in each vector lane."""
     for kind in kinds[1:]:
