@@ -42,11 +42,15 @@ def set_random_params(net, seed):
 def random_layers(rng):
     """Return the layers of a random network; whole sequences are necessary for half of the networks."""
     choose, streams = lambda *items: items[rng.integers(len(items))], rng.random() < 0.5
-    layers = [Input(steps=int(rng.integers(1, 21)), features=int(rng.integers(1, 6)))]
+    dilation = int(rng.integers(1, 4))
+    layers = [Input(steps=dilation * int(rng.integers(1, 9)), features=int(rng.integers(1, 6)))]
     endings = {"state": [], "steps": [], "flat": [Flatten()], "pool": [MaxPool1D(1), GlobalAvgPool1D()]}
     n_recurrent, ending = rng.integers(1, 4), choose(*[*endings][: 2 if streams else 4])
-    if not streams and rng.random() < 0.3:
-        layers += [Conv1D(3, 2, "identity", padding="causal"), BatchNorm("tanh")]
+    if rng.random() < 0.4:
+        size, bias = int(rng.integers(1, 4)), bool(rng.random() < 0.7)
+        layers += [Conv1D(3, size, "identity", padding="causal", dilation=dilation, bias=bias), BatchNorm("tanh")]
+        layers += [Conv1D(4, 2, "relu", padding="causal")] * choose(0, 1)
+        n_recurrent = choose(0, n_recurrent) if ending == "steps" else n_recurrent
     for i in range(n_recurrent):
         sequences = i < n_recurrent - 1 or ending != "state"
         options = {"return_sequences": sequences, "bias": bool(rng.random() < 0.7)}
@@ -87,8 +91,6 @@ def networks():
 
 
 def can_stream(net):
-    if any(isinstance(layer.kind, Conv1D) for layer in net.layers):
-        return False
     try:
         net.stream()
     except ValueError:
@@ -194,8 +196,14 @@ def test_compiled_code_passes_sanitizer(tmp_path, networks):
             run_program(program, f"{name}_stream", np.resize(X, (20, X.shape[2])))
 
 
-def build_stream_network(kind, dtype="float64"):
-    layers = [Input(steps=50, features=2), kind(9, return_sequences=True), kind(7, return_sequences=True), Dense(1)]
+STREAM_LAYERS = {
+    **{kind.type: [kind(9, return_sequences=True), kind(7, return_sequences=True)] for kind in KINDS},
+    "convolutions": [Conv1D(5, 3, "tanh", padding="causal", dilation=dilation) for dilation in (1, 2, 25)],
+}
+
+
+def build_stream_network(name, dtype="float64"):
+    layers = [Input(steps=50, features=2), *STREAM_LAYERS[name], Dense(1)]
     net = NeuralNetwork(layers, loss="mse", seed=0, dtype=dtype)
     set_random_params(net, 1)
     return net, np.random.default_rng(0).normal(size=(10_000, 2)).astype("float32").astype(dtype)
@@ -204,7 +212,7 @@ def build_stream_network(kind, dtype="float64"):
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_compiled_code_agrees_with_stream_after_10000_steps(tmp_path, dtype):
-    networks = {kind.type: build_stream_network(kind, dtype) for kind in KINDS}
+    networks = {name: build_stream_network(name, dtype) for name in STREAM_LAYERS}
     program = compile_headers(tmp_path, networks, 10_000)
     for name, (net, X) in networks.items():
         assert_close(run_program(program, f"{name}_stream", X), stream_outputs(net, X), dtype)
@@ -261,6 +269,16 @@ def test_exports_state_why_there_are_no_single_steps(tmp_path, layers, reason):
         assert not any(name in text.replace("n_states", "") for name in names if name != "_step")
 
 
+def test_exports_without_states_have_no_single_steps(tmp_path):
+    layers = [Conv1D(4, 1, "tanh", padding="causal"), Dense(2)]
+    net = NeuralNetwork([Input(steps=4, features=2), *layers], loss="mse", seed=0)
+    for write, arguments in ((net.to_c, ["net"]), (net.to_python, []), (net.to_js, [])):
+        write(tmp_path / "net.x", *arguments)
+        text = (tmp_path / "net.x").read_text()
+        assert "net_step(" not in text
+        assert "Stream" not in text
+
+
 # ------------------------------------------------------------------------------------------------ Python, JavaScript
 
 
@@ -282,9 +300,9 @@ def test_python_modules_predict_like_networks(tmp_path, networks):
             assert classes == net.predict_classes(X).tolist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_python_stream_agrees_with_network_after_10000_steps(tmp_path, kind):
-    net, X = build_stream_network(kind)
+@pytest.mark.parametrize("name", STREAM_LAYERS)
+def test_python_stream_agrees_with_network_after_10000_steps(tmp_path, name):
+    net, X = build_stream_network(name)
     net.to_python(tmp_path / "net.py")
     stream = runpy.run_path(str(tmp_path / "net.py"))["Stream"]()
     assert_close(np.ravel([stream.step(x) for x in X.tolist()]), stream_outputs(net, X), "float64")
@@ -314,9 +332,9 @@ console.log(JSON.stringify(results));
 def test_javascript_modules_predict_like_networks(tmp_path, networks):
     steps = {name: np.resize(X, (20, X.shape[2])) for name, (_, X) in networks.items()}
     all_networks = dict(networks)
-    for kind in KINDS:
-        net, steps[kind.type] = build_stream_network(kind)
-        all_networks[kind.type] = net, steps[kind.type][None, :50]
+    for name in STREAM_LAYERS:
+        net, steps[name] = build_stream_network(name)
+        all_networks[name] = net, steps[name][None, :50]
     rows = {name: [X.reshape(len(X), -1).tolist(), steps[name].tolist()] for name, (_, X) in all_networks.items()}
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     (tmp_path / "all.mjs").write_text(SCRIPT)

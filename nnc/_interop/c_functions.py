@@ -157,6 +157,27 @@ static inline void ${name}_dense_steps(const $real *in, int steps, int n, const 
         ${name}_dense(in, n, W, b, out, m);
 }
 """,
+    "conv_step": """\
+/* One step of a causal convolution with n inputs x and m outputs. A window has the inputs of size steps, which are
+   dilation steps apart. The ring buffer h has the inputs of the last (size - 1) * dilation steps. *oldest is the index
+   of the oldest step in it, which x replaces. */
+static inline void ${name}_conv_step(const $real *x, int n, const $real *W, const $real *b, int size, int dilation,
+                                     $real *h, int *oldest, $real *out, int m)
+{
+    const int steps = (size - 1) * dilation, first = *oldest;
+    int j, k;
+    for (j = 0; j < m; j++) {
+        $real sum = b ? b[j] : 0;
+        for (k = 0; k < steps; k += dilation, W += n)
+            sum = ${name}_dot(W, h + (first + k) % steps * n, n, sum);
+        out[j] = ${name}_dot(W, x, n, sum);
+        W += n;
+    }
+    for (j = 0; j < n; j++)
+        h[first * n + j] = x[j];
+    *oldest = (first + 1) % steps;
+}
+""",
     "dot": """\
 /* Return sum + w[0] * x[0] + ... + w[n - 1] * x[n - 1]. */
 static inline $real ${name}_dot(const $real *w, const $real *x, int n, $real sum)

@@ -70,9 +70,10 @@ STREAM = """\
 #define ${NAME}_STEP_N_IN $step_n_in
 #define ${NAME}_STEP_N_OUT $step_n_out
 
-/* States of all recurrent layers. The states h of an LSTM are followed by its cell states. */
+/* States of all layers. The states h of an LSTM are followed by its cell states. The state of a convolution is its
+   inputs of the last steps, in a ring buffer. */
 typedef struct {
-    $real h[$n_states];
+    $real h[$n_states];$indices
 } ${name}_state;
 
 /* Set all states to 0, as before the first step of a sequence. */
@@ -80,7 +81,7 @@ static inline void ${name}_reset(${name}_state *state)
 {
     int i;
     for (i = 0; i < $n_states; i++)
-        state->h[i] = 0;
+        state->h[i] = 0;$reset
 }
 
 /* Process the ${NAME}_STEP_N_IN inputs of one step, and compute the ${NAME}_STEP_N_OUT outputs after it. If out is 0,
@@ -112,8 +113,14 @@ static inline void ${name}_predict(const $real *in, $real *out)
 """
 STREAM_REMARK = """
 
-   Single steps of a sequence: ${name}_reset(&state) sets the states of the recurrent layers to 0, and
+   Single steps of a sequence: ${name}_reset(&state) sets the states of the layers to 0, and
    ${name}_step(&state, in, out) computes the outputs after each step. A program may have several states."""
+# Parts of the struct of states and of its reset for convolutions, which have ring buffers.
+INDICES = """
+    int oldest[$n]; /* index of the oldest step in each ring buffer */"""
+RESET_INDICES = """
+    for (i = 0; i < $n; i++)
+        state->oldest[i] = 0;"""
 # C statement after each network of an ensemble. The first network sets the sum of outputs, the others add to it.
 SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
@@ -182,9 +189,9 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
         `name` is not a C identifier, a number is outside the range of `dtype`, or a layer is not supported.
     """
     programs = build_programs(documents, predict)
-    source = Source(name, dtype)
+    source = Source(name, dtype, has_stream=programs[0].stream_obstacle is None)
     for program in programs:
-        for operation in program.operations if program.stream_obstacle else program.step_operations():
+        for operation in program.step_operations() if source.has_stream else program.operations:
             source.write(operation)
         if len(programs) > 1:
             source.add_to_sum(program.n_out)
@@ -197,10 +204,10 @@ class Source(Writer):
     includes: ClassVar[tuple[str, ...]] = ("math.h",)
     templates: ClassVar[dict[str, str]] = FUNCTIONS
 
-    def __init__(self, name: str, dtype: str) -> None:
+    def __init__(self, name: str, dtype: str, has_stream: bool = False) -> None:
         if not re.fullmatch(IDENTIFIER, name):
             raise ValueError(f"name must be a C identifier such as 'digits', got {name!r}")
-        self.name, self.dtype = name, dtype
+        self.name, self.dtype, self.has_stream = name, dtype, has_stream
         self.real, self.f = ("float", "f") if dtype == "float32" else ("double", "")
         self.arrays: list[str] = []
         self.functions: dict[str, str] = {}
@@ -209,7 +216,8 @@ class Source(Writer):
         # Required number of elements of each C array. Recurrent layers store states in h, and new states in next.
         self.buffers = {"a": 0, "b": 0, "sum": 0, "h": 0, "next": 0}
         self.n_states = 0  # number of states in the struct for single steps
-        self.n_state_calls = 0  # number of `calls` up to the last recurrent layer; the others compute only outputs
+        self.n_state_calls = 0  # number of `calls` up to the last layer with states; the others compute only outputs
+        self.n_ring_buffers = 0  # number of convolutions with states in the struct for single steps
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = 0
         self.element_bytes = 4 if dtype == "float32" else 8
@@ -341,10 +349,25 @@ class Source(Writer):
         return self.array("W", W), self.array("U", U), b
 
     def conv(self, operation: op.Conv) -> None:
-        """Add a C function call to the header that computes a convolution."""
+        """Add a C function call to the header that computes a convolution, or one step of a causal convolution."""
+        if self.has_stream:
+            self.conv_step(operation)
+            return
         top, left, _, _ = operation.pad
         before = [*operation.input_shape, *self.weights(operation), *operation.window, *operation.stride, top, left]
         self.call("conv", before, prod(operation.output_shape), operation.output_shape)
+
+    def conv_step(self, operation: op.Conv) -> None:
+        """Add a C function call to the header that computes one step of a causal convolution."""
+        n, m, size = operation.input_shape[2], operation.output_shape[2], prod(operation.window)
+        if size == 1:
+            self.call("dense", [n, *self.weights(operation)], m, [m])
+            return
+        self.function("dot")
+        state = [f"state->h + {self.n_states}", f"state->oldest + {self.n_ring_buffers}"]
+        self.call("conv_step", [n, *self.weights(operation), size, operation.dilation, *state], m, [m])
+        self.n_states, self.n_state_calls = self.n_states + operation.n_states, len(self.calls)
+        self.n_ring_buffers += 1
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add a C function call to the header that computes a max-pool or an average pool."""
@@ -400,7 +423,7 @@ class Source(Writer):
     @property
     def buffer_bytes(self) -> int:
         """Total size of the static buffers of the header in bytes, including the states that `predict` uses."""
-        return (sum(self.buffers.values()) + self.n_states) * self.element_bytes
+        return (sum(self.buffers.values()) + self.n_states) * self.element_bytes + 4 * self.n_ring_buffers
 
     def predict_functions(self, program: Program) -> str:
         """Return the C function `predict`, with the functions for single steps if the network supports them."""
@@ -418,6 +441,8 @@ class Source(Writer):
             step_n_in=program.shape[1],
             step_n_out=program.output_shape[-1],
             n_states=self.n_states,
+            indices=self.fill(INDICES, n=self.n_ring_buffers) if self.n_ring_buffers else "",
+            reset=self.fill(RESET_INDICES, n=self.n_ring_buffers) if self.n_ring_buffers else "",
             advance=self.fill(", out += ${NAME}_STEP_N_OUT") if has_steps else "",
             early_out="out" if has_steps else "0",
         )

@@ -134,6 +134,14 @@ const lstm = (x, state, W, U, b) => {
   return [...c.map((c, j) => sigmoid_of(z[3 * m + j]) * Math.tanh(c)), ...c];
 };
 """,
+    "convStep": """
+// Outputs of a causal convolution after a step with the inputs x, and its inputs of the last steps.
+const convStep = (x, state, W, b, dilation) => {
+  const inputs = [...state, ...x];
+  const window = inputs.filter((_, i) => Math.floor(i / x.length) % dilation === 0);
+  return [dense(window, W, b), inputs.slice(x.length)];
+};
+""",
     "recur": """
 // States of all steps of a sequence, or only the states after the last step that is processed. Each direction has a
 // function for one step, whether the last step comes first, the number of states, and the parameters W, U and b.
@@ -198,7 +206,7 @@ export function predictClass(row) {{
 }}
 """
 STREAM = """
-/** Outputs of a sequence that is processed step by step, with the states of the recurrent layers. */
+/** Outputs of a sequence that is processed step by step, with the states of the layers. */
 export class Stream {{
   constructor() {{
     this.reset();
@@ -277,6 +285,7 @@ JAVASCRIPT = Language(
     elementwise="const {name} = (x) => x.map((z) => {formula});",
     state_step="  this.states[{i}] = {function}(x, this.states[{i}], {arguments});\n"
     "  x = this.states[{i}].slice(0, {units});",
+    conv_step="  [x, this.states[{i}]] = convStep(x, this.states[{i}], {arguments});",
     stream=STREAM,
     ensemble_start="  const inputs = x;\n  const outputs = [];",
     member_end="  outputs.push(x);\n  x = inputs;",

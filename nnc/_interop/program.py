@@ -98,10 +98,12 @@ class Program(Value):
     def step_operations(self) -> list[Operation]:
         """Return the operations for a single step of a sequence, whose shapes have no axis of steps.
 
-        The network must have no `stream_obstacle`.
+        The network must have no `stream_obstacle`. Causal convolutions are returned unchanged.
         """
         return [
-            operation.replace(input_shape=operation.input_shape[-1:], output_shape=operation.output_shape[-1:])
+            operation
+            if isinstance(operation, Conv)
+            else operation.replace(input_shape=operation.input_shape[-1:], output_shape=operation.output_shape[-1:])
             for operation in self.operations
         ]
 
@@ -130,8 +132,10 @@ def build_program(document: dict[str, Any]) -> Program:
         isinstance(each, Scale) and len(each.minus) > each.input_shape[-1] for each in operations
     ):
         obstacle = "stream() requires the same scaling at all steps"
-    if obstacle is None and any(isinstance(each, Conv) for each in operations):
-        obstacle = "exports of convolutions have no stream"
+    if obstacle is None and not any(
+        isinstance(each, Recur) or (isinstance(each, Conv) and each.n_states) for each in operations
+    ):
+        obstacle = "no layer has a state"
     output_shape = operations[-1].output_shape
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
     task = "regression"

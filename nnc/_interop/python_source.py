@@ -110,6 +110,13 @@ def lstm(x, state, W, U, b):
     c = [f[j] * c[j] + i[j] * math.tanh(z[2 * m + j]) for j in range(m)]
     return [o[j] * math.tanh(c[j]) for j in range(m)] + c
 ''',
+    "convStep": '''
+def convStep(x, state, W, b, dilation):
+    """Return the outputs of a causal convolution after a step with the inputs x, and its inputs of the last steps."""
+    n, inputs = len(x), state + x
+    window = [number for i in range(0, len(inputs), n * dilation) for number in inputs[i : i + n]]
+    return dense(window, W, b), inputs[n:]
+''',
     "recur": '''
 def recur(x, features, sequences, directions):
     """Return the states of all steps of a sequence, or only the states after the last step that is processed.
@@ -172,7 +179,7 @@ def predict_class(row):
 '''
 STREAM = '''
 class Stream:
-    """Outputs of a sequence that is processed step by step, with the states of the recurrent layers."""
+    """Outputs of a sequence that is processed step by step, with the states of the layers."""
 
     def __init__(self):
         self.reset()
@@ -241,6 +248,7 @@ PYTHON = Language(
     elementwise="def {name}(x):\n    return [{formula} for z in x]",
     state_step="    self.states[{i}] = {function}(x, self.states[{i}], {arguments})\n"
     "    x = self.states[{i}][:{units}]",
+    conv_step="    x, self.states[{i}] = convStep(x, self.states[{i}], {arguments})",
     stream=STREAM,
     ensemble_start="    inputs, outputs = x, []",
     member_end="    outputs.append(x)\n    x = inputs",

@@ -36,9 +36,11 @@ class Language(Value):
     state_step : str
         Statements for one step of a recurrent layer, with the placeholders {function}, {i} (index of the layer),
         {arguments} and {units}.
+    conv_step : str
+        Statement for one step of a causal convolution, with the placeholders {i} (index of the layer) and {arguments}.
     stream : str
         Class that processes single steps, with the placeholders {statements}, {sizes} (number of states of each
-        recurrent layer) and {n} (number of features).
+        layer) and {n} (number of features).
     ensemble_start, member_end, ensemble_mean : str
         Statements of an ensemble. `ensemble_start` stores the inputs. `member_end` follows the statements of each
         network: it stores the outputs of the network and restores the inputs. `ensemble_mean` assigns the mean of all
@@ -57,6 +59,7 @@ class Language(Value):
     statement: str
     elementwise: str
     state_step: str
+    conv_step: str
     stream: str
     ensemble_start: str
     member_end: str
@@ -84,8 +87,8 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
         A layer is not supported.
     """
     programs = build_programs(documents, predict)
-    script, is_ensemble = Script(language), len(programs) > 1
-    has_stream = programs[0].stream_obstacle is None
+    has_stream, is_ensemble = programs[0].stream_obstacle is None, len(programs) > 1
+    script = Script(language, has_stream)
     script.statements += [language.ensemble_start] * is_ensemble
     for program in programs:
         for operation in program.operations:
@@ -99,13 +102,13 @@ def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: 
 class Script(Writer):
     """Builder of an exported module, which collects constants, functions and statements."""
 
-    def __init__(self, language: Language) -> None:
-        self.language = language
+    def __init__(self, language: Language, has_stream: bool) -> None:
+        self.language, self.has_stream = language, has_stream
         self.constants: list[str] = []
         self.functions: dict[str, str] = {}
         self.statements: list[str] = []
         self.step_statements: list[str] = []  # statements for a single step of a sequence
-        self.state_sizes: list[int] = []  # number of states of each recurrent layer
+        self.state_sizes: list[int] = []  # number of states of each recurrent layer and convolution
 
     def array(self, kind: str, values: Sequence[Any]) -> str:
         """Add a constant list of numbers to the module, and return its name."""
@@ -192,7 +195,13 @@ class Script(Writer):
     def conv(self, operation: op.Conv) -> None:
         """Add a statement to the exported function `predict` that computes a convolution."""
         sizes = (operation.input_shape, operation.window, operation.stride, operation.pad[:2], operation.output_shape)
-        self.call("conv", *self.weights(operation), *map(list_literal, sizes))
+        weights = self.weights(operation)
+        self.statements.append(self.statement("conv", *weights, *map(list_literal, sizes)))
+        if self.has_stream:
+            self.function("convStep")
+            arguments = ", ".join(map(str, [*weights, operation.dilation]))
+            self.step_statements.append(self.language.conv_step.format(i=len(self.state_sizes), arguments=arguments))
+            self.state_sizes.append(operation.n_states)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add a statement to the exported function `predict` that computes a max-pool or an average pool."""

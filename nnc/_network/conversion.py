@@ -68,9 +68,9 @@ class Conversion(Files):
         classification, `name_class(out)` returns the index of the class, and `name_labels[index]` is its name.
         `name_self_test()` returns 0 if the compiled code reproduces the outputs of the network.
 
-        If `stream` supports the network, `name_reset(&state)` sets the states of the recurrent layers to 0,
-        `name_step(&state, in, out)` processes one step, and `name_run(&state, in, steps, out)` several steps. If there
-        are classes at each step, `name_class` reads the outputs of one step.
+        If `stream` supports the network, `name_reset(&state)` sets the states of the layers to 0, `name_step(&state,
+        in, out)` processes one step, and `name_run(&state, in, steps, out)` several steps. If there are classes at each
+        step, `name_class` reads the outputs of one step.
 
         Parameters
         ----------

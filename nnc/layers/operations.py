@@ -87,6 +87,19 @@ class Conv(Operation):
     stride: tuple[int, int]
     pad: tuple[int, int, int, int]  # numbers of rows or columns of zeros at the top, left, bottom and right
 
+    @property
+    def dilation(self) -> int:
+        """Distance between neighboring steps of a window in a convolution of sequences.
+
+        If it is above 1, the image has this number of steps in each row, and windows are columns.
+        """
+        return self.input_shape[1] if self.window[0] > 1 else 1
+
+    @property
+    def n_states(self) -> int:
+        """Number of inputs of earlier steps that a causal convolution of sequences depends on."""
+        return (self.window[0] * self.window[1] - 1) * self.dilation * self.input_shape[2]
+
 
 class MaxPool(Operation):
     """Max-pooling: maximum of each window in each channel."""
