@@ -33,7 +33,7 @@ cdef inline void learn(Layer* layer, const real** X, Layout layout, Py_ssize_t r
     else:
         while k < high:
             bias, exempt = k >= layer.rows, is_penalty_exempt(layer, k)
-            count = 1 if bias else smaller(STRIP_ROWS, top - k)
+            count = high - k if bias else smaller(STRIP_ROWS, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
             if rows > 0:                  # `rows` is 0 if the gradient has been computed already

@@ -17,6 +17,7 @@ from simd cimport (LINE_REALS, PREFETCH_ROWS, TILE_ROWS, TILE_VECS, VL, WIDE_TIL
 from activations cimport f_relu
 
 cdef enum:
+    MAX_SUM_VECS = 4      # number of vectors of columns that sum_rows() adds up together
     MAX_TILE_VECS = 32    # maximum number of accumulator vectors of a tile
     # number of rows of B that are processed together; a panel of this many rows and TILE_VECS vectors fits the L1 cache
     K_BLOCK_ROWS = 256
@@ -367,30 +368,40 @@ cdef inline void product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
                 store(C + i * ldc + j, splat(0))
 
 
+cdef inline always_inlined sum_columns(int vecs, const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale,
+                                       bint add, bint* broken) noexcept nogil:
+    # Compute `vecs` vectors of the sums of sum_rows().
+    cdef vec s[4 * MAX_SUM_VECS]
+    cdef vec x
+    cdef Py_ssize_t i
+    cdef int j, k
+    for j in range(4 * vecs):
+        s[j] = splat(0)
+    for i from 0 <= i < rows // 4 * 4 by 4:
+        for k in range(4):
+            for j in range(vecs):
+                s[k * vecs + j] = s[k * vecs + j] + load(D + (i + k) * ld + j * VL)
+    for k in range(3):
+        if k < rows % 4:
+            for j in range(vecs):
+                s[k * vecs + j] = s[k * vecs + j] + load(D + (rows // 4 * 4 + k) * ld + j * VL)
+    for j in range(vecs):
+        x = (s[j] + s[vecs + j]) + (s[2 * vecs + j] + s[3 * vecs + j])
+        x = madd(splat(scale), x, load(out + j * VL)) if add else x
+        if broken is not NULL and not all_finite(x):
+            broken[0] = True
+            x = if_finite(x, x, load(out + j * VL))
+        store(out + j * VL, x)
+
+
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
                           bint* broken) noexcept nogil:
     # Compute out = sum of the rows of D, or out += scale * sum if `add` is set. Four independent sums hide the latency
     # of an addition: row i is added to sum i % 4.
-    cdef vec s0, s1, s2, s3
-    cdef const real* remaining
-    cdef Py_ssize_t i, j
-    for j from 0 <= j < ld by VL:
-        s0 = s1 = s2 = s3 = splat(0)
-        for i in range(rows // 4):
-            s0 = s0 + load(D + (4 * i) * ld + j)
-            s1 = s1 + load(D + (4 * i + 1) * ld + j)
-            s2 = s2 + load(D + (4 * i + 2) * ld + j)
-            s3 = s3 + load(D + (4 * i + 3) * ld + j)
-        remaining = D + rows // 4 * 4 * ld + j
-        if rows % 4 > 0:
-            s0 = s0 + load(remaining)
-        if rows % 4 > 1:
-            s1 = s1 + load(remaining + ld)
-        if rows % 4 > 2:
-            s2 = s2 + load(remaining + 2 * ld)
-        s0 = (s0 + s1) + (s2 + s3)
-        s0 = madd(splat(scale), s0, load(out + j)) if add else s0
-        if broken is not NULL and not all_finite(s0):
-            broken[0] = True
-            s0 = if_finite(s0, s0, load(out + j))
-        store(out + j, s0)
+    cdef Py_ssize_t j = 0
+    while ld - j >= MAX_SUM_VECS * VL:
+        sum_columns(MAX_SUM_VECS, D + j, rows, ld, out + j, scale, add, broken)
+        j += MAX_SUM_VECS * VL
+    while j < ld:
+        sum_columns(1, D + j, rows, ld, out + j, scale, add, broken)
+        j += VL

@@ -530,7 +530,7 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t rows, Py_ssize
         if k < features:
             end = smaller(smaller(k + GRADIENT_ROWS, high), features)
         else:
-            end = smaller(smaller(k + GRADIENT_ROWS, high), layer.rows) if k < layer.rows else k + 1
+            end = smaller(smaller(k + GRADIENT_ROWS, high), layer.rows) if k < layer.rows else high
         if not add:
             for i in range(end - k):
                 memset(out + i * layer.parameter_ld + layer.neurons, 0,
@@ -544,11 +544,11 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t rows, Py_ssize
 cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                 real* out, bint add) noexcept nogil:
     # Compute rows low <= k < high of the gradient, only the columns that belong to one direction. All rows belong to W,
-    # or to U, or there is one row of biases.
+    # or to U, or all are biases.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
     cdef Py_ssize_t features = layer.in_shape.channels, count = pair_count(layer, 0, rows)
-    cdef Py_ssize_t gates = gate_reals(layer), length = step_reals(layer), units = unit_count(layer), i, j
-    cdef bint is_recurrent = features <= low < layer.rows or low > layer.rows
+    cdef Py_ssize_t gates = gate_reals(layer), length = step_reals(layer), units = unit_count(layer), k, j
+    cdef bint is_recurrent
     cdef real* strip = buffers.strip
     cdef real* target
     cdef const real* source
@@ -563,11 +563,17 @@ cdef inline void strip_gradient(const Layer* layer, int direction, Py_ssize_t ro
                 False, NULL)
     else:
         sum_rows(buffers.gates, count, length, strip, 1, False, NULL)
-        if not is_recurrent:
-            strip += input_offset(layer)
-    for i in range(high - low):
+    for k in range(low, high):
+        is_recurrent = features <= k < layer.rows or k > layer.rows
         for gate in range(gate_count(layer)):
-            target = out + i * layer.parameter_ld + (direction * gate_count(layer) + gate) * units
-            source = strip + i * gates + padded_units(layer) * (recurrent_block(layer, gate) if is_recurrent else gate)
-            for j in range(units):
-                target[j] = target[j] + source[j] if add else source[j]
+            target = out + (k - low) * layer.parameter_ld + (direction * gate_count(layer) + gate) * units
+            source = strip + padded_units(layer) * (recurrent_block(layer, gate) if is_recurrent else gate)
+            if k < layer.rows:
+                source += (k - low) * gates
+            elif not is_recurrent:
+                source += input_offset(layer)
+            if add:
+                for j in range(units):
+                    target[j] += source[j]
+            else:
+                memcpy(target, source, units * sizeof(real))
