@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from nnc import reference
+from nnc._data.sequences import Sequences
 from nnc._drawing.html import paragraph, print_result, table
 from nnc._network import NeuralNetwork
 from nnc._utils.arrays import as_real_array
@@ -97,7 +99,8 @@ class Comparison:
         """Return the architecture and the numbers of rows and epochs as text."""
         stack = self.engine.model.stack
         shapes = [
-            "x".join(map(str, shape)) for shape in (stack.input_shape, *(layer.output_shape for layer in stack.layers))
+            stack.shape_text(shape).replace(" ", "")
+            for shape in (stack.input_shape, *(layer.output_shape for layer in stack.layers))
         ]
         return f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}"
 
@@ -162,6 +165,7 @@ def compare(
     epochs: int = 1500,
     lr: float = 1.0,
     batch_size: int | None = None,
+    lengths: ArrayLike | None = None,
     verbose: bool = True,
     file: TextIO | None = None,
     **network_arguments: Any,
@@ -181,6 +185,8 @@ def compare(
     epochs, lr, batch_size
         As for `NeuralNetwork.fit`. Plain Python is slow: 1500 epochs of the tutorial's four rows take about 0.1 s, and
         the time is proportional to epochs, rows and weights.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as for `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     verbose : bool, default True
         Print the result. Notebooks display the returned object instead.
     file : text file, optional
@@ -207,9 +213,13 @@ def compare(
     if stack.has_dropout:
         raise ValueError("layers must not contain Dropout, which the plain-Python reference does not have")
     # Both networks get inputs in the dtype of the engine, so float32 rounds them before the comparison.
+    converter, bound_X = start.converter.bind(X, lengths)
+    if isinstance(bound_X, Sequences):
+        X, y, lengths = bound_X.array, bound_X.targets(y, converter.model.stack.output_shape), bound_X.lengths
     inputs = as_real_array("X", X).astype(start.dtype)
     targets = as_real_array("y", y).astype(start.dtype)
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
+    sequences: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     reference_arguments: dict[str, Any] = {
         "loss": start.loss_name,
@@ -220,7 +230,7 @@ def compare(
     def run_engine() -> tuple[float, tuple[NeuralNetwork, History]]:
         network = start.copy()
         begin = perf_counter()
-        history = network.fit(inputs, targets, **settings)
+        history = network.fit(inputs, targets, **settings, **sequences)
         seconds = perf_counter() - begin
         if history.stop_reason == "interrupt":  # `fit` returns a partial result after Ctrl-C
             raise KeyboardInterrupt
@@ -231,20 +241,23 @@ def compare(
         for layer, b in zip(network.parametric_layers, start.model.b, strict=True):
             layer.b = None if b is None else b.tolist()
         begin = perf_counter()
-        history = network.fit(rows, columns, **settings)
+        history = network.fit(rows, columns, **settings, **sequences)
         return perf_counter() - begin, (network, history)
 
     engine_seconds, (engine, history) = _shortest_time(run_engine)
     reference_seconds, (plain_network, plain_history) = _shortest_time(run_reference)
+    outputs = engine.predict(inputs, **sequences).astype(np.float64)
+    plain_outputs = plain_network.predict(rows, **sequences)
+    if lengths is not None and outputs.ndim == 3:  # compare the outputs of all steps, without those beyond the lengths
+        outputs = np.concatenate([row[:count] for row, count in zip(outputs, np.asarray(lengths), strict=True)])
+        plain_outputs = list(chain(*plain_outputs))
     comparison = Comparison(
         sizes=engine.sizes,
         rows=len(rows),
         epochs=len(history.loss),
         losses=Difference.between(history.loss, np.array(plain_history.loss)),
         weights=Difference.between(_parameters(engine), _parameters(plain_network)),
-        predictions=Difference.between(
-            np.asarray(engine.predict(inputs), dtype=np.float64), np.array(plain_network.predict(rows))
-        ),
+        predictions=Difference.between(outputs, np.array(plain_outputs)),
         engine_seconds=engine_seconds,
         reference_seconds=reference_seconds,
         engine=engine,

@@ -532,6 +532,47 @@ def test_search_accepts_sequences_of_different_lengths(at_each_step, steps):
     assert np.isfinite(separate.network.evaluate_loss(list_X, list_y))
 
 
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_reference_processes_only_the_steps_of_each_sequence(cell, at_each_step, steps):
+    X, y, lengths = data(at_each_step, n=7)
+    list_X, list_y = lists(X, y, lengths)
+    second = cell(2, go_backwards=True, return_sequences=at_each_step)
+    layers = [Bidirectional(cell(3, return_sequences=True)), second, 2]
+    net = network(steps, layers)
+    plain = nnc.reference.NeuralNetwork.from_json(net.to_json())
+    for X_i, y_i, lengths_i in ((X, y, lengths), (list_X, list_y, None)):
+        P = [np.array(row) for row in plain.predict(X_i, lengths_i)]
+        for p, expected in zip(P, net.predict(list_X), strict=True):
+            assert p == pytest.approx(expected, rel=1e-12, abs=1e-15)
+        assert plain.evaluate_loss(X_i, y_i, lengths_i) == pytest.approx(net.evaluate_loss(list_X, list_y), rel=1e-12)
+        gradients = [(np.array(dW), np.array(db)) for dW, db in plain.gradients(X_i, y_i, lengths_i)]
+        assert flat(gradients) == pytest.approx(flat(net.gradients(list_X, list_y)), abs=1e-14)
+        options = {"epochs": 3, "lr": 0.1, "batch_size": 3, "loss": "mse", "verbose": False}
+        comparison = nnc.compare([Input(steps=steps, features=3), *layers], X_i, y_i, lengths=lengths_i, **options)
+        for difference in (comparison.losses, comparison.weights, comparison.predictions):
+            assert difference.absolute < 1e-14
+    assert plain.train_step(X, y, 0.1, lengths) == pytest.approx(net.train_step(list_X, list_y, 0.1), rel=1e-12)
+
+
+def test_reference_names_wrong_lengths():
+    X, y, _ = (np.nan_to_num(array) for array in data(n=3))
+    plain = nnc.reference.NeuralNetwork([Input(steps=STEPS, features=3), GRU(2), 2])
+    for X_i, lengths, message in (
+        (X, [1, 2], "lengths must have 3 numbers, one for each row of X, got 2"),
+        (X, [1, 2, 10], "sequences must have from 1 to 9 steps, got 10 in row 2"),
+        (X, [1, 0, 2], "sequences must have from 1 to 9 steps, got 0 in row 1"),
+        ([*X[:2], np.zeros((10, 3))], None, "sequences must have from 1 to 9 steps, got 10 in row 2"),
+        (X.reshape(3, -1), [1, 2, 3], "lengths must be None unless X is a list of sequences"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            plain.predict(X_i, lengths)
+    plain = nnc.reference.NeuralNetwork([Input(steps=STEPS, features=3), Conv1D(2, 3), Flatten(), 2])
+    with pytest.raises(ValueError, match="lengths must be None unless X is a list of sequences"):
+        plain.gradients(X, y[:, 0], [1, 2, 3])
+
+
 def test_padding_does_not_change_a_bit_of_a_training():
     X, y, lengths = data(n=200)
     results = set()

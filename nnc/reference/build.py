@@ -14,7 +14,7 @@ from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix, orthonormal_rows
 from nnc.reference.recurrent import GRU, LSTM, SimpleRNN, side_by_side
 from nnc.reference.scale import Scale
-from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D, sequence_windows
+from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D, StepDense, sequence_windows
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,13 +45,11 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
         check_supported("layer", ["a recurrent layer with dropout"] * bool(kind.dropout), LAYERS)
         W, b = _random_recurrent_parameters(kind, input_shape, init, stream)
         layer_class = GRU if isinstance(kind, kinds.GRU) else LSTM if isinstance(kind, kinds.LSTM) else SimpleRNN
-        orders = _orders(kind, input_shape)
-        return layer_class(W, b, str(kind.activation), kind.units, orders, kind.return_sequences)
+        backwards = [False, True] if kind.bidirectional else [kind.go_backwards]
+        return layer_class(W, b, str(kind.activation), kind.units, backwards, kind.return_sequences)
     if isinstance(kind, kinds.Dense):
         parameters = _random_parameters(kind, input_shape, init, stream)
-        if len(input_shape) == 2:  # a Dense that is applied to each step is a convolution with windows of one step
-            return Conv1D(*parameters, str(kind.activation), sequence_windows(input_shape, input_shape[0], 1))
-        return Dense(*parameters, str(kind.activation))
+        return (StepDense if len(input_shape) == 2 else Dense)(*parameters, str(kind.activation))
     if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
         convolution = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
         parameters = _random_parameters(kind, input_shape, init, stream)
@@ -77,12 +75,6 @@ def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
     assert isinstance(kind, (image.Convolution, image.Pool))
     geometry = kind.window_geometry(input_shape)  # a sequence is an image of one row
     return windows(geometry.input_shape, geometry.output_shape, geometry.size, geometry.stride, geometry.pad)
-
-
-def _orders(kind: RecurrentLayer, input_shape: tuple[int, ...]) -> list[list[int]]:
-    """Return the indices of the steps in the order of processing, for each direction of a recurrent layer."""
-    order = list(range(input_shape[0]))
-    return [order, order[::-1]] if kind.bidirectional else [order[::-1] if kind.go_backwards else order]
 
 
 def _initializer(kind: base.ParametricLayer, init: str | None) -> str:

@@ -44,37 +44,69 @@ def check_length(name: str, values: Sequence[Any], expected: int) -> None:
         raise ValueError(f"{name} must have {expected} items, one for each layer, got {len(values)}")
 
 
-def checked_rows(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None) -> list[list[float]]:
+def checked_rows(
+    name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None, steps: list[int] | None = None
+) -> list[list[float]]:
     """Return rows of numbers (lists, tuples or an array) as lists of float.
 
     A flat y becomes a column. Images are flat rows, or nested lists [row][column][channel]; sequences are flat rows, or
-    nested lists [step][feature].
+    nested lists [step][feature]. If `steps` is given, it contains the number of steps of each sequence.
 
     Raises
     ------
     TypeError, ValueError
         The argument is not a list of n_rows rows of finite numbers, or a row does not have this shape.
     """
-    n_columns = math.prod(shape)
     try:
         rows = as_list(table)
         if name == "y" and rows and not hasattr(rows[0], "__iter__"):
             rows = [[number] for number in rows]
+        shapes = [shape for _ in rows] if steps is None else [(count, *shape[1:]) for count in steps]
         if len(shape) > 1:
-            rows = [flattened(as_list(row), shape) for row in rows]
+            rows = [flattened(as_list(row), row_shape) for row, row_shape in zip(rows, shapes)]
         rows = [[float(number) for number in row] for row in rows]
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be a list of rows, each a list of numbers: {error}") from None
     if not rows or len(rows) != (n_rows or len(rows)):
         expected = pluralize(n_rows, "row") if n_rows else "at least 1 row"
         raise ValueError(f"{name} must have {expected}, got {len(rows)}")
-    for r, row in enumerate(rows):
+    for r, (row, row_shape) in enumerate(zip(rows, shapes)):
+        n_columns = math.prod(row_shape)
         if len(row) != n_columns:
             raise ValueError(f"{name} must have {pluralize(n_columns, 'column')}, got {len(row)} in row {r}")
         for c, number in enumerate(row):
             if not math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number} in row {r}, column {c}")
     return rows
+
+
+def is_list_of_sequences(X: Any) -> bool:
+    """Return whether X is a list or an array of sequences [step][feature]."""
+    rows = as_list(X) if hasattr(X, "__iter__") else []
+    return bool(rows) and all(hasattr(row, "__len__") and len(row) > 0 and hasattr(row[0], "__len__") for row in rows)
+
+
+def step_counts(X: Any, lengths: Any, any_steps: bool, steps: int) -> list[int]:
+    """Return the number of steps of each sequence of X, from `lengths` or from the nested lists of X.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X has no sequences, a sequence has more than `steps` steps although `any_steps` is False, or `lengths` does not
+        have one number for each sequence, from 1 to the number of its steps.
+    """
+    try:
+        available = [len(row) for row in as_list(X)]
+        counts = available if lengths is None else [int(count) for count in as_list(lengths)]
+    except TypeError as error:
+        raise TypeError(f"X must be a list of sequences [step][feature], lengths a list of integers: {error}") from None
+    if len(counts) != len(available):
+        raise ValueError(f"lengths must have {len(available)} numbers, one for each row of X, got {len(counts)}")
+    for r, (count, longest) in enumerate(zip(counts, available)):
+        longest = longest if any_steps else min(longest, steps)
+        if not 1 <= count <= longest:
+            raise ValueError(f"sequences must have from 1 to {longest} steps, got {count} in row {r}")
+    return counts
 
 
 def as_list(values: Any) -> list[Any]:

@@ -13,7 +13,16 @@ from nnc._utils import disk
 from nnc.layers import Dropout
 from nnc.layers.stack import build_stack, layers_from_document
 from nnc.reference.build import build_layers
-from nnc.reference.checks import check_length, check_supported, checked_rows, positive, whole_number
+from nnc.reference.checks import (
+    as_list,
+    check_length,
+    check_supported,
+    checked_rows,
+    is_list_of_sequences,
+    positive,
+    step_counts,
+    whole_number,
+)
 from nnc.reference.images import chunks
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
@@ -61,6 +70,21 @@ def descended(values: Any, gradient: Any, lr: float) -> Any:
     if not isinstance(values, list):
         return values - lr * gradient
     return [descended(value, d, lr) for value, d in zip(values, gradient)]
+
+
+def added(values: Any, others: Any) -> Any:
+    """Return the sums of the corresponding numbers of two nested lists or tuples; None stays None."""
+    if values is None:
+        return None
+    return [added(*pair) for pair in zip(values, others)] if isinstance(values, (list, tuple)) else values + others
+
+
+def by_length(rows: Rows) -> list[list[int]]:
+    """Return lists of the indices of rows of equal length."""
+    groups: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(len(row), []).append(i)
+    return list(groups.values())
 
 
 class History:
@@ -111,6 +135,7 @@ class NeuralNetwork:
     layers: list[Layer]
     parametric_layers: list[Dense]
     norm_layers: list[BatchNorm]
+    accepts_lengths: bool  # whether the rows are sequences, whose numbers of steps may differ
 
     def __init__(
         self,
@@ -139,6 +164,8 @@ class NeuralNetwork:
         self.norm_layers = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
+        kinds = [layer.kind for layer in self.stack.layers if len(layer.input_shape) == 2]
+        self.accepts_lengths = bool(kinds) and all(kind.recurrent or kind.type == "dense" for kind in kinds)
 
     @property
     def weights(self) -> Any:
@@ -170,18 +197,24 @@ class NeuralNetwork:
         for layer, b in zip(biased, [checked_biases(layer, b) for layer, b in zip(biased, values)]):
             layer.b = b
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, lengths: Any = None) -> Any:
         """Return P, a row of outputs for each row of X, or a list [step][output] if there are outputs for each step.
 
-        Images are flat rows, or lists [row][column][channel]. Sequences are flat rows, or lists [step][feature].
+        Images are flat rows, or lists [row][column][channel]. Sequences are flat rows, or lists [step][feature]; if
+        all layers on sequences are recurrent or dense, the numbers of steps may differ. Only the first lengths[i] steps
+        of sequence i are processed.
         """
-        P = self._outputs(X)
+        P = self._outputs(self._rows(X, lengths))
         shape = self.stack.output_shape
         return [chunks(row, shape[-1]) for row in P] if len(shape) == 2 else P
 
-    def _outputs(self, X: Any) -> Rows:
+    def _outputs(self, X: Rows) -> Rows:
         """Return the outputs P as one row for each row of X; the outputs of several steps are concatenated."""
-        return self._forward(checked_rows("X", X, self.stack.input_shape))[-1]
+        P: list[Any] = [None] * len(X)
+        for group in by_length(X):
+            for i, outputs in zip(group, self._forward([X[i] for i in group])[-1]):
+                P[i] = outputs
+        return P
 
     def _forward(self, X: Rows, training: bool = False) -> list[Rows]:
         """Return the inputs, and the outputs of each layer; the backward pass needs all of them."""
@@ -190,28 +223,37 @@ class NeuralNetwork:
             A.append(layer.forward_batch(A[-1]) if training else layer.forward(A[-1]))
         return A
 
-    def evaluate_loss(self, X: Any, y: Any) -> float:
+    def evaluate_loss(self, X: Any, y: Any, lengths: Any = None) -> float:
         """Return the loss of the rows: the sum of squared errors times the factor of the loss."""
-        X, y = self._data(X, y)
-        return self._scale(X) * squared_error(self._forward(X)[-1], y)
+        X, y = self._data(X, y, lengths)
+        return self._scale(y) * squared_error(self._outputs(X), y)
 
-    def _scale(self, X: Rows) -> float:
+    def _scale(self, y: Rows) -> float:
         """Return the factor of the squared error in the loss."""
-        return LOSSES[self.loss_name](len(X) * self.sizes[-1])
+        return LOSSES[self.loss_name](sum(map(len, y)))
 
-    def gradients(self, X: Any, y: Any) -> list[Gradient]:
+    def gradients(self, X: Any, y: Any, lengths: Any = None) -> list[Gradient]:
         """Return (dW, db) of each parametric layer; db is None without bias."""
-        return self._backward(*self._data(X, y))[1]
+        return self._backward(*self._data(X, y, lengths))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
-        """Return the sum of squared errors and the gradients, by the chain rule from the last layer to the first."""
+        """Return the sum of squared errors and the gradients."""
         if len(X) < self.stack.min_batch_rows:
             raise ValueError(f"X must have at least 2 rows in each batch for BatchNorm, got {len(X)}")
+        # The loss is a sum over the rows, so its gradient is the sum of the gradients of sequences of equal length.
+        scale = self._scale(y)
+        parts = [self._backward_group([X[i] for i in group], [y[i] for i in group], scale) for group in by_length(X)]
+        error, gradients = parts[0]
+        for other_error, others in parts[1:]:
+            error, gradients = error + other_error, added(gradients, others)
+        return error, gradients
+
+    def _backward_group(self, X: Rows, y: Rows, scale: float) -> tuple[float, list[Gradient]]:
+        """Return the sum of squared errors and the gradients, by the chain rule from the last layer to the first."""
         A = self._forward(X, training=True)
         P = A[-1]
 
         # The loss is L = scale * sum of (p - y)^2, so its derivative for a prediction p is dL/dp = 2 * scale * (p - y).
-        scale = self._scale(X)
         dA: Rows = [[2 * scale * (p - t) for p, t in zip(*rows)] for rows in zip(P, y)]
 
         gradients: list[Gradient] = []
@@ -223,10 +265,10 @@ class NeuralNetwork:
                 dA = layer.input_gradient(A_in, delta)
         return squared_error(P, y), gradients
 
-    def train_step(self, X: Any, y: Any, lr: float) -> float:
+    def train_step(self, X: Any, y: Any, lr: float, lengths: Any = None) -> float:
         """Take one step of gradient descent on these rows, and return the loss before the step."""
-        X, y = self._data(X, y)
-        return self._scale(X) * self._step(X, y, positive("lr", lr))
+        X, y = self._data(X, y, lengths)
+        return self._scale(y) * self._step(X, y, positive("lr", lr))
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
         """Take one step of gradient descent, and return the sum of squared errors before the step."""
@@ -253,6 +295,7 @@ class NeuralNetwork:
         optimizer: str = "sgd",
         batch_size: int | None = None,
         shuffle: bool = True,
+        lengths: Any = None,
     ) -> History:
         """Train by gradient descent, with one step for each batch of rows.
 
@@ -270,6 +313,8 @@ class NeuralNetwork:
             Rows in a batch. Default: all rows.
         shuffle : bool, default True
             Draw a new order of the rows for each epoch.
+        lengths : list of int, optional
+            Number of steps of each sequence, as in `predict`.
 
         Returns
         -------
@@ -283,7 +328,7 @@ class NeuralNetwork:
         ValueError, TypeError
             An argument is not as described.
         """
-        X, y = self._data(X, y)
+        X, y = self._data(X, y, lengths)
         epochs, lr = whole_number("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)
         batch_size = len(X) if batch_size is None else whole_number("batch_size", batch_size, 1)
         check_supported("optimizer", [optimizer], ["sgd"])
@@ -299,7 +344,7 @@ class NeuralNetwork:
             for first in range(0, len(X), batch_size):
                 batch = order[first : first + batch_size]
                 error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
-            losses.append(self._scale(X) * error)
+            losses.append(self._scale(y) * error)
             rows = [row for layer in self.parametric_layers for row in [*layer.W, *bias_rows(layer)]]
             numbers = [number for row in rows for number in row]
             if not all(map(math.isfinite, [losses[-1], *numbers])):
@@ -310,10 +355,26 @@ class NeuralNetwork:
                 raise ArithmeticError(f"training diverged in epoch {epoch}; try a smaller lr than {lr}")
         return History(losses, perf_counter() - start)
 
-    def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
-        """Validate X and y, and return them as lists of float rows."""
-        X = checked_rows("X", X, self.stack.input_shape)
-        return X, checked_rows("y", y, self.stack.output_shape, len(X))
+    def _data(self, X: Any, y: Any, lengths: Any = None) -> tuple[Rows, Rows]:
+        """Validate X and y, and return them as lists of float rows without the steps beyond the lengths."""
+        shape = self.stack.output_shape
+        X = self._rows(X, lengths)
+        if not self.accepts_lengths or len(shape) == 1:
+            return X, checked_rows("y", y, shape, len(X))
+        steps = [len(row) // self.stack.input_shape[1] for row in X]
+        if lengths is not None:
+            y = [as_list(row)[:count] for row, count in zip(as_list(y), steps)]
+        return X, checked_rows("y", y, shape, len(X), steps)
+
+    def _rows(self, X: Any, lengths: Any) -> Rows:
+        """Validate X, and return it as a list of float rows without the steps beyond the lengths."""
+        shape, is_nested = self.stack.input_shape, self.accepts_lengths and is_list_of_sequences(X)
+        if not is_nested:
+            if lengths is not None:
+                raise ValueError("lengths must be None unless X is a list of sequences [step][feature]")
+            return checked_rows("X", X, shape)
+        steps = step_counts(X, lengths, self.stack.input.any_steps, shape[0])
+        return checked_rows("X", [as_list(row)[:count] for row, count in zip(as_list(X), steps)], shape, steps=steps)
 
     def inspect(self, file: Any = None) -> None:
         """Print all layers, neurons, weights and biases."""
@@ -349,7 +410,7 @@ class NeuralNetwork:
 
     def _document(self) -> dict[str, Any]:
         X = _serialization.self_test_row(self.sizes[0])
-        P = self._outputs([X])[0]
+        P = self._forward([X])[-1][0]
         return {
             "dtype": self.dtype,
             "loss": self.loss_name,
@@ -387,7 +448,7 @@ class NeuralNetwork:
                 layer.running_mean, layer.running_var = saved["running_mean"], saved["running_var"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
-            _serialization.verify_self_test(document, network._outputs([document["self_test"]["X"]])[0], where)
+            _serialization.verify_self_test(document, network._forward([document["self_test"]["X"]])[-1][0], where)
         return network
 
 

@@ -94,16 +94,16 @@ class RecurrentLayer(Dense):
     b: Any
     units: int
     features: int
-    orders: list[list[int]]
+    backwards: list[bool]
     return_sequences: bool
 
     def __init__(
-        self, W: list[list[float]], b: Any, activation: str, units: int, orders: list[list[int]], return_sequences: bool
+        self, W: list[list[float]], b: Any, activation: str, units: int, backwards: list[bool], return_sequences: bool
     ) -> None:
         super().__init__(W, b, activation)
         self.units, self.features = units, len(W) - units
-        # `orders` contains the step indices in the order of processing, for each direction.
-        self.orders, self.return_sequences = orders, return_sequences
+        # `backwards` states for each direction whether it processes the steps in reverse order.
+        self.backwards, self.return_sequences = backwards, return_sequences
 
     @abstractmethod
     def unit_forward(self, u: Row, v: Row, state: State) -> State:
@@ -129,7 +129,8 @@ class RecurrentLayer(Dense):
         W, U, bias_u, bias_v = self.parameters(direction)
         states: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
         steps: list[Step] = []
-        for t in self.orders[direction]:
+        order = range(len(A_in[0]) // self.features)
+        for t in reversed(order) if self.backwards[direction] else order:
             X = [chunks(row, self.features)[t] for row in A_in]
             u, v = net_inputs(X, W, bias_u), net_inputs(hidden(states), U, bias_v)
             new = [
@@ -143,7 +144,7 @@ class RecurrentLayer(Dense):
     def forward(self, A_in: Rows) -> Rows:
         """Return A_out: for each sequence, the outputs h of all steps or only of the last processed step."""
         outputs = []
-        for direction in range(len(self.orders)):
+        for direction in range(len(self.backwards)):
             steps = self.run(A_in, direction)
             # The outputs of all steps are in the order of the inputs, not in the order of processing.
             steps = sorted(steps, key=lambda step: step.t) if self.return_sequences else steps[-1:]
@@ -151,16 +152,16 @@ class RecurrentLayer(Dense):
         # Each step of the output contains the units of the first direction, then those of the second direction.
         return side_by_side(*(side_by_side(*directions) for directions in zip(*outputs)))
 
-    def output_gradient(self, dA: Rows, direction: int, t: int) -> list[Row]:
+    def output_gradient(self, dA: Rows, direction: int, t: int, is_last: bool) -> list[Row]:
         """Return the columns of dL/dA_out for one direction and step; zeros if the layer does not return this step."""
-        if not self.return_sequences and t != self.orders[direction][-1]:
+        if not self.return_sequences and not is_last:
             return [[0.0] * self.units for _ in dA]
-        index = t * len(self.orders) + direction if self.return_sequences else direction
+        index = t * len(self.backwards) + direction if self.return_sequences else direction
         return [chunks(row, self.units)[index] for row in dA]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Any, Gradient]:
         """Return dL/du of the net inputs u for each direction and step, and (dW, db), given dA = dL/dA_out."""
-        parts = [self.direction_backward(A_in, direction, dA) for direction in range(len(self.orders))]
+        parts = [self.direction_backward(A_in, direction, dA) for direction in range(len(self.backwards))]
         deltas, dW, dU, db_u, db_v = zip(*parts)
         db: Any = list(chain(*db_u))
         db = [db, list(chain(*db_v))] if self.n_bias_rows == 2 else db
@@ -176,7 +177,7 @@ class RecurrentLayer(Dense):
         d: States = [[(0.0,) * self.n_states] * self.units for _ in A_in]
         for step in reversed(steps):
             # The outputs of a step are the numbers h of the states after this step.
-            d = with_added_hidden(d, self.output_gradient(dA, direction, step.t))
+            d = with_added_hidden(d, self.output_gradient(dA, direction, step.t, step is steps[-1]))
             parts = [
                 [self.unit_backward(*unit) for unit in zip(by_unit(u, self.units), by_unit(v, self.units), *states)]
                 for u, v, *states in zip(step.u, step.v, step.before, step.after, d)

@@ -1,4 +1,4 @@
-"""Layers for sequences: convolution and pooling.
+"""Layers for sequences: dense layer on each step, convolution and pooling.
 
 A sequence of shape (steps, features) is stored as one row of numbers. The value of feature c in step t has the
 index t * features + c. A window is a list of the indices of the elements that a layer combines, as for images.
@@ -6,14 +6,17 @@ index t * features + c. A window is a list of the indices of the elements that a
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from nnc.reference.images import AvgPool2D, Conv2D, MaxPool2D
+from nnc.reference.images import AvgPool2D, Conv2D, MaxPool2D, chunks
+from nnc.reference.layers import Dense
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nnc.reference.images import Window
+    from nnc.reference.layers import Gradient, Rows
 
 
 def sequence_windows(
@@ -30,6 +33,31 @@ def sequence_windows(
         return [t * features + c if 0 <= t < steps else None for c in range(features)]
 
     return [[numbers(t * stride + k * dilation - zeros) for k in range(size)] for t in range(n)]
+
+
+class StepDense(Dense):
+    """Dense layer that is applied to each step of a sequence."""
+
+    def steps(self, sequences: Rows, n: int) -> Rows:
+        """Return one row of n numbers for each step of each sequence."""
+        return [step for sequence in sequences for step in chunks(sequence, n)]
+
+    def sequences(self, steps: Rows, count: int) -> Rows:
+        """Return sequences of `count` steps from one row for each step."""
+        return [list(chain(*steps[first : first + count])) for first in range(0, len(steps), count)]
+
+    def forward(self, A_in: Rows) -> Rows:
+        """Return the outputs A_out of all steps, in one row for each sequence."""
+        return self.sequences(super().forward(self.steps(A_in, self.n_in)), len(A_in[0]) // self.n_in)
+
+    def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
+        """Return delta = dL/dZ of the net inputs, a row for each step, and (dW, db), given dA = dL/dA_out."""
+        A_out, dA = self.steps(A_out, self.n_out), self.steps(dA, self.n_out)
+        return super().backward(self.steps(A_in, self.n_in), A_out, dA)
+
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
+        return self.sequences(super().input_gradient(A_in, delta), len(A_in[0]) // self.n_in)
 
 
 class Conv1D(Conv2D):
