@@ -410,7 +410,7 @@ cdef inline void copy_outputs(const Layer* layer, int direction, const real* sta
                               Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
     # Copy the states (pairs, length) of one direction to the output rows: those of all steps, or of the last one.
     cdef Py_ssize_t units = unit_count(layer), n = layer.directions * units, step, i, t, end
-    # without lengths, the last states of all rows are contiguous
+    # without lengths, all rows end with the last step, so outputs without steps need only this step
     cdef Py_ssize_t start = 0 if layer.sequences or layer.lengths is not NULL else layer.in_shape.width - 1
     cdef Py_ssize_t pair = first * layer.in_shape.width + start * rows
     for i in range(first, first + rows):

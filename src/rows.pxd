@@ -200,7 +200,7 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
 cdef inline void sort_by_length(const Data* data, Py_ssize_t batch, Py_ssize_t steps, int* work) noexcept nogil:
     # Sort data.order within each batch of `batch` rows by decreasing length, which is at most `steps`. Rows of equal
     # length keep their order. `work` has batch + steps + 1 elements.
-    cdef int* counts = work + batch           # for each length, from the largest down, the position of its first row
+    cdef int* counts = work + batch           # number of rows of each length, from the largest down, then the sums
     cdef int* order = data.order
     cdef Py_ssize_t start, rows, i
     for start from 0 <= start < data.n by batch:

@@ -1,6 +1,6 @@
-# Training run for very small networks and batches: plain gradient descent on all rows at once, with at most VL rows,
-# and at most VL inputs and neurons per layer. In run.pxd the overhead around the kernels would dominate. Every matrix
-# is part of a square of VL x VL numbers, so all distances in memory are literals.
+# Training run for very small networks: plain gradient descent on all rows at once, with at most VL rows, and at most VL
+# inputs and neurons per layer. For such sizes, the general training run (run.pxd) would spend most of the time outside
+# of its kernels. Each matrix is stored in a block of VL x VL numbers, so all strides are compile-time constants.
 #
 # Inputs, targets, net inputs, activations and deltas are stored transposed: matrix rows are neurons, and vector lanes
 # are rows of the batch. Therefore only few lanes are idle, even if a layer has only one neuron. All sums have the same

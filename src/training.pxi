@@ -364,7 +364,7 @@ cdef class Training:
                 if not has_gradient:
                     set_gradient(net, self.gradient)
                 unpack_gradient(net, &gradient[0])
-                net.refreshed = True      # each step begins with refresh(), so the transposed weights need no update
+                net.refreshed = True      # refresh() at the start of each step also updates the transposed weights
                 apply_gradient(&self.run, rate)
                 for l in range(0 if has_gradient else net.count):
                     net.layers[l].gradient = NULL

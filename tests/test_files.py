@@ -732,7 +732,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         (
             "training schedule other",
             {"name": "step"},
-            "training.schedule.other is a second object in training.schedule, expected at most one",
+            "training.schedule must contain at most one other schedule, got a second one in training.schedule.other",
         ),
         ("training history", [], "training.history is a list of 0, expected an object"),
         ("training history seconds", ..., "training.history.seconds is missing"),

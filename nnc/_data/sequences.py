@@ -216,7 +216,7 @@ def _from_list(arrays: list[NDArray[Any]], steps: int | None) -> Sequences:
 def _from_array(X: Any, lengths: ArrayLike, steps: int, features: int, any_steps: bool) -> Sequences:
     """Return Sequences for an array (n, steps, features) and the number of steps of each row."""
     if isinstance(X, Sequences) or _list_of_sequences(X, features) is not None:
-        raise TypeError("lengths must be None if X is a list of sequences, whose lengths are those of its arrays")
+        raise TypeError("lengths must be None if X is a list of arrays, because each array has its own length")
     array = as_real_array("X", X)
     if array.ndim == 2 and features == 1:
         array = array[:, :, None]

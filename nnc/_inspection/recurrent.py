@@ -48,7 +48,10 @@ class SimpleCell:
 
 
 class GRUCell:
-    """One step of a GRU: z, r = sigmoid(u + v), n = tanh(u_n + r * v_n), state h' = z * h + (1 - z) * n."""
+    """One step of a GRU: h' = z * h + (1 - z) * n.
+
+    The gates are z, r = sigmoid(u + v) and n = tanh(u + r * v), where u = x W + b and v = h U + c for each gate.
+    """
 
     n_states = 1
 
@@ -69,7 +72,10 @@ class GRUCell:
 
 
 class LSTMCell:
-    """One step of an LSTM: i, f, o = sigmoid(u + v), g = tanh(u_g + v_g), c' = f * c + i * g, h' = o * tanh(c')."""
+    """One step of an LSTM: c' = f * c + i * g and h' = o * tanh(c').
+
+    The gates are i, f, o = sigmoid(u + v) and g = tanh(u + v), where u = x W + b and v = h U for each gate.
+    """
 
     n_states = 2
 

@@ -232,7 +232,8 @@ class Constants:
                 self.unread_bytes[location] -= size
         if not is_complete:
             raise ValueError(
-                f"{label} needs {size} bytes of {location!r}, but the tensors in this file need more bytes than it has"
+                f"the tensors in {location!r} must fit into the size of this file, but {label} needs {size} bytes more "
+                "than are left"
             )
         return content
 

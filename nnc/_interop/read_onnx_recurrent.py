@@ -1,7 +1,8 @@
 """Recurrent operators of ONNX models, and operators that select and reorder their inputs and outputs.
 
-Recurrent operators have the axis of steps before that of rows, unless `layout` is 1, and an axis of directions. A
-tensor that has not the axes (rows, steps, features) or (rows, features) is an instance of `Steps`.
+The inputs of recurrent operators have the axes (steps, rows, features), or (rows, steps, features) if `layout` is 1.
+Their outputs also have an axis of directions. Tensors with the axes (rows, steps, features) or (rows, features) are
+instances of `Rows`, and those with other axes are instances of `Steps`.
 """
 
 from __future__ import annotations

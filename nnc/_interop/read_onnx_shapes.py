@@ -114,8 +114,8 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
         return gathered(call, value, indices)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
         raise call.error(
-            "the inputs must be a shape and constant indices along axis 0, or class names and labels, got "
-            f"{describe_kind(value)} and {describe_kind(indices)} along axis {call['axis']}"
+            "the input must be a shape with constant indices, or class names with labels as indices, along axis 0; got "
+            f"{describe_kind(value)} with {describe_kind(indices)} along axis {call['axis']}"
         )
     index = np.asarray(indices) if isinstance(indices, np.ndarray) else None
     if index is None or index.dtype.kind != "i" or index.ndim > 1 or index.size > len(value.values):

@@ -291,7 +291,7 @@ def _select_rows(value: Value, function: str, arguments: list[Any], label: str) 
 
 
 def _select_result(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return an element of the result of a recurrent module, or None for another function or index."""
+    """Return element 0, 1 or -1 of the result of a recurrent module; None if `function` is not "getitem"."""
     if function == "getitem" and arguments == [0]:
         return value.add(label, Selection("all"))
     if function == "getitem" and arguments in ([1], [-1]):
@@ -300,7 +300,7 @@ def _select_result(value: Value, function: str, arguments: list[Any], label: str
 
 
 def _select_cells(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Return the states h from the pair (h, c) of an LSTM, or None for another function or index."""
+    """Return the states h, which are element 0 of the pair (h, c) of an LSTM; None for other operations."""
     return value._replace(kind="states") if function == "getitem" and arguments == [0] else None
 
 

@@ -118,7 +118,7 @@ def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> d
         location = f"{where}.{fields.describe(key)[1:-1]}"
         if type(value) is dict:
             if dict in map(type, checked_members.values()):
-                raise ValueError(f"{location} is a second object in {where}, expected at most one")
+                raise ValueError(f"{where} must contain at most one other schedule, got a second one in {location}")
             checked_members[key] = _checked_schedule(value, location, depth + 1)
         elif value is None or type(value) is str:
             checked_members[key] = value

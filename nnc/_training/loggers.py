@@ -58,7 +58,7 @@ class CSVLogger:
         self._columns: list[str] | None = None
 
     def open(self) -> None:
-        """Raise OSError if the CSV file cannot be written."""
+        """Check that the CSV file can be written; raise OSError if it cannot."""
         disk.check_writable(self.path, "log")
 
     def __call__(self, record: Record) -> None:

@@ -436,7 +436,7 @@ class TrainingState:
             self.plateau = self.schedule.resume(plateau)
 
     def packed(self, model: Model) -> TrainingState:
-        """Return an independent copy whose moments have no padding, so that another core can read it."""
+        """Return an independent copy without padding in the moments, because padding depends on the instruction set."""
         self.sync_counters()
         histories = deque([self.history])
         other = copy(self)

@@ -1,4 +1,4 @@
-"""Layers without parameters for the input shape and for dropout."""
+"""Layers without parameters: Input, which sets the input shape, and Dropout."""
 
 from __future__ import annotations
 

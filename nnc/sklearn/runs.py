@@ -144,8 +144,8 @@ class DenseLoop(EstimatorLoop):
         self.draw, self.drawn_epochs = draw, 0
         self.core_shuffles = "generator" in options.settings
         self.nan_epochs = 0
-        # One call of the core may train several epochs if only the patience must be checked after each epoch.
         weighted = self.offsets is not None and data.weights is not None
+        # One call of the core trains several epochs, unless an epoch needs more than a check of the patience.
         self.skips_checks = (
             (options.order is None or self.core_shuffles)
             and not (estimator.verbose or validation or options.callbacks or state.plateau or weighted)

@@ -92,7 +92,7 @@ class Target:
         return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
-        """Return the target as a JSON object; "classes" is null for regression, otherwise [list of labels]."""
+        """Return the target as a JSON object; "classes" is [labels], or null for regression."""
         return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
 
     @classmethod
