@@ -641,7 +641,6 @@ def test_engine_of_previous_number_of_steps_is_freed():
 def test_any_number_of_steps_is_refused_where_a_number_is_required():
     net = network(None)
     for call, message in (
-        (lambda: net.to_onnx("net.onnx"), "exports require a network with a fixed number of steps"),
         (lambda: network(None, layers=[Flatten(), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
         (lambda: network(None, layers=[Conv1D(2, 1), Flatten(), 2]), "must be recurrent or Dense layers, got Conv1D"),
         (lambda: net.predict(np.zeros((2, 4, 2))), "X must have shape (n, steps, 3), or be one sequence (steps, 3)"),

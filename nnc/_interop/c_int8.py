@@ -12,7 +12,7 @@ import numpy as np
 
 from nnc._interop.c_functions import FUNCTIONS
 from nnc._interop.c_source import Source, initializer
-from nnc._interop.int8 import LookupTable, Pool, Quantization, QuantizedLayer, quantize
+from nnc._interop.int8 import LookupTable, Pool, Quantization, QuantizedLayer, check_operations, quantize
 from nnc._interop.program import build_program, split_remainders
 from nnc.layers import operations as op
 
@@ -248,6 +248,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
             "from which the ranges of all values are determined"
         )
     program, converter = build_program(net._export_document()), net.converter
+    check_operations(program)
     quantized = quantize(program, converter.rows(converter.array(calibrate)).astype(np.float64))
     X, y = (calibrate, None) if validation is None else validation
     rows = converter.rows(converter.array(X)).astype(np.float64)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._interop.c_functions import ELEMENTWISE, FUNCTIONS, RECUR, SIMPLE_RNN_STEP
 from nnc._interop.program import (
     INPUT_ORDERS,
+    N_TEST_STEPS,
     Writer,
     build_programs,
     round_to_dtype,
@@ -38,9 +39,9 @@ HEADER = """\
 
    Language: C99 or C++11. Include this header in one source file of a program:
 
-       static const $real in[${NAME}_N_IN] = {0};
-       $real out[${NAME}_N_OUT];
-       ${name}_predict(in, out);
+       static const $real in[$in_size] = {0};
+       $real out[$out_size];
+       ${name}_predict(in, ${steps}out);
 
    Inputs are raw values without scaling$order. $outputs
    ${name}_self_test() returns 0 if the compiled code reproduces the outputs that were computed at export.
@@ -51,11 +52,11 @@ HEADER = """\
 #define ${NAME}_H
 
 $includes
-
+"""
+SIZES = """\
 #define ${NAME}_N_IN $n_in
 #define ${NAME}_N_OUT $n_out
 """
-
 PREDICT = """\
 /* Compute the ${NAME}_N_OUT outputs for one row of ${NAME}_N_IN inputs. */
 static inline void ${name}_predict(const $real *in, $real *out)
@@ -100,13 +101,12 @@ static inline void ${name}_run(${name}_state *state, const $real *in, int steps,
         ${name}_step(state, in, out);
 }
 
-/* Compute the ${NAME}_N_OUT outputs for a sequence of ${NAME}_N_IN inputs. */
-static inline void ${name}_predict(const $real *in, $real *out)
+/* Compute the outputs for a sequence$sequence. */
+static inline void ${name}_predict(const $real *in, ${parameter}$real *out)
 {
     static ${name}_state state;
-    int steps;
-    ${name}_reset(&state);
-    for (steps = $steps; steps > 1; steps--, in += ${NAME}_STEP_N_IN$advance)
+    ${declaration}${name}_reset(&state);
+    for ($start; steps > 1; steps--, in += ${NAME}_STEP_N_IN$advance)
         ${name}_step(&state, in, $early_out);
     ${name}_step(&state, in, out);
 }
@@ -150,7 +150,7 @@ static inline int ${name}_self_test(void)
     static const $real expected[$n_out] = $P;
     $real out[$n_out];
     int i;
-    ${name}_predict(in, out);
+    ${name}_predict(in, ${steps}out);
     for (i = 0; i < $n_out; i++)
         if (!(fabs$f(out[i] - expected[i]) <= $tolerance * (1 + fabs$f(expected[i]))))
             return i + 1;
@@ -186,9 +186,15 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
     Raises
     ------
     ValueError
-        `name` is not a C identifier, a number is outside the range of `dtype`, or a layer is not supported.
+        `name` is not a C identifier, a number is outside the range of `dtype`, a layer is not supported, or a network
+        with any number of steps cannot compute single steps.
     """
     programs = build_programs(documents, predict)
+    if programs[0].any_steps and programs[0].stream_obstacle:
+        raise ValueError(
+            f"a network with Input(steps=None) must compute single steps in C, but {programs[0].stream_obstacle}; use "
+            "a fixed number of steps"
+        )
     source = Source(name, dtype, has_stream=programs[0].stream_obstacle is None)
     for program in programs:
         for operation in program.step_operations() if source.has_stream else program.operations:
@@ -437,7 +443,10 @@ class Source(Writer):
             STREAM,
             body="\n    ".join(body),
             output=output,
-            steps=program.shape[0],
+            sequence="" if program.any_steps else self.fill(" of ${NAME}_N_IN inputs"),
+            parameter="int steps, " if program.any_steps else "",
+            declaration="" if program.any_steps else "int steps;\n    ",
+            start="" if program.any_steps else f"steps = {program.shape[0]}",
             step_n_in=program.shape[1],
             step_n_out=program.output_shape[-1],
             n_states=self.n_states,
@@ -463,6 +472,10 @@ class Source(Writer):
             remark += self.fill(STREAM_REMARK)
         elif program.has_recurrent_layers:
             remark += f"\n   There are no functions for single steps of a sequence: {program.stream_obstacle}."
+        in_size, out_size, steps = self.fill("${NAME}_N_IN"), self.fill("${NAME}_N_OUT"), ""
+        if program.any_steps:
+            in_size, out_size = self.fill("100 * ${NAME}_STEP_N_IN"), self.fill("${NAME}_STEP_N_OUT")
+            out_size, steps = f"100 * {out_size}" if len(program.output_shape) == 2 else out_size, "100, "
         parts = [
             self.fill(
                 HEADER,
@@ -474,9 +487,11 @@ class Source(Writer):
                 bytes=self.buffer_bytes,
                 constants=self.constant_bytes,
                 remark=remark,
-                n_in=program.n_in,
-                n_out=program.n_out,
+                in_size=in_size,
+                out_size=out_size,
+                steps=steps,
             ),
+            *([] if program.any_steps else [self.fill(SIZES, n_in=program.n_in, n_out=program.n_out)]),
             *self.arrays,
         ]
         if program.task in CLASS_FUNCTIONS:
@@ -490,10 +505,11 @@ class Source(Writer):
             parts.append(self.fill(CLASS_FUNCTIONS[program.task], threshold=threshold, **values))
         if program.self_test is not None:
             X = round_to_dtype(program.self_test["X"], self.dtype)
-            P = predict([X])[0].ravel().tolist()
+            P = predict(program.row(X))[0].ravel().tolist()
             # The expected outputs P have the precision of the network, which may be lower than that of the header.
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
-            sizes = {"n_in": program.n_in, "n_out": program.n_out}
+            sizes: dict[str, Any] = {"n_in": len(X), "n_out": len(P)}
+            sizes["steps"] = f"{N_TEST_STEPS}, " if program.any_steps else ""
             parts.append(self.fill(SELF_TEST, X=self.numbers(X), P=self.numbers(P), tolerance=tolerance, **sizes))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 

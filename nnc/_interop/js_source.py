@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nnc._interop.program import SCALE_SIGNS, wrap_values
-from nnc._interop.script import Language, header_values, self_test_values, to_script
+from nnc._interop.script import Language, for_each_step, header_values, self_test_values, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
@@ -183,17 +183,17 @@ HEADER = """\
 //
 //   import {{ {names} }} from "./net.js";
 //
-// A row is an array of {n_in} raw values without scaling{order}.
+// A row is an array of {n_in} raw values{for_each_step} without scaling{order}.
 // predict returns an array of {outputs}{meaning}.{remark}
 
 export const nIn = {n_in};
 export const nOut = {n_out};
 """
 PREDICT = """
-/** Return an array of nOut outputs for a row of nIn inputs. */
+/** Return an array of the outputs for a row of inputs. */
 export function predict(row) {{
   let x = Array.from(row, Number);
-  if (x.length !== nIn) throw new RangeError(`row must have ${{nIn}} numbers, got ${{x.length}}`);
+  if ({is_wrong}) throw new RangeError(`row must have ${{nIn}} numbers{for_each_step}, got ${{x.length}}`);
 {statements}
   return x;
 }}
@@ -264,7 +264,12 @@ def assemble(program: Program, constants: str, functions: str, statements: str, 
     parts = [HEADER.format(names=names, remark=remark, **header_values(program))]
     if has_classes:
         parts.append(f"export const classes = [{wrap_values(map(_label_literal, program.labels))}];\n")
-    parts += ["\n" + constants + "\n", "\n" + functions + "\n", PREDICT.format(statements=statements)]
+    predict = PREDICT.format(
+        statements=statements,
+        is_wrong="x.length === 0 || x.length % nIn !== 0" if program.any_steps else "x.length !== nIn",
+        for_each_step=for_each_step(program),
+    )
+    parts += ["\n" + constants + "\n", "\n" + functions + "\n", predict]
     if has_classes:
         largest = "x.reduce((best, number, i) => (number > x[best] ? i : best), 0)"
         index = largest if program.task == "multiclass" else f"x[0] >= {program.threshold} ? 1 : 0"

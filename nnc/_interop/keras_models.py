@@ -55,7 +55,7 @@ class LayerBuilder(Writer):
             if len(times) == 1 and not minus.any():
                 self.add(layers.Rescaling(times.item(), dtype=self.dtype))
                 return
-            axis = -1 if len(minus) < np.prod(shape) else tuple(range(1, 1 + len(shape)))
+            axis = tuple(range(1, 1 + len(shape))) if operation.is_by_element else -1
             sizes = shape[-1:] if axis == -1 else shape
             mean, variance = (np.resize(part, sizes) for part in (minus, times**-2))
             layer = layers.Normalization(axis=axis, mean=mean, variance=variance, dtype=self.dtype)

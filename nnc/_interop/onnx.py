@@ -1,8 +1,9 @@
 """Writer of ONNX models: standard operators of opset 17 in a file of IR version 8.
 
 The input "X" has raw numbers, which the graph scales. Its shape is (n, n_in), or (n, height, width, channels) for
-images, or (n, steps, features) for sequences. The outputs of a classifier are "label" (n,) and "probabilities" (n,
-n_classes). Other networks have the output "output" (n, n_out), or (n, steps, n_out) with outputs at each step.
+images, or (n, steps, features) for sequences, where `steps` may be variable. The outputs of a classifier are "label"
+(n,) and "probabilities" (n, n_classes). Other networks have the output "output" (n, n_out), or (n, steps, n_out) with
+outputs at each step.
 
 Protocol buffer messages are encoded without the package onnx. Field numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
@@ -141,8 +142,8 @@ def _n_weights(operation: op.Operation) -> int:
 
 
 def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
-    """Encode the description of an input or output with a variable number of rows."""
-    dims = [message((2, "n")), *(message((1, n)) for n in shape)]
+    """Encode the description of an input or output with a variable number of rows, and of steps if it is None."""
+    dims = [message((2, "n")), *(message((2, "steps") if n is None else (1, n)) for n in shape)]
     tensor = message((1, ELEMENT_TYPES[element_type]), (2, message((1, dims))))
     return message((1, name), (2, message((1, tensor))))
 
@@ -253,7 +254,7 @@ class Graph(Writer):
     def scale(self, operation: op.Scale, value: str) -> str:
         """Add nodes to the graph that compute the scaling (x - minus) * times + plus of `value`, called x."""
         n = len(operation.minus)
-        if n == prod(operation.input_shape):
+        if operation.is_by_element:
             value, shape = self.channels_first(value, False), operation.input_shape
         else:  # `minus` has one number per channel, or a single number
             shape = (n, *[1] * (2 - self.is_sequence)) if self.channels_are_first else (n,)

@@ -10,6 +10,8 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from nnc._registry import activations, losses
 from nnc._utils.fields import MAX_FINITE
 from nnc._utils.value import Value
@@ -44,7 +46,8 @@ class Program(Value):
     dtype : {"float32", "float64"}
         Dtype in which the network computes.
     shape : tuple of int
-        Shape of one row of raw inputs: (n,), (steps, features) or (height, width, channels).
+        Shape of one row of raw inputs: (n,), (steps, features) or (height, width, channels). The number of steps is
+        None if the network accepts any number of steps.
     operations : tuple of Operation
         All operations in order. Input scaling is the first one, and the inverse of target scaling is the last one.
     output_shape : tuple of int
@@ -60,7 +63,7 @@ class Program(Value):
     labels : tuple
         Names of the classes, which are all of the type str, int, bool or float. The default names are 0, 1, ...
     self_test : dict, optional
-        Row of raw inputs "X", and the outputs "P" of the network for this row.
+        Row of raw inputs "X", and the outputs "P" of the network for this row, both as flat lists.
     title : str
         Readable summary of the layer sizes: the number of inputs, and the number of outputs of each parametric layer,
         such as "3-4-1".
@@ -82,18 +85,27 @@ class Program(Value):
 
     @property
     def n_in(self) -> int:
-        """Number of inputs, which is the number of values in one row."""
-        return math.prod(self.shape)
+        """Number of inputs, which is the number of values in one row, or in one step of any number of steps."""
+        return _count(self.shape)
 
     @property
     def n_out(self) -> int:
-        """Number of outputs for one row."""
-        return math.prod(self.output_shape)
+        """Number of outputs for one row, or for one step of any number of steps."""
+        return _count(self.output_shape)
+
+    @property
+    def any_steps(self) -> bool:
+        """Return whether the network accepts sequences with any number of steps."""
+        return None in self.shape
 
     @property
     def has_recurrent_layers(self) -> bool:
         """Return whether the network has recurrent layers."""
         return any(isinstance(operation, Recur) for operation in self.operations)
+
+    def row(self, X: Sequence[float]) -> Any:
+        """Return a flat list of raw inputs as an array with one row."""
+        return np.reshape(X, (1, -1, self.shape[-1]) if self.any_steps else (1, -1))
 
     def step_operations(self) -> list[Operation]:
         """Return the operations for a single step of a sequence, whose shapes have no axis of steps.
@@ -119,8 +131,7 @@ def build_program(document: dict[str, Any]) -> Program:
     Raises
     ------
     ValueError
-        The network has heads with output activations, a layer that other formats do not support, or a variable number
-        of steps.
+        The network has heads with output activations, or a layer that other formats do not support.
     """
     layers, heads = document["layers"], document.get("heads")
     shape, operations, sizes = build_operations(document)
@@ -162,30 +173,31 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     """Return the input shape, the operations and the layer sizes of the network in a validated document.
 
     The layer sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if
-    exports do not support a layer, a head or a variable number of steps.
+    exports do not support a layer or a head.
     """
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
-    if None in shape:
-        raise ValueError(
-            "exports require a network with a fixed number of steps, such as Input(steps=64, features=32), got "
-            "Input(steps=None); copy its params to such a network"
-        )
-    layer_shape, sizes = shape, [math.prod(shape)]
+    layer_shape, sizes = shape, [_count(shape)]
     operations: list[Operation] = []
     if document["scale_X"] is not None:
         operations.append(_input_scaling(shape, document["scale_X"]))
     for layer in layers:
         layer_object = layer_classes[layer["type"]].from_dict(layer)
         operations += layer_object.operations(layer_shape, layer)
-        layer_shape = layer_object.output_shape(layer_shape)
+        if layer["type"] != Input.type:
+            layer_shape = layer_object.output_shape(layer_shape)
         if "W" in layer:
-            sizes.append(math.prod(layer_shape))
+            sizes.append(_count(layer_shape))
     operations += _sort_of_heads(layer_shape, document.get("heads"))
     if document["scale_y"] is not None:
         operations.append(_target_unscaling(layer_shape, document["scale_y"]))
     return shape, tuple(_merge_reshapes(operations)), sizes
+
+
+def _count(shape: Shape) -> int:
+    """Return the number of values in one row, or in one step if the number of steps is None."""
+    return math.prod(n or 1 for n in shape)
 
 
 def _merge_reshapes(operations: list[Operation]) -> list[Operation]:
@@ -222,14 +234,14 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
     ensemble have a `stream_obstacle`.
     """
     built = [build_program(document) for document in documents]
+    first, self_test = built[0], built[0].self_test
+    if self_test is not None and (len(built) > 1 or first.any_steps):
+        X = self_test["X"] * (N_TEST_STEPS if first.any_steps else 1)
+        self_test = {"X": X, "P": predict(first.row(X))[0].ravel().tolist()}
     if len(built) == 1:
-        return built
+        return [first.replace(self_test=self_test)]
     first, *others = (member.replace(stream_obstacle="an ensemble has no stream()") for member in built)
     title = ", ".join(dict.fromkeys(member.title for member in built))
-    self_test = first.self_test and {
-        "X": first.self_test["X"],
-        "P": predict([first.self_test["X"]])[0].ravel().tolist(),
-    }
     dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"
     return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
 
@@ -310,6 +322,7 @@ def sequence_window(operation: Conv) -> SequenceWindow:
     return SequenceWindow(rows, 1, width, top * width, bottom * width)
 
 
+N_TEST_STEPS = 3  # steps of the self-test of a network with any number of steps
 LINE_CHARACTERS = 110  # maximum line length of exported lists of constants
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nnc._interop.program import SCALE_SIGNS
-from nnc._interop.script import Language, header_values, list_literal, self_test_values, to_script
+from nnc._interop.script import Language, for_each_step, header_values, list_literal, self_test_values, to_script
 
 if TYPE_CHECKING:
     from nnc._interop.program import Program
@@ -153,7 +153,7 @@ HEADER = '''"""Neural network {title}, exported by nnc {version}. This module ne
 
     predict(row)          # a list of {outputs}{meaning}
 {usage}
-A row is a list of {n_in} raw values without scaling{order}.
+A row is a list of {n_in} raw values{for_each_step} without scaling{order}.
 """
 
 import math
@@ -164,10 +164,10 @@ N_IN, N_OUT = {n_in}, {n_out}
 '''
 PREDICT = '''
 def predict(row):
-    """Return a list of N_OUT outputs for a row of N_IN inputs."""
+    """Return a list of the outputs for a row of inputs."""
     x = [float(number) for number in row]
-    if len(x) != N_IN:
-        raise ValueError(f"row must have {{N_IN}} numbers, got {{len(x)}}")
+    if {is_wrong}:
+        raise ValueError(f"row must have {{N_IN}} numbers{for_each_step}, got {{len(x)}}")
 {statements}
     return x
 '''
@@ -227,7 +227,12 @@ def assemble(program: Program, constants: str, functions: str, statements: str, 
     parts += [
         constants + "\n\n\n",
         functions.replace("\n\ndef ", "\n\n\ndef ") + "\n\n",
-        PREDICT.strip().format(statements=statements) + "\n",
+        PREDICT.strip().format(
+            statements=statements,
+            is_wrong="not x or len(x) % N_IN" if program.any_steps else "len(x) != N_IN",
+            for_each_step=for_each_step(program),
+        )
+        + "\n",
     ]
     if has_classes:
         index = "x.index(max(x))" if program.task == "multiclass" else f"x[0] >= {program.threshold}"

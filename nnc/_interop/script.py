@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nnc._interop.program import INPUT_ORDERS, Writer, build_programs, scale_functions, wrap_values
 from nnc._registry import activations
 from nnc._serialization.text import TOLERANCES
+from nnc._utils.checks import pluralize
 from nnc._utils.value import Value
 from nnc._version import __version__
 from nnc.layers import operations as op
@@ -244,10 +245,16 @@ def header_values(program: Program) -> dict[str, Any]:
         "version": __version__,
         "n_in": program.n_in,
         "n_out": program.n_out,
-        "outputs": "1 output" if program.n_out == 1 else f"{program.n_out} outputs",
+        "for_each_step": for_each_step(program),
+        "outputs": pluralize(program.n_out, "output") + for_each_step(program, len(program.output_shape) == 2),
         "meaning": ", the probability of each label" if program.task == "multilabel" else "",
         "order": INPUT_ORDERS[len(program.shape)],
     }
+
+
+def for_each_step(program: Program, condition: bool = True) -> str:
+    """Return a text that follows the number of inputs or outputs of a step, or "" for a fixed number of steps."""
+    return " for each step" if program.any_steps and condition else ""
 
 
 def self_test_values(self_test: dict[str, Any], dtype: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class ModuleBuilder(Writer):
         numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
         *sizes, _ = operation.input_shape
         features_last = self.features_last and len(sizes) == 1
-        if sizes and len(operation.minus) == np.prod(operation.input_shape):
+        if sizes and operation.is_by_element:
             numbers = [part.reshape(operation.input_shape) for part in numbers]
             numbers = numbers if features_last else [np.moveaxis(part, -1, 0) for part in numbers]
         elif features_last:

@@ -70,7 +70,8 @@ class Conversion(Files):
 
         If `stream` supports the network, `name_reset(&state)` sets the states of the layers to 0, `name_step(&state,
         in, out)` processes one step, and `name_run(&state, in, steps, out)` several steps. If there are classes at each
-        step, `name_class` reads the outputs of one step.
+        step, `name_class` reads the outputs of one step. For a network with `Input(steps=None)`, which must be
+        supported by `stream`, the function for whole sequences is `name_predict(in, steps, out)`.
 
         Parameters
         ----------
@@ -102,8 +103,9 @@ class Conversion(Files):
             A parameter is NaN or infinite.
         ValueError
             `name` is not a C identifier; `dtype` is invalid, or a parameter is outside its range; C headers do not
-            support a layer; a label contains NUL or is not valid text; `calibrate` is missing with "int8"; or
-            `calibrate` or `validation` is given without "int8".
+            support a layer, or `stream` does not support a network with `Input(steps=None)`; a label contains NUL or
+            is not valid text; `calibrate` is missing with "int8"; or `calibrate` or `validation` is given without
+            "int8".
         """
         from nnc._interop.c_source import name_from_path, to_c
         from nnc._utils import disk

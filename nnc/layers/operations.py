@@ -6,6 +6,7 @@ Each layer class returns its operations. Exporters translate operations and need
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from nnc._utils.value import Value
@@ -14,7 +15,8 @@ from nnc._utils.value import Value
 class Operation(Value):
     """Base class of the operations that exporters translate.
 
-    The shapes are those of one row before and after the operation.
+    The shapes are those of one row before and after the operation. The number of steps of a sequence is None if the
+    network accepts any number of steps.
     """
 
     input_shape: tuple[int, ...]
@@ -30,6 +32,11 @@ class Scale(Operation):
     minus: list[float]
     times: list[float]
     plus: list[float]
+
+    @property
+    def is_by_element(self) -> bool:
+        """Return whether the lists have one number for each element of a row."""
+        return None not in self.input_shape and len(self.minus) == prod(self.input_shape)
 
 
 class MatMul(Operation):
