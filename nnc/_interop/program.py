@@ -10,8 +10,6 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from nnc._registry import activations, losses
 from nnc._utils.fields import MAX_FINITE
 from nnc._utils.value import Value
@@ -103,9 +101,10 @@ class Program(Value):
         """Return whether the network has recurrent layers."""
         return any(isinstance(operation, Recur) for operation in self.operations)
 
-    def row(self, X: Sequence[float]) -> Any:
-        """Return a flat list of raw inputs as an array with one row."""
-        return np.reshape(X, (1, -1, self.shape[-1]) if self.any_steps else (1, -1))
+    def row(self, X: list[float]) -> list[Any]:
+        """Return a list with one row for a flat list of raw inputs, in the form that `predict` accepts."""
+        n = self.n_in
+        return [[X[i : i + n] for i in range(0, len(X), n)] if self.any_steps else X]
 
     def step_operations(self) -> list[Operation]:
         """Return the operations for a single step of a sequence, whose shapes have no axis of steps.
@@ -315,11 +314,9 @@ class SequenceWindow(NamedTuple):
 
 def sequence_window(operation: Conv) -> SequenceWindow:
     """Return the windows of a convolution of sequences, which its operation describes as images."""
-    (rows, columns), (_, stride), (top, left, bottom, right) = operation.window, operation.stride, operation.pad
-    if rows == 1:
-        return SequenceWindow(columns, stride, 1, left, right)
-    width = operation.input_shape[1]  # each row of the image has `dilation` steps, and windows lie in one column
-    return SequenceWindow(rows, 1, width, top * width, bottom * width)
+    (top, left, bottom, right), width = operation.pad, operation.input_shape[1]
+    zeros = left + top * width, right + bottom * width
+    return SequenceWindow(math.prod(operation.window), operation.stride[1], operation.dilation, *zeros)
 
 
 N_TEST_STEPS = 3  # steps of the self-test of a network with any number of steps
