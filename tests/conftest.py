@@ -50,13 +50,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--but-passed", metavar="FILE", help="deselect tests that passed according to FILE, an output of `pytest -rp`"
     )
+    parser.addoption(
+        "--not-by-isa", action="store_true", help="deselect tests that run for each instruction set without NNC_ISA"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
+    passed = set()
     if path := config.getoption("--but-passed"):
         passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
-        items[:] = [item for item in items if item.nodeid not in passed]
+    by_isa = {"isa", "core"} if config.getoption("--not-by-isa") else set()
+    deselected = [item for item in items if item.nodeid in passed or by_isa & set(item.fixturenames)]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item.nodeid not in passed and not by_isa & set(item.fixturenames)]
 
 
 @pytest.fixture
