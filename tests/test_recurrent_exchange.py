@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import NeuralNetwork, Standardize
-from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
+from nnc.layers import (
+    GRU,
+    LSTM,
+    AvgPool1D,
+    Bidirectional,
+    Conv1D,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    MaxPool1D,
+    SimpleRNN,
+)
 
 os.environ.setdefault("KERAS_BACKEND", "torch" if find_spec("torch") else "numpy")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
@@ -19,10 +31,14 @@ ALL = {"return_sequences": True}
 
 
 @st.composite
-def networks(draw, activations=("tanh", "relu")):
+def networks(draw, activations=("tanh", "relu"), convolutions=True):
     """Draw a network with one to three recurrent layers and random parameters, and sequences for it."""
     steps, features = draw(st.integers(1, 20)), draw(st.integers(1, 5))
     layers = [Dense(draw(st.integers(1, 5)), "tanh")] * draw(st.integers(0, 1))
+    if convolutions and steps > 5 and draw(st.booleans()):
+        conv = Conv1D(draw(st.integers(1, 9)), draw(st.integers(2, 3)), "relu", padding="causal")
+        others = [conv], [conv, MaxPool1D(2)], [AvgPool1D(3, 1), conv], [conv.replace(padding="valid", stride=2)]
+        layers = [*draw(st.sampled_from(others)), *layers]
     n_layers = draw(st.integers(1, 3))
     for i in range(n_layers):
         kind, units = draw(st.sampled_from([SimpleRNN, GRU, LSTM])), draw(st.integers(1, 40))
@@ -94,7 +110,7 @@ def test_network_survives_round_trip_through_keras(drawn):
 
 
 @settings(max_examples=60, phases=(Phase.generate,))
-@given(networks())
+@given(networks(convolutions=False))  # other modules require the features first
 def test_network_survives_round_trip_through_pytorch(drawn):
     torch = pytest.importorskip("torch")
     net, X = drawn
