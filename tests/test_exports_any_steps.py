@@ -153,13 +153,36 @@ def test_pytorch_modules_accept_any_number_of_steps(name, dtype):
     module = net.to_torch()
     for X in sequences:
         assert_close(module(torch.tensor(X)).detach().numpy().ravel(), net.predict(X), dtype)
+    loaded = nnc.from_torch(module, (None, 2))
+    kinds = [layer.kind for layer in net.layers if not isinstance(layer.kind, Dropout)]
+    assert [layer.kind for layer in loaded.layers] == kinds
+    for X in sequences:
+        assert_close(loaded.predict(X).ravel(), net.predict(X), dtype)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_keras_model_accepts_any_number_of_steps():
     keras = pytest.importorskip("keras")
     net, sequences = build_network("both", "float32")
     model = nnc.to_keras(net)
     assert model.input_shape == (None, None, 2)
+    loaded = nnc.from_keras(model)
+    assert loaded.model.stack.input == Input(steps=None, features=2)
     for X in sequences[::3]:
         P = net.predict(X)
-        assert np.abs(keras.ops.convert_to_numpy(model(X)) - P).max() < 1e-5 * max(1, np.abs(P).max())
+        for outputs in (keras.ops.convert_to_numpy(model(X)), loaded.predict(X)):
+            assert np.abs(outputs - P).max() < 1e-5 * max(1, np.abs(P).max())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_readers_refuse_layers_that_require_a_number_of_steps():
+    nn = pytest.importorskip("torch").nn
+    module = nn.Sequential(nn.Linear(2, 3), nn.Flatten(), nn.Linear(3, 1))
+    with pytest.raises(ValueError, match=r"module 1 \(Flatten\) must be a recurrent layer or a dense layer for each"):
+        nnc.from_torch(module, (None, 2))
+    with pytest.raises(TypeError, match="shape must be"):
+        nnc.from_torch(module, (4, None))
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.Conv1D(3, 2), keras.layers.GRU(2)])
+    with pytest.raises(ValueError, match=r"\(Conv1D\) must be a recurrent layer or a dense layer for each step"):
+        nnc.from_keras(model)

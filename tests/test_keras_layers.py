@@ -238,7 +238,7 @@ REJECTED |= {
     r"\(ReLU\) must have negative_slope=0.0, got 0.1": add_dense_layers(layers.ReLU(negative_slope=0.1)),
     r"\(ReLU\) must have threshold=0.0, got 0.5": add_dense_layers(layers.ReLU(threshold=0.5)),
     r"rows of 1 to 3 dimensions, got \(2, 2, 2, 2\)": ((2, 2, 2, 2), [layers.Flatten(), layers.Dense(2)]),
-    r"one input with a fixed shape except for the number of rows, got \(None, None, None, 2\)": (
+    r"one input with a fixed shape except for the numbers of rows and steps, got \(None, None, None, 2\)": (
         (None, None, 2),
         [layers.Conv2D(3, 2), layers.GlobalAveragePooling2D(), layers.Dense(2)],
     ),

@@ -125,7 +125,8 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
         # Keras would convert a NumPy array of float64 to float32, but does not change the dtype of a tensor.
-        rows = ops.convert_to_tensor(X.reshape(n_rows, *shape), dtype=X.dtype.name)
+        rows = X.reshape(n_rows, *(-1 if n is None else n for n in shape))
+        rows = ops.convert_to_tensor(rows, dtype=X.dtype.name)
         outputs = ops.convert_to_numpy(model(rows, training=False))
         one = ops.ones((1, 1), dtype=X.dtype.name)
         # Most backends of Keras multiply float64 matrices in float32. The dtype of a product shows the precision.
@@ -160,12 +161,14 @@ def _label(layer: Any) -> str:
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:
-    """Return the shape of one row of inputs of a model; raise ValueError if the shape is not fixed."""
+    """Return the shape of one row of inputs of a model; only the number of steps of sequences may be None."""
     shape = getattr(model, "input_shape", None) if model.built else None
     if shape is None:
         raise ValueError("model must have an input shape, got a model that was not built; call model.build first")
-    if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
-        raise ValueError(f"model must have one input with a fixed shape except for the number of rows, got {shape}")
+    if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1 + (len(shape) == 3) :]):
+        raise ValueError(
+            f"model must have one input with a fixed shape except for the numbers of rows and steps, got {shape}"
+        )
     return tuple(shape[1:])
 
 
@@ -219,7 +222,8 @@ def _read_preprocessing(layers: list[Any], shape: tuple[int, ...]) -> tuple[Buil
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
     # Layers of images need three dimensions. Rows of two dimensions that are only flattened count as images.
-    is_image = len(shape) == 2 and all(type(layer).__name__ in ("Flatten", "Dropout") for layer in layers[:1])
+    is_flattened = all(type(layer).__name__ in ("Flatten", "Dropout") for layer in layers[:1])
+    is_image = len(shape) == 2 and shape[0] is not None and is_flattened
     return Builder((*shape, 1) if is_image else shape), scale
 
 
@@ -241,7 +245,7 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
             raise ValueError(f"variance must be at least 0, got {variance.min():g}")
         factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
     # Keras stores mean and variance with an additional first dimension of size 1.
-    return scaling(*(np.broadcast_to(part, (1, *shape)) for part in (shift, factor)))
+    return scaling(*(np.broadcast_to(part, (1, *(n or 1 for n in shape))) for part in (shift, factor)))
 
 
 # ------------------------------------------------------------------------------------------------ readers of layers

@@ -119,7 +119,8 @@ class Builder:
     Parameters
     ----------
     shape : tuple of int
-        Shape of one row of inputs: (n,), (steps, features), or (height, width, channels).
+        Shape of one row of inputs: (n,), (steps, features), or (height, width, channels). The number of steps is None
+        if sequences may have any number of steps; `shape` then describes one step.
 
     Attributes
     ----------
@@ -139,9 +140,11 @@ class Builder:
     """
 
     def __init__(self, shape: Shape) -> None:
-        sizes = tuple(map(int, shape))
+        sizes = tuple(None if n is None else int(n) for n in shape)
         is_sequence = len(sizes) == 2
-        self.layers: list[Layer] = [Input(steps=sizes[0], features=sizes[1]) if is_sequence else Input(*sizes)]
+        first = Input(steps=sizes[0], features=sizes[1]) if is_sequence else Input(*sizes)
+        self.layers: list[Layer] = [first]
+        self.any_steps = first.any_steps
         self.shape = self.previous_shape = self.layers[0].output_shape(())
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
@@ -157,6 +160,12 @@ class Builder:
         if self.last_label is not None:
             raise ValueError(f"{self.last_label} must be at the end of the model, but {label} follows")
         self.require_unpadded(label)
+        is_step_layer = isinstance(layer, (RecurrentLayer, Dense, Dropout))
+        if self.any_steps and len(self.shape) == 2 and not is_step_layer:
+            raise ValueError(
+                f"{label} must be a recurrent layer or a dense layer for each step because the number of steps is "
+                f"variable, got {layer!r}"
+            )
         if self.reversed and isinstance(layer, (Convolution, Pool)):
             raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
         try:

@@ -86,7 +86,8 @@ class Reader:
     module : nn.Module
         Module to read.
     shape : (height, width, channels) or (steps, features), optional
-        Shape of one row of inputs. Required if the inputs of the first layer are images or sequences.
+        Shape of one row of inputs. Required if the inputs of the first layer are images or sequences. The number of
+        steps may be None.
 
     Attributes
     ----------
@@ -258,7 +259,9 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
     """Return the shape of one row of inputs, and remove an Unflatten at the beginning of `modules`."""
     if shape is not None:
         try:
-            shape = tuple(map(index, shape))
+            shape = tuple(shape)
+            any_steps = len(shape) == 2 and shape[0] is None
+            shape = (None, index(shape[1])) if any_steps else tuple(map(index, shape))
         except TypeError:
             raise TypeError(f"shape must be (height, width, channels) or (steps, features), got {shape!r}") from None
     if modules and type(modules[0][1]) is nn.Unflatten:
@@ -304,7 +307,8 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
             if key == "scale_y":
                 scalings[key] = scaling(plus - minus * times, 1 / times)
             elif minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) > 1:
-                scalings[key] = scaling(*(np.broadcast_to(part, shape) for part in (minus - plus / times, times)))
+                sizes = [n or 1 for n in shape]
+                scalings[key] = scaling(*(np.broadcast_to(part, sizes) for part in (minus - plus / times, times)))
             else:
                 continue
         del modules[i]

@@ -12,6 +12,7 @@ from nnc._registry import activations
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
+N_STEPS = 5  # number of steps of random sequences if a network accepts any number of steps
 N_ROWS = 4  # number of random rows on which outputs are compared
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # allowed difference of outputs, relative to the largest output
 
@@ -23,13 +24,14 @@ def random_rows(network: Any) -> Array:
 
     Returns
     -------
-    array (N_ROWS, n_in) or (N_ROWS, height, width, channels)
+    array (N_ROWS, n_in), (N_ROWS, steps, features) or (N_ROWS, height, width, channels)
         Random rows in the dtype of the network.
     """
-    X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.input_shape)))
+    shape, n_steps = network.model.input_shape, N_STEPS if network.model.stack.input.any_steps else 1
+    X = np.random.default_rng(0).standard_normal((N_ROWS * n_steps, prod(shape)))
     if network.converter.scaling_X is not None:
         X = X / network.converter.scaling_X.factor + network.converter.scaling_X.shift
-    return X.reshape(N_ROWS, *network.model.input_shape).astype(network.dtype)
+    return X.reshape(N_ROWS, n_steps * shape[0], *shape[1:]).astype(network.dtype)
 
 
 def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | None, original: str) -> None:

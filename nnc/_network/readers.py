@@ -43,7 +43,7 @@ def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
 
 
 def from_torch(
-    module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None, verify: bool = True
+    module: Any, shape: Sequence[int | None] | None = None, loss: str | Loss | None = None, verify: bool = True
 ) -> NeuralNetwork:
     """Convert a PyTorch module to a network with the same predictions as the module in evaluation mode.
 
@@ -55,7 +55,8 @@ def from_torch(
     module : torch.nn.Module
         An nn.Sequential, or an instance of your own class, whose forward method is traced by torch.fx.
     shape : (height, width, channels) or (steps, features), optional
-        Shape of an image or a sequence, which is required if the first layer processes images or sequences.
+        Shape of an image or a sequence, which is required if the first layer processes images or sequences. The number
+        of steps may be None, as in `Input(steps=None, features=2)`.
     loss : str or object, optional
         Loss of the network. Default: "cross_entropy" if the last module is a softmax, "bce" if it is a sigmoid,
         otherwise "mse". If the module ends with net inputs, as usual for the losses of PyTorch, pass "cross_entropy" or
