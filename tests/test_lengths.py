@@ -368,6 +368,13 @@ def test_jacobian_equals_that_of_single_sequences(at_each_step, steps, dtype):
     assert net.jacobian(np.nan_to_num(X))[0].tobytes() == net.jacobian(np.nan_to_num(X[0])).tobytes()
 
 
+class NetworkWithWrongGradient(NeuralNetwork):
+    def gradients(self, *args, **options):
+        gradients = super().gradients(*args, **options)
+        gradients[0][0][1, 2] *= 1.1
+        return gradients
+
+
 def mean_squared_error(P, Y):
     assert P.ndim == 2
     assert P.shape == Y.shape
@@ -554,6 +561,60 @@ def test_reference_processes_only_the_steps_of_each_sequence(cell, at_each_step,
         for difference in (comparison.losses, comparison.weights, comparison.predictions):
             assert difference.absolute < 1e-14
     assert plain.train_step(X, y, 0.1, lengths) == pytest.approx(net.train_step(list_X, list_y, 0.1), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize(
+    ("layers", "at_each_step", "loss"),
+    [
+        ([Bidirectional(GRU(4, return_sequences=True)), LSTM(3, return_sequences=True), Dense(2)], True, "mse"),
+        ([LSTM(4, return_sequences=True), Bidirectional(SimpleRNN(3, "relu")), Dense(2)], False, "huber"),
+        ([GRU(4, go_backwards=True, return_sequences=True), Dense(3, "relu"), Dense(2)], True, "cross_entropy"),
+        ([SimpleRNN(4), Dense(2)], False, mean_squared_error),
+        ([GRU(3, return_sequences=True), Dense(2)], True, mean_squared_error),
+    ],
+)
+def test_check_gradients_accepts_lengths_and_finds_errors(layers, at_each_step, loss, steps, dtype):
+    X, y, lengths = data(at_each_step, n=7, dtype=dtype)
+    y = np.where(y[..., :1] > 0, 1, 0)[..., 0] if loss == "cross_entropy" else y
+    list_X = [row[:n] for row, n in zip(X, lengths, strict=True)]
+    list_y = [row[:n] for row, n in zip(y, lengths, strict=True)] if at_each_step else y
+    net = network(steps, layers, loss=loss, dtype=dtype)
+    for check in (nnc.check_gradients(net, X, y, lengths=lengths), nnc.check_gradients(net, list_X, list_y)):
+        assert check.ok, check
+        assert sum(layer.checked for layer in check.layers) > 0.8 * sum(layer.n_params for layer in check.layers)
+    net = NetworkWithWrongGradient([Input(steps=steps, features=FEATURES), *layers], loss=loss, dtype=dtype, seed=1)
+    assert nnc.check_gradients(net, X, y, lengths=lengths).wrong
+
+
+@pytest.mark.parametrize("at_each_step", [False, True])
+@pytest.mark.parametrize("steps", [None, STEPS])
+def test_explained_step_of_shorter_sequences_is_that_of_a_shorter_network(steps, at_each_step):
+    X, y, _ = data(at_each_step, n=2)
+    X, y = np.nan_to_num(X), np.nan_to_num(y)
+    net, short = network(steps, at_each_step=at_each_step), network(4, at_each_step=at_each_step)
+    expected = str(short.explain_step(X[:, :4], y[:, :4] if at_each_step else y))
+    assert str(net.explain_step(X, y, lengths=[4, 4])) == expected
+    assert str(net.explain_step([*X[:, :4]], [*y[:, :4]] if at_each_step else y)) == expected
+    with pytest.raises(ValueError, match="sequences of the same number of steps for explain_step, got 3 to 4"):
+        net.explain_step(X, y, lengths=[3, 4])
+
+
+def test_stream_equals_prediction_of_padded_rows():
+    X, _, lengths = data()
+    net = network(layers=[GRU(4, return_sequences=True), LSTM(3, return_sequences=True), Dense(2)])
+    P, stream = net.predict(X, lengths=lengths), net.stream()
+    for row, p, length in zip(X, P, lengths, strict=True):
+        stream.reset()
+        assert np.array([stream.step(x) for x in row[:length]]).tobytes() == p[:length].tobytes()
+
+
+def test_accuracy_of_several_labels_counts_steps_with_all_labels_right():
+    X, y, lengths = data()
+    net, labels, valid = network(loss="bce"), (y > 0).astype(int), np.arange(STEPS) < lengths[:, None]
+    right = (net.predict_classes(X, lengths=lengths) == labels)[valid]
+    assert net.score(X, labels, lengths=lengths) == pytest.approx(right.all(axis=1).mean())
 
 
 def test_reference_names_wrong_lengths():

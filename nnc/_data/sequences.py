@@ -107,6 +107,20 @@ class Sequences:
         return values[np.arange(len(self))[:, None], index]
 
 
+    def equal_lengths(self, function: str, y: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], Any, int]:
+        """Return an array (n, steps, features), the targets and the number of steps, which all sequences must have.
+
+        `function` is the name of the function that requires equal lengths, and `shape` that of the outputs of one row.
+        """
+        shortest, longest = int(self.lengths.min()), int(self.lengths.max())
+        if shortest < longest:
+            raise ValueError(
+                f"X must have sequences of the same number of steps for {function}, got {shortest} to {longest} steps"
+            )
+        y = self.targets(y, shape)
+        return self.array[:, :longest], y[:, :longest] if len(shape) == 2 else y, longest
+
+
 def valid_steps(rows: NDArray[Any], n: int, lengths: NDArray[np.int32] | None) -> NDArray[Any]:
     """Return all steps (count, n) of rows (rows, steps * n), without those beyond the lengths."""
     steps = rows.reshape(-1, n)

@@ -135,6 +135,14 @@ class Bounded:
         )
 
 
+def selected(mask: NDArray[np.bool_], a: Bounded, b: Bounded) -> Bounded:
+    """Return the elements of a where the mask is true, and those of b elsewhere."""
+    value = np.where(mask, a.value, b.value)
+    if a.limits is None:
+        return Bounded(value, None)
+    return Bounded(value, a.limits, np.where(mask, a.error, b.error), np.where(mask, a.kinks, b.kinks))
+
+
 def joined(parts: list[Bounded], axis: int) -> Bounded:
     """Return the concatenation of arrays."""
     if parts[0].limits is None:

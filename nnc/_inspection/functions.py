@@ -61,15 +61,21 @@ class Slope(NamedTuple):
 
 
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
-    """Check the gradients of a network and print the result, as `nnc.check_gradients` describes."""
+    """Check the gradients of a network and print the result, as `nnc.check_gradients` describes.
+
+    If the network accepts any number of steps, it is bound to that of X, an array or Sequences.
+    """
     from nnc._drawing.html import print_result
 
     data, model = network.converter.data(X, y), network.model
     custom = None if model.loss_function is None else model.with_output_gradients(data)[1]
     target = data.target if custom is None else custom.target
-    check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))
+    check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y), lengths=data.lengths)
     if model.loss_function is not None:
-        check = with_function(check, model.loss_function, model.engine_outputs(data.X), data.target, eps)
+        P, Y = model.engine_outputs(data.X, data.lengths), data.target
+        if model.custom is not None:
+            P, Y, _ = model.custom.step_rows(P, Y, data.lengths)
+        check = with_function(check, model.loss_function, P, Y, eps)
     print_result(check)
     return check
 

@@ -179,6 +179,7 @@ def check_gradients(
     eps: float | None = None,
     *,
     gradients: Sequence[tuple[NDArray[Any], NDArray[Any] | None]] | None = None,
+    lengths: NDArray[Any] | None = None,
 ) -> GradientCheck:
     """Compare the gradients of backpropagation with analytic derivatives and finite differences, in float64.
 
@@ -198,6 +199,8 @@ def check_gradients(
         until the difference is exact enough. Default: 0.01.
     gradients : list of (dW, db), optional
         Gradients to check. Default: net.gradients(X, y).
+    lengths : int array (n,), optional
+        Number of steps of each row of X, if the rows are sequences of different lengths. Requires `gradients`.
 
     Returns
     -------
@@ -231,7 +234,7 @@ def check_gradients(
     if isinstance(eps, (bool, str)) or not hasattr(eps, "__float__") or not 0 < eps < math.inf:
         raise ValueError(f"eps must be a positive finite number, got {eps!r}")
     computed = net.gradients(X, y) if gradients is None else gradients
-    problem, dtype = Problem(net, X, y), np.dtype(net.dtype)
+    problem, dtype = Problem(net, X, y, lengths), np.dtype(net.dtype)
     with np.errstate(all="ignore"):  # no warnings: numbers that are not finite get infinite error bounds
         layers, rounding = compare(problem, computed, dtype)
         checks = [_check_layer(problem, layer, float(eps), rounding) for layer in layers]

@@ -46,9 +46,12 @@ class Network(Protocol):
 
 
 class Problem:
-    """Copy of a network's parameters and of rows of data in float64, with methods for the forward pass and the loss."""
+    """Copy of a network's parameters and of rows of data in float64, with methods for the forward pass and the loss.
 
-    def __init__(self, net: Network, X: ArrayLike, y: ArrayLike) -> None:
+    `lengths` are the numbers of steps of the rows of X, if these are sequences of different lengths.
+    """
+
+    def __init__(self, net: Network, X: ArrayLike, y: ArrayLike, lengths: NDArray[Any] | None = None) -> None:
         self.activations, self.loss = [activations.ROWS[name] for name in net.activations], losses.ROWS[net.loss_name]
         parameter = self.loss.default_parameter if net.loss_parameter is None else net.loss_parameter
         self.parameter = float(parameter or 0.0)
@@ -93,7 +96,15 @@ class Problem:
             targets = (1 - self.parameter) * targets + self.parameter / k
         # For sequences, each step is a row of targets, because the last layer has one row of outputs per step.
         self.X, self.y = rows, targets.reshape(-1, k)
-        self.divisor = self.loss.divisor(*self.y.shape)
+        # 0 for outputs at steps beyond the lengths, which the loss does not contain
+        self.is_target = np.ones((len(self.y), 1))
+        if lengths is not None:
+            for connection in self.connections:
+                if connection.recurrence is not None:
+                    connection.recurrence.lengths = lengths
+            if len(self.y) > n:
+                self.is_target[:, 0] = (np.arange(steps) < lengths[:, None]).ravel()
+        self.divisor = self.loss.divisor(float(self.is_target.sum()), k)
         self.labels = equivalence_labels(self.connections, rows, [W.shape[1] for W in self.W])
 
     def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:
@@ -133,12 +144,12 @@ class Problem:
 
     def terms(self, Z: Array, P: Array) -> Array:
         """Return the contribution of each output to the loss, an array (n, n_out)."""
-        return self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
+        return self.is_target * self.loss.compute_terms(self.y, P, Z, self.parameter) / self.divisor
 
     def loss_derivative(self, P: Array) -> Array:
         """Return the derivatives of the loss with respect to the outputs P, an array (n, n_out)."""
         with np.errstate(divide="ignore", invalid="ignore"):  # the derivative is infinite at a probability of 0 or 1
-            return self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
+            return self.is_target * self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
         """Continue the forward pass from the net inputs Z of layer l.

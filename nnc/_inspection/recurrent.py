@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._inspection.bounded import Bounded, joined
+from nnc._inspection.bounded import Bounded, joined, selected
 from nnc._registry import activations
 
 if TYPE_CHECKING:
@@ -101,10 +101,17 @@ class Recurrence:
 
     W contains the rows of the features, then those of the units; its columns are in the order direction, gate, unit.
     Inputs and outputs are flattened sequences.
+
+    Attributes
+    ----------
+    lengths : int array (n,) or None
+        Number of steps of each sequence. The states do not change at later steps. None means that all sequences have
+        all steps.
     """
 
     def __init__(self, kind: RecurrentLayer, input_shape: Shape) -> None:
         self.kind, (steps, self.features) = kind, input_shape
+        self.lengths: NDArray[Any] | None = None
         self.n_out = prod(kind.output_shape(input_shape))
         order = list(range(steps))
         self.orders = [order, order[::-1]] if kind.bidirectional else [order[::-1] if kind.go_backwards else order]
@@ -159,9 +166,17 @@ class Recurrence:
             x = X[:, t * self.features : (t + 1) * self.features]
             u, v = x.dot(W_in, n_terms) + b_u, state[0].dot(U, n_terms) + b_v
             new, cache = self.cell.forward(self._gates(u), self._gates(v), state)
+            new = self._where_active(t, new, state)
             steps.append((x, state, new, cache))
             state = new
         return steps
+
+    def _where_active(self, t: int, new: list[Bounded], old: list[Bounded]) -> list[Bounded]:
+        """Return the arrays `new` for sequences that have step t, and the arrays `old` for shorter sequences."""
+        if self.lengths is None:
+            return new
+        mask = t < self.lengths[:, None]
+        return [selected(mask, *pair) for pair in zip(new, old, strict=True)]
 
     def _gates(self, u: Bounded) -> list[Bounded]:
         """Split the columns of net inputs into one array for each gate."""
@@ -194,11 +209,12 @@ class Recurrence:
             if self.kind.return_sequences or t == order[-1]:
                 d = [d[0] + dA[:, first : first + units], *d[1:]]
             delta_u, delta_v, direct, others = self.cell.backward(cache, d)
+            delta_u, delta_v = (self._where_active(t, delta, [zero] * len(delta)) for delta in (delta_u, delta_v))
             rows_u.append(joined(delta_u, 1))
             rows_v.append(joined(delta_v, 1))
             dX[t] = rows_u[-1].dot(W_in.transposed(), W_in.value.shape[1] * n_directions)
             back = rows_v[-1].dot(U.transposed(), U.value.shape[1])
-            d = [back if direct is None else direct + back, *others]
+            d = self._where_active(t, [back if direct is None else direct + back, *others], d)
         inputs, states = joined([step[0] for step in steps], 0), joined([step[1][0] for step in steps], 0)
         all_u, all_v = joined(rows_u[::-1], 0), joined(rows_v[::-1], 0)
         n = len(inputs.value)

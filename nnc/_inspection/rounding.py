@@ -107,7 +107,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
         for l in range(len(steps) - 1, -1, -1):
             step, connection, layer_errors = steps[l], problem.connections[l], forward[l]
             if l == len(steps) - 1 and problem.loss.output_required:
-                E = within((layer_errors.A + E_y) / problem.divisor, step.A)
+                E = within(problem.is_target * (layer_errors.A + E_y) / problem.divisor, step.A)
             elif not problem.activations[l].elementwise:
                 E = within(_softmax_error(step, layer_errors.A, E_dA, eps), step.dA)
                 kinks = np.broadcast_to(kinks.any(axis=1, keepdims=True), step.A.shape)
@@ -141,7 +141,7 @@ def _output_gradient_error(problem: Problem, output: LayerStep, error: Array, ep
     if problem.loss.compute_branch is None:
         return E_dA, np.zeros(output.A.shape, bool)
     below, above = (problem.loss.compute_branch(problem.y, p, problem.parameter) for p in ends)
-    kinks = below != above
+    kinks = (below != above) & (problem.is_target > 0)
     return np.where(kinks, 0.0, E_dA), kinks
 
 

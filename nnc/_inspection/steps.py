@@ -133,7 +133,7 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
         row = problem.activations[l]
         derivative = row.compute_derivative(Z[l], A[l])
         if l == len(Z) - 1 and problem.loss.output_required:
-            delta = (A[l] - problem.y) / problem.divisor
+            delta = problem.is_target * (A[l] - problem.y) / problem.divisor
         elif not row.elementwise:
             delta = A[l] * (dA - (A[l] * dA).sum(axis=1, keepdims=True))
         else:

@@ -64,18 +64,29 @@ class CustomLoss:
         NonFiniteLossError
             The result is not finite.
         """
-        if self.step_outputs:
-            steps = P.shape[1] // self.step_outputs
-            is_step = np.arange(steps) < np.reshape(steps if lengths is None else lengths, (-1, 1))
-            is_step = np.broadcast_to(is_step, (len(P), steps))
-            P, Y = (rows.reshape(*is_step.shape, -1)[is_step] for rows in (P, Y))
+        P, Y, is_step = self.step_rows(P, Y, lengths)
         loss, given = self.call(P.copy(), Y)
         dP = self.derivative(P, Y, given)
-        if self.step_outputs:
-            derivative = np.zeros((*is_step.shape, self.step_outputs), P.dtype)
-            derivative[is_step] = dP
-            dP = derivative.reshape(len(derivative), -1)
-        return loss, dP
+        if is_step is None:
+            return loss, dP
+        derivative = np.zeros((*is_step.shape, self.step_outputs), P.dtype)
+        derivative[is_step] = dP
+        return loss, derivative.reshape(len(derivative), -1)
+
+    def step_rows(
+        self, P: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int32] | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_] | None]:
+        """Return outputs and targets as rows for the function, and a mask (n, steps) of the steps up to the lengths.
+
+        Without outputs at each step, P and Y are returned unchanged, and None instead of the mask.
+        """
+        if not self.step_outputs:
+            return P, Y, None
+        steps = P.shape[1] // self.step_outputs
+        is_step = np.arange(steps) < np.reshape(steps if lengths is None else lengths, (-1, 1))
+        is_step = np.broadcast_to(is_step, (len(P), steps))
+        P, Y = (rows.reshape(*is_step.shape, -1)[is_step] for rows in (P, Y))
+        return P, Y, is_step
 
     def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
         """Call the loss function, and return the checked loss and the unchecked derivative; the call may change P."""

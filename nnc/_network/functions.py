@@ -48,7 +48,9 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, *, lengths: ArrayL
     return converter.input_gradient(gradient, X)
 
 
-def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
+def check_gradients(
+    net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None, *, lengths: ArrayLike | None = None
+) -> GradientCheck:
     """Verify the gradients of backpropagation by other methods, in float64.
 
     Each gradient is compared with an analytic formula of the derivative, and with central differences of the loss if
@@ -65,6 +67,8 @@ def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None 
         Rows as in `NeuralNetwork.evaluate_loss`.
     eps : float, optional
         Largest step size of the central differences. It is decreased until they are accurate enough. Default: 0.01.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as in `NeuralNetwork.evaluate_loss`.
 
     Returns
     -------
@@ -78,9 +82,11 @@ def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None 
         `net` is not a NeuralNetwork, or an argument is invalid.
     """
     from nnc._inspection.functions import check_network
+    from nnc._training.start import bound_network
 
     check_is_network(net)
-    return check_network(net, X, y, eps)
+    converter, X = net.converter.bind(X, lengths, trims=True)
+    return check_network(bound_network(net, converter), X, y, eps)
 
 
 def to_keras(net: NeuralNetwork) -> Any:

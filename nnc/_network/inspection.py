@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nnc._data.sequences import Sequences
 from nnc._network.prediction import Prediction
 from nnc._registry import losses
 from nnc._utils.checks import check_positive
@@ -150,7 +151,9 @@ class Inspection(Prediction):
         inputs, targets = lines.get("inputs", ()), lines.get("targets", ())
         print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
 
-    def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
+    def explain_step(
+        self, X: ArrayLike, y: Any, lr: float = 0.5, *, lengths: ArrayLike | None = None
+    ) -> Explanation:
         """Print and return one step of gradient descent with all intermediate results.
 
         The text contains the formula and the value of each number in the forward pass, the loss, the backward pass and
@@ -163,6 +166,8 @@ class Inspection(Prediction):
             the scaled numbers.
         lr : float, default 0.5
             Learning rate.
+        lengths : int array (n,), optional
+            Number of steps of each sequence, as in `evaluate_loss`. All sequences must have the same number of steps.
 
         Returns
         -------
@@ -178,16 +183,25 @@ class Inspection(Prediction):
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
+        from nnc._training.start import bound_network
 
-        converter = self.converter
         if self.model.loss_function is not None:
             raise ValueError(
                 f"explain_step requires a named loss, got {self.model.loss_function}; explain a network with a similar "
                 "named loss, such as 'mse'"
             )
+        converter, X = self.converter.bind(X, lengths, trims=True)
+        if isinstance(X, Sequences):
+            X, y, steps = X.equal_lengths("explain_step", y, converter.model.stack.output_shape)
+            converter = converter.at(steps)
         data, lr = converter.data(X, y), check_positive("lr", lr)
         explanation = explain_step(
-            self, data.X, data.target, lr, scaling_X=converter.scaling_X, scaling_y=converter.scaling_y
+            bound_network(self, converter),
+            data.X,
+            data.target,
+            lr,
+            scaling_X=converter.scaling_X,
+            scaling_y=converter.scaling_y,
         )
         print_result(explanation)
         return explanation

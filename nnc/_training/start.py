@@ -23,7 +23,7 @@ from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias, TypeGuard
+    from typing import TypeAlias, TypeGuard, TypeVar
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc._training.trainable import Trainable
 
+    TrainableNetwork = TypeVar("TrainableNetwork", bound=Trainable)
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
 
@@ -75,7 +76,7 @@ def bind_rows(
     return converter.bind(X, lengths, steps, trims=True)
 
 
-def bound_network(network: Trainable, converter: DataConverter) -> Trainable:
+def bound_network(network: TrainableNetwork, converter: DataConverter) -> TrainableNetwork:
     """Return a network with the model of the converter, if the converter is bound to a number of steps."""
     if not converter.is_bound:
         return network
