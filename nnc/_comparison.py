@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._training.history import History
-    from nnc.layers.base import Layer
+    from nnc.layers.base import Layer, Shape
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -181,7 +181,8 @@ def compare(
     X : array_like, shape (n, n_in)
         Inputs. Images may have shape (n, height, width, channels), and sequences shape (n, steps, features).
     y : array_like, shape (n, n_out) or (n,)
-        Targets. Targets for each step of sequences have shape (n, steps, n_out).
+        Targets. Targets for each step of sequences have shape (n, steps, n_out). For "cross_entropy" also labels from 0
+        to n_out - 1, with the shape (n,) or (n, steps).
     epochs, lr, batch_size
         As for `NeuralNetwork.fit`. Plain Python is slow: 1500 epochs of the tutorial's four rows take about 0.1 s, and
         the time is proportional to epochs, rows and weights.
@@ -218,6 +219,8 @@ def compare(
         X, y, lengths = bound_X.array, bound_X.targets(y, converter.model.stack.output_shape), bound_X.lengths
     inputs = as_real_array("X", X).astype(start.dtype)
     targets = as_real_array("y", y).astype(start.dtype)
+    if start.loss_name == "cross_entropy":
+        targets = _one_hot(targets, converter.model.stack.output_shape, start.loss_parameter)
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
     sequences: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
@@ -267,6 +270,18 @@ def compare(
     if verbose:
         print_result(comparison, file)
     return comparison
+
+
+def _one_hot(targets: NDArray[Any], output_shape: Shape, smoothing: float | None) -> NDArray[Any]:
+    """Return one-hot rows for labels, which the reference does not accept; return rows of probabilities unchanged."""
+    if smoothing:
+        raise ValueError(f"loss must have no label smoothing for the plain-Python reference, got {smoothing:g}")
+    if targets.ndim > len(output_shape):
+        return targets
+    labels = targets.astype(np.int64)
+    if (labels != targets).any() or labels.min() < 0 or labels.max() >= output_shape[-1]:
+        raise ValueError(f"y must contain labels from 0 to {output_shape[-1] - 1} for the loss 'cross_entropy'")
+    return np.eye(output_shape[-1], dtype=targets.dtype)[labels]
 
 
 def _parameters(network: NeuralNetwork | reference.NeuralNetwork) -> NDArray[np.float64]:

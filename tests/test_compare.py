@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc._comparison import Comparison, Difference
-from nnc.layers import Dense, Dropout
+from nnc.layers import GRU, Dense, Dropout, Input
 
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y = np.array([[0], [1], [1], [0]])
@@ -52,6 +52,35 @@ def test_mini_batch_training_agrees(activation, batch_size):
     )
     assert result.losses.relative < 1e-12
     assert result.predictions.absolute < 1e-12
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_softmax_agrees(at_each_step, loss):
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(9, 5, 2)), rng.integers(0, 3, (9, 5) if at_each_step else 9)
+    layers = [Input(steps=5, features=2), GRU(4, return_sequences=at_each_step), Dense(3, "softmax")]
+    options = {"loss": loss, "epochs": 10, "lr": 0.5, "batch_size": 4, "verbose": False}
+    probabilities = rng.dirichlet(np.ones(3), labels.shape)
+    lengths = [5, 1, 3, 2, 5, 4, 5, 3, 2]
+    cases = [(labels, None), (labels, lengths)] if loss == "cross_entropy" else []
+    for targets, steps in (*cases, (probabilities, None), (probabilities, lengths)):
+        result = nnc.compare(layers, inputs, targets, lengths=steps, **options)
+        for difference in (result.losses, result.weights, result.predictions):
+            assert difference.absolute < 1e-13
+    if loss == "cross_entropy":
+        for wrong in (labels + 1, labels + 0.5):
+            with pytest.raises(ValueError, match="y must contain labels from 0 to 2 for the loss 'cross_entropy'"):
+                nnc.compare(layers, inputs, wrong, **options)
+        with pytest.raises(ValueError, match="loss must have no label smoothing for the plain-Python reference"):
+            nnc.compare(layers, inputs, labels, **{**options, "loss": nnc.CrossEntropy(0.1)})
+
+
+def test_reference_reports_divergence_of_cross_entropy():
+    net = nnc.reference.NeuralNetwork([1, 2], loss="cross_entropy", init=[[[1e3, 0.0]]])
+    with pytest.raises(ArithmeticError, match="training diverged in epoch 1"):
+        net.fit([[1.0]], [[0.0, 1.0]], epochs=1, lr=1.0)
+    assert net.evaluate_loss([[1.0]], [[1.0, 0.0]]) == 0.0
 
 
 def test_float32_differs_only_by_rounding():

@@ -9,7 +9,7 @@ from nnc.layers import image
 from nnc.layers.recurrent import RecurrentLayer
 from nnc.reference.checks import check_supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
-from nnc.reference.layers import ACTIVATIONS, Dense
+from nnc.reference.layers import ACTIVATIONS, Dense, Softmax
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix, orthonormal_rows
 from nnc.reference.recurrent import GRU, LSTM, SimpleRNN, side_by_side
@@ -33,9 +33,12 @@ LAYERS = (
 def build_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
     """Return layers with random weights; one random number stream fills W row by row, then b, layer by layer."""
     check_supported("layer", [type(layer.kind).__name__ for layer in stack.layers], LAYERS)
-    check_supported("activation", stack.activations, ACTIVATIONS)
+    *hidden, output = stack.activations
+    check_supported("activation", hidden, ACTIVATIONS)
+    check_supported("activation", [output], [*ACTIVATIONS, "softmax"])
     stream = Stream(mix(seed))
-    return [_build_layer(layer, init, stream) for layer in stack.layers]
+    layers = [_build_layer(layer, init, stream) for layer in stack.layers]
+    return [*layers, Softmax(stack.output_shape[-1])] if output == "softmax" else layers
 
 
 def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Stream) -> Layer:
@@ -49,7 +52,8 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
         return layer_class(W, b, str(kind.activation), kind.units, backwards, kind.return_sequences)
     if isinstance(kind, kinds.Dense):
         parameters = _random_parameters(kind, input_shape, init, stream)
-        return (StepDense if len(input_shape) == 2 else Dense)(*parameters, str(kind.activation))
+        activation = "identity" if kind.activation == "softmax" else str(kind.activation)
+        return (StepDense if len(input_shape) == 2 else Dense)(*parameters, activation)
     if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
         convolution = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
         parameters = _random_parameters(kind, input_shape, init, stream)

@@ -31,6 +31,14 @@ ACTIVATIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]
 }
 
 
+def softmax(row: Row) -> list[float]:
+    """Return exp(z) / (sum of exp(z) over the row) for each z of a row, in a form in which exp cannot overflow."""
+    largest = max(row)
+    exponentials = [math.exp(z - largest) for z in row]
+    total = sum(exponentials)
+    return [e / total for e in exponentials]
+
+
 def transposed(A: Rows) -> Rows:
     """Return the transposed matrix, whose rows are the columns of A."""
     return list(zip(*A))
@@ -99,3 +107,34 @@ class Dense(Layer):
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given delta = dL/dZ."""
         # Each input contributes to all neurons by its weights, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))
+
+
+class Softmax(Layer):
+    """Softmax after the last dense layer, for each row or for each step of n_out numbers of a sequence."""
+
+    def __init__(self, n_out: int) -> None:
+        self.n_out = n_out
+
+    def by_step(self, row: Row) -> list[Row]:
+        """Return the parts of a row that have a softmax of their own."""
+        return [row[first : first + self.n_out] for first in range(0, len(row), self.n_out)]
+
+    def forward(self, A_in: Rows) -> Rows:
+        """Return the outputs A_out = softmax(A_in)."""
+        return [[a for step in self.by_step(row) for a in softmax(step)] for row in A_in]
+
+    def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, None]:
+        """Return delta = dL/dZ for the inputs Z, given dA = dL/dA_out of the outputs; there are no parameters."""
+        # The derivative of output a_k with respect to z_j is a_j * (1 - a_j) for k = j, otherwise -a_k * a_j. So
+        # dL/dz_j = a_j * (dL/da_j - the sum over k of a_k * dL/da_k).
+        delta: list[list[float]] = []
+        for a_row, d_row in zip(A_out, dA):
+            delta.append([])
+            for a_step, d_step in zip(self.by_step(a_row), self.by_step(d_row)):
+                total = sum(a * d for a, d in zip(a_step, d_step))
+                delta[-1] += [a * (d - total) for a, d in zip(a_step, d_step)]
+        return delta, None
+
+    def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
+        """Return dL/dA_in, the derivatives of the loss with respect to the inputs, given delta = dL/dZ."""
+        return delta

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnc import _serialization
 from nnc._inspection.text import network_text
@@ -37,18 +37,42 @@ if TYPE_CHECKING:
     from nnc.layers.stack import Stack
     from nnc.reference.layers import Gradient, Layer, Rows
 
-# Each loss is L = scale * sum of (p - y)^2 for predictions p and targets y. The scale of each loss is a function of the
-# number of summands, which is rows times outputs.
-LOSSES: dict[str, Callable[[int], float]] = {
-    "sse": lambda number: 1.0,
-    "half_sse": lambda number: 0.5,
-    "mse": lambda number: 1 / number,
-}
-
-
 def squared_error(P: Rows, y: Rows) -> float:
     """Return the sum of (p - y)^2 for predictions p and targets y, over all rows and outputs."""
     return sum((p - t) * (p - t) for rows in zip(P, y) for p, t in zip(*rows))
+
+
+def cross_entropy(P: Rows, y: Rows) -> float:
+    """Return the sum of -y log(p) for probabilities p and targets y, over all rows and outputs."""
+    terms = [(p, t) for rows in zip(P, y) for p, t in zip(*rows) if t]
+    return sum(-t * math.log(p) if p > 0 else math.inf for p, t in terms)
+
+
+def cross_entropy_derivative(p: float, t: float) -> float:
+    """Return the derivative of -t log(p) with respect to p."""
+    if t == 0:
+        return 0.0
+    return -t / p if p > 0 else -math.inf
+
+
+class Loss(NamedTuple):
+    """Loss L = scale * sum of terms over all rows and outputs. Each step of a sequence that has outputs is a row.
+
+    `total` returns the sum of the terms for predictions and targets, and `derivative` the derivative of a term with
+    respect to the prediction p. `scale` is a function of the numbers of rows and outputs.
+    """
+
+    total: Callable[[Rows, Rows], float]
+    derivative: Callable[[float, float], float]
+    scale: Callable[[int, int], float]
+
+
+LOSSES: dict[str, Loss] = {
+    "sse": Loss(squared_error, lambda p, t: 2 * (p - t), lambda rows, outputs: 1.0),
+    "half_sse": Loss(squared_error, lambda p, t: 2 * (p - t), lambda rows, outputs: 0.5),
+    "mse": Loss(squared_error, lambda p, t: 2 * (p - t), lambda rows, outputs: 1 / (rows * outputs)),
+    "cross_entropy": Loss(cross_entropy, cross_entropy_derivative, lambda rows, outputs: 1 / rows),
+}
 
 
 def bias_rows(layer: Dense) -> list[list[float]]:
@@ -108,9 +132,11 @@ class NeuralNetwork:
     activation : str or sequence of str, default "sigmoid"
         "sigmoid", "tanh", "relu" or "identity": one for all hidden layers, or one for each.
     output : str, optional
-        Activation of the last layer. Default: "identity" for mse, otherwise "sigmoid".
+        Activation of the last layer, also "softmax". Default: "identity" for mse, "softmax" for cross_entropy,
+        otherwise "sigmoid".
     loss : str, default "sse"
         "sse" is the sum of (p - y)^2, "half_sse" is half of it, "mse" is its mean over rows and outputs.
+        "cross_entropy" is the sum of -y log(p), divided by the number of rows; y are one-hot rows or probabilities.
     bias : bool, default True
         Whether neurons have a bias.
     init : str or list of matrices, optional
@@ -153,7 +179,8 @@ class NeuralNetwork:
         check_supported("loss", [loss], LOSSES)
         check_supported("dtype", [self.dtype], ["float64"])
         names = [activation] if isinstance(activation, str) else list(activation)
-        check_supported("activation", [*names, *([output] if output else [])], ACTIVATIONS)
+        check_supported("activation", names, ACTIVATIONS)
+        check_supported("output", [output] if output else [], [*ACTIVATIONS, "softmax"])
         self.stack = build_stack(layers, activation, output, loss, bool(bias))
         self.sizes, self.activations = self.stack.sizes, self.stack.activations
         self.seed = whole_number("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
@@ -224,20 +251,21 @@ class NeuralNetwork:
         return A
 
     def evaluate_loss(self, X: Any, y: Any, lengths: Any = None) -> float:
-        """Return the loss of the rows: the sum of squared errors times the factor of the loss."""
+        """Return the loss of the rows: the sum of its terms times its scale."""
         X, y = self._data(X, y, lengths)
-        return self._scale(y) * squared_error(self._outputs(X), y)
+        return self._scale(y) * LOSSES[self.loss_name].total(self._outputs(X), y)
 
     def _scale(self, y: Rows) -> float:
-        """Return the factor of the squared error in the loss."""
-        return LOSSES[self.loss_name](sum(map(len, y)))
+        """Return the factor by which the sum of the terms of the loss is multiplied."""
+        n_out = self.stack.output_shape[-1]
+        return LOSSES[self.loss_name].scale(sum(map(len, y)) // n_out, n_out)
 
     def gradients(self, X: Any, y: Any, lengths: Any = None) -> list[Gradient]:
         """Return (dW, db) of each parametric layer; db is None without bias."""
         return self._backward(*self._data(X, y, lengths))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
-        """Return the sum of squared errors and the gradients."""
+        """Return the sum of the terms of the loss, and the gradients."""
         if len(X) < self.stack.min_batch_rows:
             raise ValueError(f"X must have at least 2 rows in each batch for BatchNorm, got {len(X)}")
         # The loss is a sum over the rows, so its gradient is the sum of the gradients of sequences of equal length.
@@ -249,12 +277,12 @@ class NeuralNetwork:
         return error, gradients
 
     def _backward_group(self, X: Rows, y: Rows, scale: float) -> tuple[float, list[Gradient]]:
-        """Return the sum of squared errors and the gradients, by the chain rule from the last layer to the first."""
+        """Return the sum of the loss terms, and the gradients, by the chain rule from the last layer to the first."""
         A = self._forward(X, training=True)
-        P = A[-1]
+        P, loss = A[-1], LOSSES[self.loss_name]
 
-        # The loss is L = scale * sum of (p - y)^2, so its derivative for a prediction p is dL/dp = 2 * scale * (p - y).
-        dA: Rows = [[2 * scale * (p - t) for p, t in zip(*rows)] for rows in zip(P, y)]
+        # The loss is L = scale * sum of terms, so dL/dp is scale times the derivative of the term of the prediction p.
+        dA: Rows = [[scale * loss.derivative(p, t) for p, t in zip(*rows)] for rows in zip(P, y)]
 
         gradients: list[Gradient] = []
         for layer, A_in, A_out in reversed(list(zip(self.layers, A, A[1:]))):
@@ -263,7 +291,7 @@ class NeuralNetwork:
                 gradients.insert(0, gradient)
             if layer is not self.layers[0]:  # the derivative with respect to X is not needed
                 dA = layer.input_gradient(A_in, delta)
-        return squared_error(P, y), gradients
+        return loss.total(P, y), gradients
 
     def train_step(self, X: Any, y: Any, lr: float, lengths: Any = None) -> float:
         """Take one step of gradient descent on these rows, and return the loss before the step."""
@@ -271,7 +299,7 @@ class NeuralNetwork:
         return self._scale(y) * self._step(X, y, positive("lr", lr))
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
-        """Take one step of gradient descent, and return the sum of squared errors before the step."""
+        """Take one step of gradient descent, and return the sum of the terms of the loss before the step."""
         error, gradients = self._backward(X, y)
         for entry, layer, (dW, db) in zip(self.stack.parametric_layers, self.parametric_layers, gradients):
             if entry.kind.frozen:
