@@ -19,6 +19,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc._cli import demo as demo_command
 from nnc._cli.main import main
+from nnc.datasets import load_digits
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
@@ -419,6 +420,23 @@ def test_example_runs_and_prints_expected_result(name, tmp_path):
     assert re.search(EXPECTED[name], result.stdout)
     assert [path.name for path in tmp_path.iterdir()] == picture
     assert all("</svg>" in (tmp_path / name).read_text(encoding="utf-8") for name in picture)
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
+@pytest.mark.parametrize("options", [["--lenet"], ["--fashion"], []])
+def test_mnist_example_trains_and_reports_test_errors(options, tmp_path):
+    """The example reads a few digits of 8 x 8 pixels, enlarged to 28 x 28 pixels and stored as MNIST files."""
+    digits, labels = load_digits()
+    images = np.zeros((300, 28, 28), np.uint8)
+    images[:, 6:22, 6:22] = np.kron(digits[:300].reshape(-1, 8, 8) * 15, np.ones((2, 2)))
+    for name, n in (("train", 300), ("t10k", 100)):
+        for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    result = run(str(EXAMPLES / "mnist.py"), str(tmp_path), "--epochs", "4", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "epoch  4" in result.stdout
+    assert "test images are misclassified" in result.stdout
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")

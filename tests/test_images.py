@@ -1,9 +1,5 @@
 """Image networks: agreement with NumPy definitions and numerical derivatives, for all thread counts and batch sizes."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, reject, settings
@@ -25,7 +21,6 @@ from nnc.layers import (
     small_images,
 )
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist.py"
 ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
@@ -361,23 +356,6 @@ def test_batch_size_does_not_change_bits_of_predictions(isa, name, dtype):
     P = net.predict(X)
     for first, count in ((0, 1), (3, 1), (19, 1), (5, 2), (7, 3), (1, 7), (4, 11), (0, 15)):
         assert net.predict(X[first : first + count]).tobytes() == P[first : first + count].tobytes()
-
-
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="needs the folder examples")
-@pytest.mark.parametrize("options", [["--lenet"], ["--fashion"], []])
-def test_mnist_example_trains_and_reports_test_errors(options, tmp_path):
-    """The example reads a few digits of 8 x 8 pixels, enlarged to 28 x 28 pixels and stored as MNIST files."""
-    digits, labels = load_digits()
-    images = np.zeros((300, 28, 28), np.uint8)
-    images[:, 6:22, 6:22] = np.kron(digits[:300].reshape(-1, 8, 8) * 15, np.ones((2, 2)))
-    for name, n in (("train", 300), ("t10k", 100)):
-        for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
-            header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    command = [sys.executable, str(EXAMPLE), str(tmp_path), "--epochs", "4", *options]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "epoch  4" in run.stdout
-    assert "test images are misclassified" in run.stdout
 
 
 def test_small_images_builds_layers_and_rejects_invalid_sizes():
