@@ -742,13 +742,16 @@ def test_wrong_sequences_are_refused():
         ([*list_X[:2], np.zeros((10, 3))], list_y[:3], "X must have sequences of at most 9 steps, got 10 in row 2"),
         ([np.where(x == x[0, 1], np.nan, x) for x in list_X], list_y, "step 0, feature 1 of sequence 0"),
         (list_X, list_y[:-1], "y must have one array for each of the 21 sequences of X, got 20"),
-        (list_X, [*list_y[:-1], np.zeros((10, 2))], "y must have one target for each step of X, "),
+        (list_X, [*list_y[:-1], np.zeros((10, 2))], "y must have one row for each step of X, "),
         (list_X, [np.full_like(part, np.nan) for part in list_y], "y must be finite"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             net.fit(X_, y_, epochs=1, lr=0.1)
-    with pytest.raises(TypeError, match="lengths must be None if X is a list of sequences"):
+    with pytest.raises(TypeError, match="lengths must be None if X is a list of arrays"):
         net.predict(list_X, lengths=lengths)
+    for call in (net.vjp, lambda X, dP: net.train_step(X, dP=dP)):
+        with pytest.raises(ValueError, match="dP must have one array for each of the 21 sequences of X, got 20"):
+            call(list_X, list_y[:-1])
     with pytest.raises(ValueError, match=r"X must have shape \(n, 9, 3\) if lengths is given"):
         net.predict(X[0], lengths=[3])
     with pytest.raises(ValueError, match="lengths must be None unless the inputs of the network are sequences"):

@@ -234,8 +234,9 @@ def test_other_functions_accept_network(name):
     networks = [copy.deepcopy(net), copy.deepcopy(net)]
     nnc.fit_many(networks, X, Y, epochs=2, lr=0.01)
     np.testing.assert_array_equal(networks[0].params, networks[1].params)
-    with pytest.raises(ValueError, match="stream"):
-        net.stream()
+    if name not in ("causal conv, lstm, dense", "lstm, norm"):  # the other networks need later steps
+        with pytest.raises(ValueError, match="stream"):
+            net.stream()
 
 
 @every_stack

@@ -142,7 +142,7 @@ def vjp(
     model, core_lengths = converter.model, None
     given = X if type(X) is ndarray else converter.array(X)
     if isinstance(given, Sequences):
-        dP, core_lengths = given.targets(dP, model.stack.output_shape), given.core_lengths
+        dP, core_lengths = given.targets(dP, model.stack.output_shape, "dP"), given.core_lengths
     rows, output_gradient = engine_output_gradient(converter, given, dP)
     if model.heads is not None:
         output_gradient = model.heads.backpropagate(model.engine_outputs(rows, core_lengths), output_gradient)

@@ -81,11 +81,12 @@ class Sequences:
             rows[np.arange(rows.shape[1]) >= self.lengths[:, None]] = 0
         return rows
 
-    def targets(self, y: Any, shape: tuple[int, ...]) -> Any:
+    def targets(self, y: Any, shape: tuple[int, ...], name: str = "y") -> Any:
         """Return targets at each step as an array (n, steps, ...), given an array or a list of one array per row.
 
         Targets beyond the lengths repeat that of the first step, so that they are in the range of the loss. `shape` is
-        the shape of the outputs of one row; targets of whole sequences are returned unchanged.
+        the shape of the outputs of one row; targets of whole sequences are returned unchanged. Messages call the
+        argument `name`.
         """
         if len(shape) != 2:
             return y
@@ -94,14 +95,15 @@ class Sequences:
         if isinstance(y, (list, tuple)):
             parts = [np.asarray(part) for part in y]
             if len(parts) != len(self):
-                raise ValueError(f"y must have one array for each of the {len(self)} sequences of X, got {len(parts)}")
+                expected = f"one array for each of the {len(self)} sequences of X"
+                raise ValueError(f"{name} must have {expected}, got {len(parts)}")
             for i, (part, length) in enumerate(zip(parts, self.lengths, strict=True)):
                 if part.shape[:1] != (length,) or part.shape[1:] != parts[0].shape[1:]:
                     raise ValueError(
-                        f"y must have one target for each step of X, {length} in row {i}, got shape {part.shape}"
+                        f"{name} must have one row for each step of X, {length} in row {i}, got shape {part.shape}"
                     )
             return np.stack([part[i] for part, i in zip(parts, index, strict=True)])
-        values = y if isinstance(y, np.ndarray) else as_real_array("y", y)
+        values = y if isinstance(y, np.ndarray) else as_real_array(name, y)
         if values.ndim not in (2, 3) or len(values) != len(self) or values.shape[1] < self.lengths.max():
             return y  # the conversion of targets raises an error for this shape
         return values[np.arange(len(self))[:, None], index]

@@ -200,11 +200,11 @@ class Prediction(Parameters):
         Returns
         -------
         float
-            The value of the metric. The accuracy is the fraction of rows for which all classes are predicted correctly;
-            with "cross_entropy" at each step of sequences, it is the fraction of steps.
-            R^2 is 1 - (sum of squared errors) / (sum of squared deviations from the mean), averaged over the outputs.
-            For an output with constant targets it is 1 if all predictions are exact, else 0. If the last layer is
-            applied to each step of sequences, each step counts as one row.
+            The value of the metric. The accuracy is the fraction of rows whose class is predicted correctly; with "bce"
+            and several outputs, all classes of a row must be correct. R^2 is 1 - (sum of squared errors) / (sum of
+            squared deviations from the mean), averaged over the outputs. For an output with constant targets it is 1 if
+            all predictions are exact, else 0. If the last layer is applied to each step of sequences, each step counts
+            as one row.
 
         Raises
         ------

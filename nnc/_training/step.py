@@ -407,7 +407,7 @@ class GeneralStep:
         if type(X) is not ndarray or converter.model.stack.input.any_steps:
             converter, X = converter.bind(X)
         if isinstance(X, Sequences):
-            dP, lengths = X.targets(dP, converter.model.stack.output_shape), X.core_lengths
+            dP, lengths = X.targets(dP, converter.model.stack.output_shape, "dP"), X.core_lengths
         return converter, *engine_output_gradient(converter, X, dP), lengths
 
     @staticmethod
