@@ -61,6 +61,9 @@ cdef struct SequenceBuffers:
     # GRU, or to the cell state of an LSTM (rows, padded units)
     real* carry
     real* input_delta     # derivative of the loss with respect to the inputs of one step (rows, padded inputs)
+    # derivatives of the loss with respect to the states after all pairs (pairs, padded units), which the next layer
+    # writes; NULL if the next layer writes them to D
+    real* state_deltas
     real* strip           # workspace for the gradient of some parameter rows, where each gate is padded
 
 # Rows that are chunks of longer sequences, for truncated backpropagation through time.
@@ -151,6 +154,10 @@ cdef struct Layer:
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
     const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
+    # RECURRENT: in training, the next layer reads the states from `buffers` and writes `state_deltas`, and A and D are
+    # not used
+    bint shares_states
+    const SequenceBuffers* source  # RECURRENT: buffers of the previous layer if it shares its states, else NULL
     const Chunks* chunks  # RECURRENT: layout of the chunks if the rows are chunks of longer sequences, else NULL
     real** states         # RECURRENT: pointer to the states of each row of the block; NULL without chunks
     Py_ssize_t state_offset  # RECURRENT: offset of the states of this layer in the states of a row, in elements
@@ -192,6 +199,14 @@ cdef inline real* running_mean(const Layer* layer) noexcept nogil:
 cdef inline real* running_variance(const Layer* layer) noexcept nogil:
     # Return the running variance of a batch normalization layer.
     return layer.W + 3 * layer.ld
+
+
+cdef inline bint can_share_states(const Layer* layer, const Layer* next) noexcept nogil:
+    # Return whether the next layer can read the states of a RECURRENT layer from its buffers, which saves copies to A
+    # and from D. Both layers must process the steps in the same order, without dropout between them.
+    return (layer.kind == RECURRENT and next.kind == RECURRENT and layer.sequences and layer.dropout_rate == 0 and
+            next.input_dropout_rate == 0 and layer.directions == 1 and next.directions == 1 and
+            not layer.reverse and not next.reverse)
 
 
 cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept nogil:

@@ -13,8 +13,8 @@ from optimizers cimport Optimizer, update_group, penalty
 from dropout cimport random_uint64
 from matmul cimport COLUMNS, SCATTERED, PrefetchQueue, Layout
 from threads cimport Barrier, barrier_wait, share_start, smaller
-from layer cimport (BATCH_NORM, DENSE, FLATTEN, RECURRENT, GRAIN, SMALL_GRAIN, Layer, biases, first_row,
-                    is_penalty_exempt, end_row, set_row_pointers, padded, parameter_count, parameter_rows,
+from layer cimport (BATCH_NORM, DENSE, FLATTEN, RECURRENT, GRAIN, SMALL_GRAIN, Layer, biases, can_share_states,
+                    first_row, is_penalty_exempt, end_row, set_row_pointers, padded, parameter_count, parameter_rows,
                     round_up_to_groups)
 cimport layers
 cimport norm
@@ -148,6 +148,10 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
             layer.input = arena_layers[l - 1].out
+        layer.shares_states = purpose == TRAIN and not output and can_share_states(&layer, &plan.layers[l + 1])
+        layer.source = NULL
+        if l > 0 and arena.base and arena_layers[l - 1].shares_states:
+            layer.source = arena_layers[l - 1].buffers
         if not is_tiny and (not plan.by_pixels or layer.kind in (DENSE, BATCH_NORM, RECURRENT)):
             layers.lay_out(&layer, arena, lowest, purpose, block, plan.use_running_stats, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
@@ -568,17 +572,22 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
     # Return the fraction of the outputs of layer `l` that are <= low or >= high, over the first `rows` rows of the
     # block. If a max-pool is fused into the layer, count the outputs of the pool instead.
     cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
-    cdef Py_ssize_t i, j, n, count = 0, total = 0
+    cdef Py_ssize_t i, j, n, n_out = layer.n_out, ld = layer.ld, count = 0, total = 0
+    cdef const real* A = layer.A
     cdef real a
+    if layer.shares_states:               # count the outputs of each step in the buffers
+        n_out, ld, rows = layer.out_shape.channels, recurrent.padded_units(layer), recurrent.pair_count(layer, 0, rows)
+        A = layer.buffers.hidden + layer.buffers.rows * ld
     for i in range(rows):
-        n = layer.n_out
-        if layer.lengths is not NULL and layer.sequences:  # count no outputs beyond the end of a sequence
+        n = n_out
+        # count no outputs beyond the end of a sequence
+        if layer.lengths is not NULL and layer.sequences and not layer.shares_states:
             n = layer.lengths[i] * layer.out_shape.channels
         for j in range(n):
             if layer.in_lanes:
-                a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
+                a = A[(i // VL * n_out + j) * VL + i % VL]
             else:
-                a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
+                a = A[j * VL + i if net.is_tiny else i * ld + j]
             count += (a <= low) + (a >= high)   # a branch would prevent vectorization of the loop
         total += n
     return count / <double>total

@@ -191,6 +191,7 @@ cdef inline never_inlined lay_out(Layer* layer, Arena* arena, Purpose purpose, P
         b.delta = <real*>allocate(arena, block * units * sizeof(real))
         b.carry = <real*>allocate(arena, block * units * sizeof(real))
         b.input_delta = <real*>allocate(arena, block * layer.ldt * sizeof(real))
+        b.state_deltas = <real*>allocate(arena, count * units * sizeof(real)) if layer.shares_states else NULL
         b.strip = <real*>allocate(arena, GRADIENT_ROWS * step_reals(layer) * sizeof(real))
         if arena.base:
             for i in range(count):
@@ -251,6 +252,8 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
     for d in range(layer.directions):
         multiply_inputs(layer, d, X, first, rows)
         run_steps(layer, d, first, rows, scratch)
+        if layer.shares_states:
+            continue
         copy_outputs(layer, d, layer.buffers[d].hidden + layer.buffers[d].rows * padded_units(layer),
                      padded_units(layer), first, rows, layer.A)
         if layer.Z != layer.A:
@@ -333,9 +336,12 @@ cdef inline void multiply_inputs(const Layer* layer, int direction, const real**
     for step in range(row_steps(layer, first)):
         rows = active_rows(layer, first, rows, step)
         for i in range(rows):
-            buffers.inputs[pair + i] = masked_input(
-                buffers, X[first + i] + step_of(layer, direction, step, first + i) * features, pair + i, first + i,
-                features)
+            if layer.source is NULL:
+                buffers.inputs[pair + i] = masked_input(
+                    buffers, X[first + i] + step_of(layer, direction, step, first + i) * features, pair + i, first + i,
+                    features)
+            else:
+                buffers.inputs[pair + i] = layer.source.hidden + (buffers.rows + pair + i) * layer.ldt
             buffers.hidden_rows[pair + i] = previous + i * units
             out = buffers.gates + (pair + i) * length
             if out != start:
@@ -376,6 +382,10 @@ cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, 
     cdef const real* previous
     cdef real* g
     cdef real* h
+    if layer.cell == DENSE_STEPS and layer.activation != SOFTMAX:  # no step depends on another one
+        activate(layer.activation, buffers.gates + pair * length, buffers.hidden + (buffers.rows + pair) * units,
+                 pair_count(layer, first, rows) * units)
+        return
     for step in range(row_steps(layer, first)):
         rows = active_rows(layer, first, rows, step)
         after = (buffers.rows + pair) * units
@@ -435,7 +445,7 @@ cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, P
     # steps from the deltas D. They overwrite the gates. `is_output` means that D already contains the derivatives with
     # respect to the net inputs, as in the output layer.
     cdef const SequenceBuffers* buffers
-    cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, pair, active, next_active
+    cdef Py_ssize_t units = padded_units(layer), length = step_reals(layer), step, pair, active, next_active, j
     cdef const real* previous
     cdef real* delta
     cdef real* carry
@@ -450,7 +460,13 @@ cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, P
             active = active_rows(layer, first, rows, step)
             pair -= active
             g, previous = buffers.gates + pair * length, buffers.hidden_rows[pair]
-            load_deltas(layer, d, step, first, active)
+            if buffers.state_deltas is NULL:
+                load_deltas(layer, d, step, first, active)
+            else:
+                delta = buffers.state_deltas + pair * units
+            if layer.cell == GRU:
+                for j from 0 <= j < active * units by VL:
+                    store(delta + j, load(delta + j) + load(carry + j))
             if next_active > 0 and layer.cell != DENSE_STEPS:
                 product(ROWS, next_active, units, gate_reals(layer), Rows(buffers.gate_rows + pair + active, 0),
                         transposed_recurrent_weights(layer, d), units, delta, units, NULL, 1, True, NULL, False, NULL)
@@ -469,10 +485,9 @@ cdef inline never_inlined backward_steps(const Layer* layer, Py_ssize_t first, P
 
 cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step, Py_ssize_t first,
                              Py_ssize_t rows) noexcept nogil:
-    # Write the derivatives of the loss with respect to the state h after a step: the part that comes from the outputs,
-    # and for a GRU the part that the next step passes on.
+    # Write the derivatives of the loss with respect to the state h after a step: the part that comes from the outputs.
     cdef const SequenceBuffers* buffers = &layer.buffers[direction]
-    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), i, j, t = 0
+    cdef Py_ssize_t units = unit_count(layer), length = padded_units(layer), i, t = 0
     cdef real* delta
     for i in range(first, first + rows):
         delta = buffers.delta + i * length
@@ -481,15 +496,13 @@ cdef inline void load_deltas(const Layer* layer, int direction, Py_ssize_t step,
             t = step_of(layer, direction, step, i)
         if layer.sequences or step == row_steps(layer, i) - 1:
             memcpy(delta, layer.D + i * layer.ld + (t * layer.directions + direction) * units, units * sizeof(real))
-        if layer.cell == GRU:
-            for j from 0 <= j < length by VL:
-                store(delta + j, load(delta + j) + load(buffers.carry + i * length + j))
 
 
 cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out,
                                          Py_ssize_t ld) noexcept nogil:
-    # Compute the derivatives of the loss with respect to the inputs into `rows` rows of `out`, which are ld numbers
-    # apart. Numbers beyond the n_in inputs become zero.
+    # Compute the derivatives of the loss with respect to the inputs into the state deltas of the previous layer if it
+    # shares its states, else into `rows` rows of `out`, which are ld numbers apart. Numbers beyond the n_in inputs
+    # become zero.
     cdef const SequenceBuffers* buffers
     cdef Py_ssize_t features = layer.in_shape.channels, step, pair, active, end, i, j
     cdef real* delta = layer.buffers[0].input_delta + first * layer.ldt
@@ -497,6 +510,14 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
     cdef real value
     cdef int d
     cdef bint masked = layer.input_dropout_rate > 0, adds
+    # the inner dimension of the product; without padding if there is only one gate
+    cdef Py_ssize_t count = gate_reals(layer) if gate_count(layer) > 1 else unit_count(layer)
+    if layer.source is not NULL:
+        pair = first * layer.in_shape.width
+        product(ROWS, pair_count(layer, first, rows), layer.ldt, count,
+                Rows(layer.buffers.gate_rows + pair, input_offset(layer)), transposed_input_weights(layer, 0),
+                layer.ldt, layer.source.state_deltas + pair * layer.ldt, layer.ldt, NULL, 1, False, NULL, False, NULL)
+        return
     for i in range(rows):
         end = row_steps(layer, first + i) * features
         memset(out + i * ld + end, 0, (ld - end) * sizeof(real))
@@ -508,7 +529,7 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
             for i in range(active if adds else 0):
                 x = out + i * ld + step_of(layer, d, step, first + i) * features
                 memcpy(delta + i * layer.ldt, x, features * sizeof(real))
-            product(ROWS, active, layer.ldt, gate_reals(layer), Rows(buffers.gate_rows + pair, input_offset(layer)),
+            product(ROWS, active, layer.ldt, count, Rows(buffers.gate_rows + pair, input_offset(layer)),
                     transposed_input_weights(layer, d), layer.ldt, delta, layer.ldt, NULL, 1, adds, NULL, False, NULL)
             for i in range(active):
                 x = out + i * ld + step_of(layer, d, step, first + i) * features

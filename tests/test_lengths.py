@@ -1,6 +1,7 @@
 """Tests of sequences of different lengths: outputs, losses and gradients are those of each sequence alone."""
 
 import re
+import warnings
 import weakref
 
 import numpy as np
@@ -762,3 +763,15 @@ def test_wrong_sequences_are_refused():
             network(layers=layers).predict(X, lengths=lengths)
     with pytest.raises(ValueError, match=r"y must have shape \(21, 9\) or \(21, 9, k\), one target for each step"):
         network(loss=mean_squared_error).fit(np.nan_to_num(X), y[:, 0], epochs=1, lr=0.1)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1000])
+def test_saturated_steps_below_recurrent_layer_warn(weight):
+    net = network(layers=[Dense(5, "tanh"), GRU(3), Dense(1)])
+    net.weights[0][0] = weight
+    X, _, lengths = data()
+    X[:, :, 0] = 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.fit(X, np.zeros(len(X)), lengths=lengths, epochs=1, lr=1e-9)
+    assert [warning.category for warning in caught] == [nnc.SaturatedLayerWarning] * (weight > 1)
