@@ -33,6 +33,7 @@ PEERS = {
     "sklearn": "scikit_learn",
     "jax": "jax_jitted",
     "keras": "keras_fit",
+    "keras-torch": "keras_torch",
     "fann": "fann",
     "genann": "genann",
     "kann": "kann",

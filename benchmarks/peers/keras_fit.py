@@ -1,21 +1,25 @@
-"""Keras with the backend JAX: one call of `fit`, for works with sequences."""
+"""Keras with the backend JAX: one call of `fit`, for works with sequences. keras_torch.py selects another backend."""
 
 import os
+import sys
 from time import perf_counter
 
-os.environ["KERAS_BACKEND"] = "jax"
+if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "jax"
 
-import jax
 import keras
 import numpy as np
 
 from ..works import Conv1D, Recurrent
 from . import UnsupportedWork
 
-if os.environ.get("OMP_NUM_THREADS") == "1":  # asynchronous dispatch to another thread triples the time of a short step
+if keras.backend.backend() == "jax" and os.environ.get("OMP_NUM_THREADS") == "1":
+    import jax
+
+    # Asynchronous dispatch to another thread triples the time of a short step.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-VERSION = f"Keras {keras.__version__}"
+VERSION = f"Keras {keras.__version__} ({keras.backend.backend()})"
 SUPPORTS_SEQUENCES = True
 
 
