@@ -22,6 +22,7 @@ _NAMES = {
     "_inspection.gradients": ("GradientCheck",),
     "_loading": ("from_json", "load"),
     "_model.cores": ("show_config",),
+    "_model.custom": ("LeastSquares",),
     "_model.views": ("Layer",),
     "_network": ("NeuralNetwork",),
     "_network.functions": ("check_gradients", "input_gradients", "to_keras"),

@@ -20,6 +20,7 @@ from nnc._inspection.gradients import GradientCheck as GradientCheck
 from nnc._loading import from_json as from_json
 from nnc._loading import load as load
 from nnc._model.cores import show_config as show_config
+from nnc._model.custom import LeastSquares as LeastSquares
 from nnc._model.views import Layer as Layer
 from nnc._network import NeuralNetwork as NeuralNetwork
 from nnc._network.functions import check_gradients as check_gradients
@@ -112,6 +113,7 @@ __all__ = [
     "LBFGS",
     "Layer",
     "LearningRateWarning",
+    "LeastSquares",
     "LevenbergMarquardt",
     "ManyHistory",
     "Metric",

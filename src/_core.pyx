@@ -8,7 +8,7 @@
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
@@ -386,6 +386,8 @@ include "stream.pxi"
 include "training.pxi"
 
 include "run_functions.pxi"
+
+include "least_squares.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):

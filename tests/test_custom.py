@@ -331,7 +331,7 @@ def test_divergence_with_custom_loss_raises():
         (
             lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),
             ValueError,
-            r"loss must be a squared error \(sse, half_sse, mse\) for the optimizer 'levenberg_marquardt', got mse$",
+            r"loss must be a squared error \(sse, half_sse, mse\) or nnc.LeastSquares for the optimizer .*, got mse$",
         ),
         (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step requires a named loss"),
         (

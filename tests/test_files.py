@@ -819,7 +819,7 @@ def test_checksum_excludes_feature_names() -> None:
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
 CONSTANTS |= {"lr_decay": 0.0, "momentum_decay": 0.004, "etas": [0.5, 1.2], "step_sizes": [1e-6, 50.0]}
-CONSTANTS |= {"nesterov": False, "history_size": 3, "damping": 1e-3}
+CONSTANTS |= {"nesterov": False, "history_size": 3, "damping": 1e-3, "scaling": "identity"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tests of L-BFGS and Levenberg-Marquardt on problems with known minima, and of their stop reasons."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -7,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnc
 from nnc import NeuralNetwork
-from nnc._training import curvature
+from nnc._model import cores
+from nnc._training import second_order
 from nnc._training.curvature import lbfgs, levenberg_marquardt
+from nnc._training.second_order import SecondOrderLoop
+from nnc._utils import memory
 
 RNG = np.random.default_rng(0)
 T = np.linspace(0, 4, 50)
@@ -117,16 +122,14 @@ def test_lm_result_does_not_depend_on_block_size(rows):
     assert run_lm(problem, 5).params == pytest.approx(run_lm(one_block, 5).params, rel=1e-10)
 
 
-def test_lm_result_does_not_depend_on_scale_of_parameters():
+def test_lm_with_marquardt_scaling_does_not_depend_on_scale_of_parameters():
     scale = np.array([1e-3, 1.0, 1e3])
     plain = exponential(noise=0.3)
     scaled = Problem(
         lambda p: plain.residuals(p * scale), lambda p: plain.jacobian(p * scale) * scale, plain.start / scale, None
     )
-    actual, expected = (
-        run_lm(scaled, 5).losses,
-        run_lm(plain, 5).losses,
-    )  # two steps later, rounding decides which step is the last
+    # two steps later, rounding decides which step is the last
+    actual, expected = (run_lm(problem, 5, scaling="marquardt").losses for problem in (scaled, plain))
     assert len(actual) == 6
     assert actual == pytest.approx(expected, rel=1e-9)
 
@@ -514,18 +517,319 @@ def test_lbfgs_converges_in_single_precision():
     assert problem.loss(params) == pytest.approx(run_lm(problem).losses[-1], rel=1e-5)
 
 
-def test_lm_increases_damping_until_matrix_is_positive_definite(monkeypatch):
-    original, dampings = np.linalg.cholesky, []
+def test_lm_increases_damping_until_matrix_is_positive_definite():
+    # In float64, 1e16 + damping rounds to 1e16 for a damping of at most 1, so J'J + damping I is singular.
+    problem = Problem(lambda p: 1e8 * (p[:1] + p[1:]) - 3, lambda p: np.full((1, 2), 1e8), [0, 0], None)
+    result = run_lm(problem, 1)
+    assert result.reason == "epochs"
+    assert result.damping == pytest.approx(1e-3 * 1.5**18 / 10)  # the first damping above 1
+    assert result.losses[1] < 1e-12
 
-    def refusing(matrix):
-        dampings.append(matrix[0, 0] - 1)
-        if len(dampings) < 4:
-            raise np.linalg.LinAlgError
-        return original(matrix)
 
-    monkeypatch.setattr(curvature.np.linalg, "cholesky", refusing)  # rounding causes this only on some processors
-    assert run_lm(linear(), 1).reason == "epochs"
-    assert dampings == pytest.approx([1e-3, 1e-2, 1e-1, 1])
+# ------------------------------------------------------------------------------------------ linear algebra
+
+
+CORES = [(isa, dtype) for isa in cores.available() for dtype in ("f64", "f32")]
+
+
+@pytest.mark.parametrize(("isa", "dtype"), CORES)
+@pytest.mark.parametrize(("n", "rows"), [(1, 1), (5, 3), (16, 16), (33, 70), (64, 128), (147, 300), (330, 100)])
+def test_kernels_solve_normal_equations(isa, dtype, n, rows):
+    core = cores._module(f"nnc._core_{isa}_{dtype}")
+    rng = np.random.default_rng(n)
+    number = np.float64 if dtype == "f64" else np.float32
+    eps = float(np.finfo(number).eps)
+    width = -(-(n + 1) // core.LANES) * core.LANES
+    J = np.zeros((rows, width), number)
+    J[:, : n + 1] = rng.normal(size=(rows, n + 1))
+    A = np.zeros((width, width), number)
+    core.add_gram(J, A)
+    core.add_gram(J, A)
+    expected = 2 * J.T.astype(np.float64) @ J
+    assert np.triu(A) == pytest.approx(np.triu(expected), abs=20 * eps * rows)
+    A[np.diag_indices(n)] += n
+    expected[np.diag_indices(n)] += n
+    x, b = np.zeros(width, number), rng.normal(size=n)
+    x[:n] = b
+    assert core.cholesky(A, n)
+    assert np.triu(A[:n, :n]) == pytest.approx(np.linalg.cholesky(expected[:n, :n]).T, rel=1e3 * eps, abs=1e3 * eps)
+    core.solve_cholesky(A, x, n)
+    assert x[:n] == pytest.approx(np.linalg.solve(expected[:n, :n], b), rel=1e3 * eps, abs=100 * eps)
+
+
+@pytest.mark.parametrize(("isa", "dtype"), CORES)
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("position", [0, 40, 99])
+def test_cholesky_rejects_matrices_that_are_not_positive_definite(isa, dtype, value, position):
+    core = cores._module(f"nnc._core_{isa}_{dtype}")
+    A = np.eye(112, dtype=np.float64 if dtype == "f64" else np.float32)
+    assert core.cholesky(A.copy(), 100)
+    A[position, position] = value
+    assert not core.cholesky(A, 100)
+
+
+# ------------------------------------------------------------------------------------------ networks
+
+SMALL_X = np.linspace(-3, 3, 150)[:, None]
+SMALL_Y = np.sin(3 * SMALL_X) / (1 + SMALL_X**2)
+
+
+def small_network(seed=0, layers=(1, 16, 1), **settings):
+    return NeuralNetwork(list(layers), **{"activation": "tanh", "loss": "mse", "seed": seed, **settings})
+
+
+def test_lm_converges_on_small_regression():
+    """With the former rule (damping times 10 or divided by 10, Marquardt's scaling), all losses exceed 1e-6."""
+    losses = []
+    for seed in range(5):
+        net = small_network(seed, [1, 16, 16, 1])
+        net.fit(SMALL_X, SMALL_Y, epochs=60, optimizer="levenberg_marquardt")
+        losses.append(net.evaluate_loss(SMALL_X, SMALL_Y))
+    assert max(losses) < 1e-6
+
+
+def test_geodesic_acceleration_is_second_derivative_along_step():
+    """On quadratic residuals the difference quotient is exact; the first step is compared with the formula."""
+    rng = np.random.default_rng(0)
+    B, C = rng.normal(size=(2, 9, 3)), rng.normal(size=9)
+
+    def residuals(p):
+        return (B[0] @ p) * (B[1] @ p) / 8 + B[0] @ p - C
+
+    def jacobian(p):
+        return (B[0] * (B[1] @ p)[:, None] + B[1] * (B[0] @ p)[:, None]) / 8 + B[0]
+
+    problem = Problem(residuals, jacobian, [0.3, -0.2, 0.1], None)
+    p, damping = problem.start, 5.0
+    J = jacobian(p)
+    A = J.T @ J + damping * np.eye(3)
+    step = -np.linalg.solve(A, J.T @ residuals(p))
+    second = 2 * (B[0] @ step) * (B[1] @ step) / 8
+    expected = p + step - 0.5 * np.linalg.solve(A, J.T @ second)
+    result = run_lm(problem, 1, damping=damping, transposed_product=lambda p, q: jacobian(p).T @ residuals(q))
+    assert result.params == pytest.approx(expected, rel=1e-10)
+    assert run_lm(problem, 1, damping=damping).params == pytest.approx(p + step, rel=1e-12)
+
+
+SUM_FACTORS = {"sse": 80, "half_sse": 40}  # losses of 40 rows and 2 outputs, relative to the mean squared error
+
+
+@pytest.mark.parametrize("settings", [{}, {"l2": 1e-3}, {"sample_weight": np.linspace(0.2, 1.8, 40)}], ids=str)
+@pytest.mark.parametrize(
+    "loss", ["mse", "sse", "half_sse", nnc.LeastSquares(lambda P, Y: (P - Y, np.eye(2) + 0 * P[..., None]))]
+)
+def test_transposed_product_is_that_of_jacobian(loss, settings):
+    """`transposed_product` computes by backpropagation what `least_squares` and `residuals` give directly."""
+    if "sample_weight" in settings and isinstance(loss, nnc.LeastSquares):
+        pytest.skip("custom losses do not support sample_weight")
+    rng = np.random.default_rng(3)
+    net = NeuralNetwork([3, 5, 2], activation="tanh", loss=loss, seed=1, output="identity")
+    X, Y, checked = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), []
+
+    class Loop(SecondOrderLoop):
+        def transposed_product(self, params, point):
+            product = super().transposed_product(params, point)
+            J = np.concatenate([J for _, J in self.least_squares(params)])
+            r = np.concatenate([r for r, _ in self.least_squares(point)])
+            assert product == pytest.approx(J.T @ r, rel=1e-10, abs=1e-12)
+            assert float(r @ r) * SUM_FACTORS.get(loss, 1) == pytest.approx(self.compute_loss(point), rel=1e-12)
+            checked.append(product)
+            return product
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second_order, "SecondOrderLoop", Loop)  # the public API does not show this product
+        net.fit(X, Y, epochs=3, optimizer="levenberg_marquardt", **settings)
+    assert checked
+
+
+def identity_residuals(P, Y):
+    return P - Y, np.broadcast_to(np.eye(P.shape[1]), (*P.shape, P.shape[1]))
+
+
+def fitted(net, X, Y, epochs=10, **settings):
+    net.fit(X, Y, epochs=epochs, optimizer="levenberg_marquardt", **settings)
+    return net.params
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_residual_loss_trains_like_mse(dtype):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 3)), np.sin(rng.normal(size=(60, 2)))
+    nets = [
+        NeuralNetwork([3, 6, 2], activation="tanh", output="identity", loss=loss, seed=2, dtype=dtype)
+        for loss in ("mse", nnc.LeastSquares(identity_residuals))
+    ]
+    assert nets[1].evaluate_loss(X, Y) == pytest.approx(nets[0].evaluate_loss(X, Y), rel=1e-6)
+    params = [fitted(net, X, Y, 5) for net in nets]
+    assert params[1] == pytest.approx(
+        params[0], rel=1e-6 if dtype == "float64" else 0.02, abs=0.01 * (dtype == "float32")
+    )
+
+
+def test_residuals_of_several_outputs_train_together():
+    """One residual for two outputs: only their product is given."""
+    net = NeuralNetwork(
+        [1, 8, 2],
+        activation="tanh",
+        seed=0,
+        loss=nnc.LeastSquares(lambda P, Y: (P[:, 0] * P[:, 1] - Y[:, 0], P[:, ::-1])),
+    )
+    y = np.cos(SMALL_X)
+    assert nnc.check_gradients(net, SMALL_X[:7], y[:7]).ok
+    fitted(net, SMALL_X, y, 60)
+    P = net.predict(SMALL_X)
+    assert np.abs(P[:, 0] * P[:, 1] - y[:, 0]).max() < 0.1
+
+
+def test_residual_loss_outside_its_domain_rejects_steps():
+    def residuals(P, Y):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(P[:, 0]) - Y[:, 0], 1 / P
+
+    net = NeuralNetwork([1, 1], loss=nnc.LeastSquares(residuals), init=[[[0.0]]], seed=0)
+    net.biases = [[30.0]]
+    fitted(net, np.zeros((4, 1)), np.zeros(4), 50)
+    assert net.biases[0] == pytest.approx([1.0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda P, Y: P - Y, TypeError, r"must return a pair, \(residuals, d residuals / d P\), got ndarray"),
+        (lambda P, Y: ((P - Y)[:2], P), ValueError, r"must return residuals of shape \(5,\) or \(5, m\), got \(2, 2\)"),
+        (lambda P, Y: (P - Y, P), ValueError, r"d residuals / d P of shape \(5, 2, 2\), got \(5, 2\)"),
+    ],
+)
+def test_residual_loss_names_wrong_results(function, error, message):
+    net = NeuralNetwork([3, 2], loss=nnc.LeastSquares(function), seed=0)
+    with pytest.raises(error, match=message):
+        net.fit(np.ones((5, 3)), np.ones((5, 2)), epochs=1, optimizer="levenberg_marquardt")
+
+
+def test_least_squares_requires_function():
+    with pytest.raises(TypeError, match="function must be a function of P and Y, got str"):
+        nnc.LeastSquares("mse")
+
+
+def test_residual_loss_resumes_from_file(tmp_path):
+    loss = nnc.LeastSquares(identity_residuals)
+    net, part = small_network(loss=loss), small_network(loss=loss)
+    expected = fitted(net, SMALL_X, SMALL_Y, 12)
+    fitted(part, SMALL_X, SMALL_Y, 5)
+    part.save(tmp_path / "net.json", checkpoint=True)
+    again = nnc.load(tmp_path / "net.json", loss=loss)
+    again.fit(SMALL_X, SMALL_Y, epochs=7)
+    assert again.params.tobytes() == expected.tobytes()
+
+
+def test_sample_weights_equal_repeated_rows():
+    rng = np.random.default_rng(0)
+    X, Y, counts = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), rng.integers(0, 4, 40)
+    weighted, repeated = (NeuralNetwork([3, 6, 2], activation="tanh", loss="mse", seed=2) for _ in range(2))
+    expected = fitted(repeated, X.repeat(counts, axis=0), Y.repeat(counts, axis=0), 5)
+    assert fitted(weighted, X, Y, 5, sample_weight=counts) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_lm_gives_same_bits_for_any_number_of_threads(dtype):
+    params = [
+        fitted(small_network(dtype=dtype, layers=[1, 12, 12, 1]), SMALL_X, SMALL_Y, n_threads=n) for n in (1, 2, 3, 5)
+    ]
+    assert len({part.tobytes() for part in params}) == 1
+
+
+def test_lm_names_required_memory(monkeypatch):
+    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 2**30)  # machines of tests have different memories
+    net = NeuralNetwork([784, 128, 10], loss="mse", seed=0)
+    before = net.params.tobytes()
+    with pytest.raises(
+        MemoryError, match=r"with 101770 parameters requires 154\.\d GiB of memory, and this machine has 8\.0 GiB; use"
+    ):
+        net.fit(np.zeros((2, 784)), np.zeros((2, 10)), epochs=1, optimizer="levenberg_marquardt")
+    assert net.params.tobytes() == before
+
+
+def test_lm_is_as_accurate_as_scipy():
+    optimize = pytest.importorskip("scipy.optimize")
+    ratios = []
+    for seed in range(3):
+        net = small_network(seed, [1, 10, 1])
+
+        def residuals(params, net=net):
+            net.params = params
+            return (net.predict(SMALL_X) - SMALL_Y).ravel()
+
+        def jacobian(params, net=net):
+            net.params = params
+            return net.parameter_jacobian(SMALL_X)[:, 0]
+
+        start = net.params
+        fit = optimize.least_squares(residuals, start, jacobian, max_nfev=300)
+        net.params = start
+        fitted(net, SMALL_X, SMALL_Y, 300)
+        ratios.append(net.evaluate_loss(SMALL_X, SMALL_Y) / (2 * fit.cost / len(SMALL_X)))
+    assert np.exp(np.mean(np.log(ratios))) < 3
+
+
+def test_checkpoint_of_version_without_scaling_resumes_with_marquardt_scaling():
+    net = small_network()
+    net.fit(SMALL_X, SMALL_Y, epochs=3, optimizer=nnc.LevenbergMarquardt(scaling="marquardt"))
+    document = json.loads(net.to_json(checkpoint=True))
+    del document["training"]["optimizer"]["scaling"], document["settings"]["optimizer"]["scaling"], document["sha256"]
+    again = nnc.from_json(json.dumps(document))
+    assert again.state.optimizer == net.state.optimizer
+    for network in (net, again):
+        network.fit(SMALL_X, SMALL_Y, epochs=4)
+    assert again.params.tobytes() == net.params.tobytes()
+
+
+# ------------------------------------------------------------------------------------------ derivatives by parameters
+
+
+HEADS = nnc.Heads([nnc.Head(2, "mse"), nnc.Head(3, "cross_entropy")])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("layers", "settings"),
+    [
+        ([3, 5, 2], {"activation": "tanh", "loss": "mse", "output": "identity", "scale_y": "minmax"}),
+        ([3, 7, 4, 3], {"activation": "sigmoid", "loss": "cross_entropy"}),
+        ([3, 4, 5], {"activation": "tanh", "loss": HEADS}),
+        (
+            [nnc.layers.Input(3), nnc.layers.Scale(), nnc.layers.Dense(4, "silu"), nnc.layers.Dense(2, bias=False)],
+            {"loss": "mse", "scale_y": "standardize"},
+        ),
+    ],
+    ids=["dense", "softmax", "heads", "scale"],
+)
+def test_parameter_jacobian_has_vector_jacobian_products_of_single_outputs(layers, settings, dtype):
+    rng = np.random.default_rng(0)
+    X = 3 + 2 * rng.normal(size=(11, 3))
+    net = NeuralNetwork(layers, dtype=dtype, seed=1, scale_X="standardize", **settings)
+    n_out = net.sizes[-1]
+    if "scale_y" in settings:
+        net.fit(X, 100 * rng.normal(size=(11, n_out)), epochs=2, lr=0.01)
+    elif net.loss_name == "cross_entropy":
+        net.fit(X, np.arange(11) % 3, epochs=2, lr=0.01)
+    else:
+        net.fit(X, np.eye(5)[2 + np.arange(11) % 3], epochs=2, lr=0.01)
+    J = net.parameter_jacobian(X)
+    assert (J.shape, J.dtype) == ((11, n_out, net.n_params), dtype)
+    for i, k in np.ndindex(11, n_out):
+        gradients, _ = net.vjp(X[i : i + 1], np.eye(n_out)[k : k + 1])
+        expected = np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
+        tolerance = 1e-12 if dtype == "float64" else 1e-5
+        assert J[i, k] == pytest.approx(expected, rel=tolerance, abs=tolerance * float(np.abs(J).max()))
+    assert np.array_equal(net.parameter_jacobian(X[0]), J[0])
+
+
+def test_parameter_jacobian_refuses_other_layers():
+    net = NeuralNetwork([nnc.layers.Input(steps=4, features=2), nnc.layers.LSTM(3), nnc.layers.Dense(1)], seed=0)
+    with pytest.raises(ValueError, match="parameter_jacobian requires a network of Dense and Scale layers"):
+        net.parameter_jacobian(np.zeros((2, 4, 2)))
+    with pytest.raises(ValueError, match="X must be finite"):
+        NeuralNetwork([2, 1], seed=0).parameter_jacobian([[1.0, np.nan]])
 
 
 # ------------------------------------------------------------------------------------------ arguments

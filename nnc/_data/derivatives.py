@@ -184,6 +184,25 @@ def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None =
     return J[0] if is_single else J
 
 
+def parameter_jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
+    """Compute the derivatives of the outputs with respect to the parameters, see `NeuralNetwork.parameter_jacobian`."""
+    model = converter.model
+    if model.uses_lanes or model.stack.has_steps or model.stack.has_batch_norm:
+        raise ValueError(
+            "parameter_jacobian requires a network of Dense and Scale layers on rows of features, got a network with "
+            "convolutions, BatchNorm or layers that process sequences step by step; use vjp, which supports all layers"
+        )
+    array = converter.array(X)
+    rows, is_single = converter.checked_inputs(array), converter.is_single(array)
+    P, J = model.jacobian(rows)
+    if model.heads is not None:
+        J = model.heads.differentiate_predictions(P, J.transpose(0, 2, 1)).transpose(0, 2, 1)
+    if converter.scaler_y is not None:
+        J = J / converter.target_scaling().factor[:, None]
+    J = np.ascontiguousarray(J, model.dtype)
+    return J[0] if is_single else J
+
+
 def _sequence_jacobian(converter: DataConverter, X: Sequences) -> Any:
     """Return the Jacobian of sequences of different lengths; sequences of the same length are computed together."""
     stack, longest = converter.model.stack, X.shape[1]

@@ -26,6 +26,71 @@ class NonFiniteLossError(ValueError):
     """Error for a custom loss or derivative that is NaN or infinite although the outputs are finite."""
 
 
+class LeastSquares:
+    """Custom loss that is the mean of squared residuals, which the optimizer Levenberg-Marquardt requires.
+
+    Pass it as the loss of a network: `NeuralNetwork(..., loss=nnc.LeastSquares(function))`. All other optimizers
+    train with it as well.
+
+    Parameters
+    ----------
+    function : callable
+        function(P, Y) -> (R, dR / dP), for outputs P (n, n_out) and read-only targets Y (n, k). The residuals R have
+        the shape (n,) or (n, m), and their derivatives the shape (n, n_out) or (n, m, n_out). The residuals of a row
+        may depend only on the outputs and targets of the same row.
+
+    Raises
+    ------
+    TypeError
+        `function` is not callable.
+
+    Examples
+    --------
+    >>> def relative(P, Y):
+    ...     return (P - Y)[:, 0] / np.abs(Y[:, 0]), 1 / np.abs(Y)
+    >>> net = NeuralNetwork([3, 8, 1], activation="tanh", loss=nnc.LeastSquares(relative))
+    >>> history = net.fit(X, y, epochs=100, optimizer="levenberg_marquardt")
+    """
+
+    def __init__(self, function: Function) -> None:
+        if not callable(function):
+            raise TypeError(f"function must be a function of P and Y, got {type(function).__name__}")
+        self.function = function
+        self.__name__ = function_name(function)
+
+    def __repr__(self) -> str:
+        return f"LeastSquares({self.__name__})"
+
+    def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """Return the mean of the squared residuals and its derivative with respect to P."""
+        R, dR = self.residuals(P, Y)
+        return float((R * R).mean()), np.einsum("im,imk->ik", R, dR) * (2 / R.size)
+
+    def residuals(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the residuals (n, m) and their derivatives with respect to P (n, m, n_out), both checked.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The result of the function has other types or shapes.
+        """
+        result, call = self.function(P, Y), f"the function {self.__name__!r} of LeastSquares"
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"{call} must return a pair, (residuals, d residuals / d P), got {type(result).__name__}")
+        R, dR = as_real_array("residuals", result[0]), as_real_array("d residuals / d P", result[1])
+        if R.ndim not in (1, 2) or len(R) != len(P) or not R.size:
+            raise ValueError(f"{call} must return residuals of shape ({len(P)},) or ({len(P)}, m), got {R.shape}")
+        if dR.shape != (*R.shape, P.shape[1]):
+            raise ValueError(f"{call} must return d residuals / d P of shape {(*R.shape, P.shape[1])}, got {dR.shape}")
+        return R.reshape(len(R), -1), dR.reshape(len(R), -1, P.shape[1])
+
+
+def function_name(function: Any) -> str:
+    """Return the name of a function, or the name of the class of a callable object without a name."""
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
+
+
 class CustomLoss:
     """Custom loss function with checked results.
 
@@ -42,9 +107,7 @@ class CustomLoss:
     name: str
 
     def __init__(self, function: Function, step_outputs: int = 0) -> None:
-        self.function, self.step_outputs = function, step_outputs
-        name = getattr(function, "__name__", None)
-        self.name = name if isinstance(name, str) else type(function).__name__  # callable objects may have no __name__
+        self.function, self.step_outputs, self.name = function, step_outputs, function_name(function)
 
     def __repr__(self) -> str:
         return self.name

@@ -410,3 +410,32 @@ class Prediction(Parameters):
         from nnc._data import derivatives
 
         return derivatives.jacobian(self.converter, X, lengths)
+
+    def parameter_jacobian(self, X: ArrayLike) -> NDArray[Any]:
+        """Compute the derivatives of the outputs with respect to the parameters, d P / d params.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+            Rows as in `predict`.
+
+        Returns
+        -------
+        array (n, n_out, n_params)
+            Derivatives of the result of `predict` with respect to `params`, in the same order; without n if X is a
+            vector that is one row.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or contains NaN or infinity, or the network has layers other than `Dense` and
+            `Scale`.
+
+        Examples
+        --------
+        >>> J = net.parameter_jacobian(X)[:, 0]
+        >>> covariance = residual_variance * np.linalg.pinv(J.T @ J)  # of the parameters of a least-squares fit
+        """
+        from nnc._data import derivatives
+
+        return derivatives.parameter_jacobian(self.converter, X)

@@ -88,6 +88,8 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a validated copy of the name and options of an optimizer."""
     name = fields.choice(optimizer, "name", tuple(optimizers.ROWS), where + ".")
     defaults = optimizers.ROWS[name].defaults()
+    if name == "levenberg_marquardt":  # older files have no scaling, which was Marquardt's
+        optimizer = {"scaling": "marquardt", **optimizer}
     fields.check_keys(optimizer, ("name", *defaults), where)
     checked_members: dict[str, Any] = {"name": name}
     for key, default in defaults.items():
@@ -96,6 +98,8 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
             checked_members[key] = fields.member(optimizer, key, bool, where=where + ".")
         elif type(default) is int:
             checked_members[key] = fields.unsigned(optimizer, key, 0, where + ".")
+        elif type(default) is str:
+            checked_members[key] = fields.choice(optimizer, key, optimizers.SCALINGS, where + ".")
         elif type(default) is tuple:
             checked_members[key] = fields.vector(fields.member(optimizer, key, list, where=where + "."), 2, location)
         else:

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._model.cores import load_core
+from nnc._registry.optimizers import SCALINGS
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import check_count, check_not_negative, check_positive
+from nnc._utils.checks import check_choice, check_count, check_not_negative, check_positive
+from nnc._utils.memory import check_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +37,8 @@ __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 # Limits of the damping of Levenberg-Marquardt. With a larger damping, steps are lost in the rounding of the parameters.
 MAX_DAMPING = 1e12
 MIN_DAMPING = 1e-15
+DAMPING_INCREASE, DAMPING_DECREASE = 1.5, 10.0  # factor after a rejected step, and divisor after an accepted step
+MAX_ACCELERATION = 0.75  # maximum ratio of twice the length of the acceleration to the length of the step
 
 DECREASE, CURVATURE = 1e-4, 0.9  # constants c1 and c2 of the Wolfe conditions of a line search
 MAX_TRIALS = 40  # maximum number of points that a line search evaluates
@@ -70,22 +75,27 @@ class Result(NamedTuple):
 
 
 def levenberg_marquardt(
-    residuals_and_jacobian: Callable[[Vector], Iterable[tuple[ArrayLike, ArrayLike]]],
+    residuals_and_jacobian: Callable[[Vector], Iterable[tuple[NDArray[Any], NDArray[Any]]]],
     loss_of: Callable[[Vector], float],
     params: ArrayLike,
     *,
+    transposed_product: Callable[[Vector, Vector], ArrayLike] | None = None,
     epochs: int,
     damping: float = 1e-3,
+    scaling: str = "identity",
     gradient_tolerance: float = 1e-12,
     step_tolerance: float = 1e-12,
     dtype: DTypeLike = np.float64,
     keep_going: Hook | None = None,
 ) -> Result:
-    """Minimize a sum of squares by the method of Levenberg (1944) and Marquardt (1963).
+    """Minimize a sum of squares by the method of Levenberg (1944) and Marquardt (1963), with geodesic acceleration.
 
-    With residuals r and their Jacobian J, an iteration solves (J'J + damping D) step = -J'r, where D is the diagonal of
-    J'J. The damping is multiplied by 10 until a step decreases the loss. After that step, it is divided by 10. Each
-    iteration computes the Jacobian once and decreases the loss.
+    With residuals r and their Jacobian J, an iteration solves (J'J + damping D) step = -J'r, where D is the identity or
+    the diagonal of J'J. The damping is multiplied by 1.5 until a step decreases the loss. After that step, it is
+    divided by 10. Each iteration computes the Jacobian once and decreases the loss.
+
+    Geodesic acceleration (Transtrum and Sethna, 2012) adds half of the solution a of (J'J + damping D) a = -J'r'' to
+    the step, where r'' is the second derivative of the residuals along it. A step with a large a is rejected.
 
     Parameters
     ----------
@@ -97,10 +107,15 @@ def levenberg_marquardt(
         not finite.
     params : array (n,)
         Initial parameters, which are not changed.
+    transposed_product : callable, optional
+        transposed_product(params, point) returns J'r (n,), with the Jacobian J at `params` and the residuals r at
+        `point`. Default: no geodesic acceleration.
     epochs : int
         Maximum number of iterations.
     damping : float, default 1e-3
         Initial damping.
+    scaling : {"identity", "marquardt"}, default "identity"
+        Matrix D: the identity, or the diagonal of J'J.
     gradient_tolerance : float, default 1e-12
         The method has converged if the cosine of the angle between r and each column of J is at most this number.
     step_tolerance : float, default 1e-12
@@ -123,47 +138,57 @@ def levenberg_marquardt(
         method with the best parameters so far.
     """
     current, epochs = _start(params, dtype), check_count("epochs", epochs)
-    damping = check_positive("damping", damping)
+    damping, scaling = check_positive("damping", damping), check_choice("scaling", scaling, SCALINGS)
     gradient_tolerance = check_not_negative("gradient_tolerance", gradient_tolerance)
     step_tolerance = check_not_negative("step_tolerance", step_tolerance)
+    equations = NormalEquations(len(current))
     losses: list[float] = []
 
     def result(reason: str) -> Result:
         return Result(current, losses, reason, damping)
+
+    def trial_step(damping: float) -> tuple[Vector | None, float]:
+        """Return the step for this damping, or None if it must be rejected, and its length before the acceleration."""
+        if not equations.factorize(damping):
+            return None, math.inf
+        step = equations.solve(-equations.gradient)
+        length = _length(step, equations.scale)
+        if transposed_product is None or not np.isfinite(length):
+            return step, length
+        # J'r'' of the difference quotient r'' = 2 (r(params + step) - r - J step), because J'r + J'J step = -damping D
+        # step. With the full step as the distance, the quotient is accurate enough in float32 too.
+        probed = np.asarray(transposed_product(current, current + step), np.float64)
+        curvature = 2 * (probed + damping * equations.scale**2 * step)
+        acceleration = equations.solve(-curvature)
+        if not 2 * _length(acceleration, equations.scale) <= MAX_ACCELERATION * length:
+            return None, length
+        return step + 0.5 * acceleration, length
 
     try:
         losses.append(float(loss_of(current)))
         if not np.isfinite(losses[0]):
             return result("diverged")
         for epoch in range(1, epochs + 1):
-            A, g, squares = _normal_equations(residuals_and_jacobian(current), len(current))
-            if not (np.isfinite(A).all() and np.isfinite(g).all()):
+            if not equations.accumulate(residuals_and_jacobian(current), scaling == "marquardt"):
                 return result("diverged")
-            # Divide each column of the Jacobian J by its length, so that the diagonal of A = J'J becomes 1. The length
-            # has a lower limit: otherwise a parameter with little influence would take giant steps, and the damping
-            # needed against them would stop all other parameters.
-            diagonal = A.diagonal()
-            scale = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).eps * diagonal.max()))
-            if not g.any() or np.max(np.abs(g) / scale) <= gradient_tolerance * np.sqrt(squares):
+            if equations.cosine <= gradient_tolerance:
                 return result("converged")
-            A /= scale[:, None] * scale
-            g /= scale
             trial_damping = damping  # a rejected step changes only `trial_damping`, not `damping`
             while True:
-                step = _damped_step(A, g, trial_damping)
+                step, length = trial_step(trial_damping)
+                if length <= step_tolerance * _length(current, equations.scale):
+                    return result("converged")
                 if step is not None:
-                    if np.linalg.norm(step) <= step_tolerance * np.linalg.norm(current * scale):
-                        return result("converged")
-                    trial = _rounded(current + step / scale, dtype)
+                    trial = _rounded(current + step, dtype)
                     loss = float(loss_of(trial)) if np.isfinite(trial).all() else math.inf
                     if loss < losses[-1]:
                         break
-                trial_damping *= 10
+                trial_damping *= DAMPING_INCREASE
                 if trial_damping > MAX_DAMPING:
                     return result("converged")
             current = trial
             losses.append(loss)
-            damping = max(trial_damping / 10, MIN_DAMPING)
+            damping = max(trial_damping / DAMPING_DECREASE, MIN_DAMPING)
             if keep_going is not None and not keep_going(epoch, loss, current, damping):
                 return result("callback")
     except KeyboardInterrupt:
@@ -171,30 +196,87 @@ def levenberg_marquardt(
     return result("epochs")
 
 
-def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> tuple[Vector, Vector, float]:
-    """Return J'J (n, n), J'r (n,) and r'r for residuals r and their Jacobian J, summed over blocks of rows."""
-    A, g, squares = np.zeros((n, n)), np.zeros(n), 0.0
-    for residuals, jacobian in blocks:
-        r, J = np.asarray(residuals, np.float64), np.asarray(jacobian, np.float64)
-        if r.ndim != 1 or J.shape != (len(r), n):
-            expected = f"residuals_and_jacobian must yield residuals (rows,) and a Jacobian (rows, {n})"
-            raise ValueError(f"{expected}, got shapes {r.shape} and {J.shape}")
-        with np.errstate(over="ignore", invalid="ignore"):
-            A += J.T @ J
-            g += J.T @ r
-            squares += float(r @ r)
-    return A, g, squares
+class NormalEquations:
+    """Equations (J'J + damping D) x = b of a least-squares problem with residuals r and Jacobian J.
+
+    The sums are computed by the compiled core, so they do not depend on a BLAS library or on threads.
+
+    Parameters
+    ----------
+    n : int
+        Number of parameters.
+
+    Attributes
+    ----------
+    gradient : array (n,)
+        J'r.
+    scale : array (n,)
+        Square roots of the diagonal of D.
+    cosine : float
+        Largest cosine of the angle between r and a column of J.
+    """
+
+    gradient: Vector
+    scale: Vector
+    cosine: float
+
+    def __init__(self, n: int) -> None:
+        self.n, self.core = n, load_core(np.dtype(np.float64), ())
+        self.width = -(-(n + 1) // self.core.LANES) * self.core.LANES  # padded to whole vectors
+        check_memory(
+            2 * self.width**2 * 8,
+            f"the Levenberg-Marquardt method with {n} parameters",
+            "use the optimizer 'lbfgs', or a network with fewer parameters",
+        )
+        self.sums = np.empty((self.width, self.width))  # products of the columns of J and r; r is column n
+        self.factor = np.empty_like(self.sums)
+
+    def accumulate(self, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], is_scaled: bool) -> bool:
+        """Compute J'J and J'r from blocks of rows (r, J), and return whether they are finite.
+
+        D is the diagonal of J'J if `is_scaled`, otherwise the identity.
+        """
+        n, rows = self.n, np.empty((0, self.width))
+        self.sums.fill(0)
+        for r, J in blocks:
+            if r.ndim != 1 or J.shape != (len(r), n):
+                expected = f"residuals_and_jacobian must yield residuals (rows,) and a Jacobian (rows, {n})"
+                raise ValueError(f"{expected}, got shapes {r.shape} and {J.shape}")
+            if len(rows) != len(r):
+                rows = np.zeros((len(r), self.width))
+            rows[:, :n], rows[:, n] = J, r
+            self.core.add_gram(rows, self.sums)
+        self.gradient, diagonal = self.sums[:n, n].copy(), self.sums.diagonal()
+        if not np.isfinite(diagonal).all():  # a sum of squares is not finite if any other product is not
+            return False
+        # Column lengths have a lower limit: otherwise a parameter with little influence would take giant steps, and the
+        # damping needed against them would stop all other parameters.
+        lengths = np.sqrt(np.maximum(diagonal[:n], np.finfo(np.float64).eps * diagonal[:n].max()))
+        squares = float(diagonal[n])
+        self.scale = lengths if is_scaled else np.ones(n)
+        self.cosine = (
+            float(np.max(np.abs(self.gradient) / lengths)) / math.sqrt(squares) if self.gradient.any() else 0.0
+        )
+        return True
+
+    def factorize(self, damping: float) -> bool:
+        """Factorize J'J + damping D, and return whether it is positive definite."""
+        np.copyto(self.factor, self.sums)
+        self.factor.ravel()[: self.n * self.width : self.width + 1] += damping * self.scale**2
+        return bool(self.core.cholesky(self.factor, self.n))
+
+    def solve(self, b: Vector) -> Vector:
+        """Return the solution x of (J'J + damping D) x = b."""
+        x = np.zeros(self.width)
+        x[: self.n] = b
+        self.core.solve_cholesky(self.factor, x, self.n)
+        return x[: self.n]
 
 
-def _damped_step(A: Vector, g: Vector, damping: float) -> Vector | None:
-    """Solve (A + damping I) step = -g and return the step; None if A + damping I is not positive definite."""
-    damped = A + damping * np.eye(len(g))
-    try:
-        np.linalg.cholesky(damped)
-        step: NDArray[Any] = np.linalg.solve(damped, -g)
-    except np.linalg.LinAlgError:
-        return None
-    return step
+def _length(vector: Vector, scale: Vector) -> float:
+    """Return the length of a vector whose elements are multiplied by `scale`."""
+    scaled = vector * scale
+    return math.sqrt(_dot(scaled, scaled))
 
 
 # ----------------------------------------------------------------------------------------------------- L-BFGS

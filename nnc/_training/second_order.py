@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._model.custom import LeastSquares
 from nnc._registry import losses
 from nnc._registry.optimizers import LBFGS, LevenbergMarquardt
 from nnc._team import Interrupt, Team
@@ -22,12 +23,16 @@ from nnc._utils.checks import MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from nnc._model.model import Model
     from nnc._training.curvature import Pair, Vector
     from nnc._training.dataset import Dataset
     from nnc._training.history import History
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
+
+MAX_JACOBIAN_NUMBERS = 1_000_000  # maximum size of a block of rows of the Jacobian
 
 
 class SecondOrderLoop(TrainingLoop):
@@ -48,8 +53,12 @@ class SecondOrderLoop(TrainingLoop):
         Loss before the current epoch.
     memory : float, list of pairs or None
         Damping of Levenberg-Marquardt or pairs of L-BFGS; None before the run.
-    scale : float
-        Factor of the sum of squared errors in the loss.
+    total_weight : float
+        Sum of the sample weights.
+    root_l2 : float
+        Derivatives of the residuals that represent the penalty of Levenberg-Marquardt.
+    least_squares_loss : LeastSquares or None
+        The custom loss, if it has residuals.
     trainable : slice or bool array (n_params,)
         Parameters of layers that are not frozen.
     penalized : bool array
@@ -79,11 +88,14 @@ class SecondOrderLoop(TrainingLoop):
                 "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
                 "that process sequences step by step, because it supports only dense layers; use another optimizer"
             )
-        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared_error_factor:
+        function = None if model.custom is None else model.custom.function
+        self.least_squares_loss = function if isinstance(function, LeastSquares) else None
+        has_residuals = self.least_squares_loss is not None or bool(loss.squared_error_factor)
+        if isinstance(state.optimizer, LevenbergMarquardt) and not has_residuals:
             choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
             raise ValueError(
-                f"loss must be a squared error ({choices}) for the optimizer 'levenberg_marquardt', "
-                f"got {model.loss_function or model.loss!r}"
+                f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "
+                f"'levenberg_marquardt', got {model.loss_function or model.loss!r}"
             )
         for layer in model.stack.parametric_layers:
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
@@ -98,8 +110,12 @@ class SecondOrderLoop(TrainingLoop):
         self.stop_reason = ""
         self.previous_loss = math.nan
         self.memory: Any = None
-        self.scale = loss.squared_error_factor / loss.divisor(data.total_weight, model.sizes[-1])
-        self.l2 = settings.get("l2", 0.0)
+        self.total_weight, self.l2 = data.total_weight, settings.get("l2", 0.0)
+        scale = 1.0
+        if loss.squared_error_factor:
+            n_residuals = self.total_weight * model.sizes[-1]
+            scale = loss.squared_error_factor * n_residuals / loss.divisor(self.total_weight, model.sizes[-1])
+        self.root_l2 = math.sqrt(self.l2 / (2 * scale))
         self.trainable: Any = slice(None)
         if model.frozen:
             self.trainable = np.concatenate(
@@ -136,7 +152,13 @@ class SecondOrderLoop(TrainingLoop):
                     self.memory = optimizer.damping
                     self.previous_loss = self.compute_loss(start)
                     result = levenberg_marquardt(
-                        self.least_squares, self.compute_loss, start, damping=optimizer.damping, **settings
+                        self.least_squares,
+                        self.compute_loss,
+                        start,
+                        transposed_product=self.transposed_product,
+                        damping=optimizer.damping,
+                        scaling=optimizer.scaling,
+                        **settings,
                     )
                 else:
                     assert isinstance(optimizer, LBFGS)
@@ -162,9 +184,16 @@ class SecondOrderLoop(TrainingLoop):
         return f"Probably {scaling_advice(self.dataset.converter.max_abs_input)}."
 
     def compute_loss(self, params: Vector) -> float:
-        """Return the loss, including the penalty, for the given values of the trainable parameters."""
-        self.model.params = self.full_vector(params)
-        return self.model.compute_loss(self.data) + self.penalty(params)
+        """Return the loss, including the penalty, for the given values of the trainable parameters.
+
+        The result is NaN if the residuals of a custom loss are not finite.
+        """
+        model, data = self.model, self.data
+        model.params = self.full_vector(params)
+        if model.custom is None:
+            return model.compute_loss(data) + self.penalty(params)
+        assert data.Y is not None
+        return model.custom.value(model.engine_outputs(data.X), data.Y) + self.penalty(params)
 
     def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
         """Return a vector of all parameters, in which the trainable parameters have the values `params`.
@@ -188,24 +217,51 @@ class SecondOrderLoop(TrainingLoop):
         return loss + self.penalty(params), gradient[self.trainable] + self.l2 * self.penalized * params
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
-        """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows."""
-        model, X, Y, weights = self.model, self.data.X, self.data.Y, self.data.weights
-        assert Y is not None
+        """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows.
+
+        Residuals are divided by the square root of their number, so that the damping does not depend on it.
+        """
+        model, n_out = self.model, self.model.sizes[-1]
         model.params = self.full_vector(params)
-        n_out = Y.shape[1]
-        rows = max(1, int(1e6 / (n_out * len(params))))
-        for start in range(0, len(X), rows):
+        rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * model.n_params))
+        for start in range(0, self.data.n, rows):
             part = slice(start, start + rows)
-            P, J = model.jacobian(X[part])
-            r = (P - Y[part]).astype(np.float64)
-            J64 = J.astype(np.float64)
-            if weights is not None:
-                root = np.sqrt(weights[part].astype(np.float64))
-                r, J64 = r * root[:, None], J64 * root[:, None, None]
-            yield r.ravel(), J64.reshape(-1, J64.shape[-1])[:, self.trainable]
+            P, J = model.jacobian(self.data.X[part])
+            r, D = self.residuals(P, part)
+            J = J * D[..., None] if D.ndim == 2 else np.einsum("imk,ikp->imp", D, J)
+            yield r.ravel(), J.reshape(-1, model.n_params)[:, self.trainable]
         if self.l2:  # represent the penalty by residuals, whose squares add up to its value
-            root_l2 = math.sqrt(self.l2 / (2 * self.scale))
-            yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
+            yield self.root_l2 * params[self.penalized], self.root_l2 * np.eye(len(params))[self.penalized]
+
+    def residuals(self, P: NDArray[Any], part: slice = slice(None)) -> tuple[Vector, Vector]:
+        """Return the residuals of rows with outputs P, and their derivatives with respect to P.
+
+        The derivatives have the shape (n, m, n_out), or (n, 1) if each output has a residual and rows have a factor.
+        """
+        assert self.data.Y is not None
+        Y = self.data.Y[part]
+        if self.least_squares_loss is not None:
+            R, dR = self.least_squares_loss.residuals(P, Y)
+            factor = 1 / math.sqrt(self.data.n * R.shape[1])
+            return R * factor, dR * factor
+        D = np.full((len(P), 1), 1 / math.sqrt(self.total_weight * P.shape[1]))
+        if self.data.weights is not None:
+            D *= np.sqrt(self.data.weights[part, None].astype(np.float64))
+        return (P - Y) * D, D
+
+    def transposed_product(self, params: Vector, point: Vector) -> Vector:
+        """Return J'r with the Jacobian at `params` and the residuals at `point`, both without frozen parameters."""
+        model = self.model
+        model.params = self.full_vector(point)
+        r, D = self.residuals(model.engine_outputs(self.data.X))
+        model.params = self.full_vector(params)
+        if D.ndim == 3:
+            D = self.residuals(model.engine_outputs(self.data.X))[1]
+        dP = r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D)
+        flat, targets = model.zeros(), self.data.with_targets(dP.astype(model.dtype))
+        model.output_gradient_engine.gradient(model.theta_view, *targets, flat, None)
+        product: Vector = model.pack(flat)[self.trainable].astype(np.float64)
+        return product + self.root_l2**2 * self.penalized * point if self.l2 else product
 
     def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
         """Record an iteration, and return whether the optimizer continues."""
@@ -225,7 +281,7 @@ class SecondOrderLoop(TrainingLoop):
             if self.memory is None:  # before the first iteration there is nothing to save
                 return
             if isinstance(self.state.optimizer, LevenbergMarquardt):
-                self.state.optimizer = LevenbergMarquardt(damping=self.memory)
+                self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
                 return
             self.state.moments[...] = 0
             for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
