@@ -204,7 +204,7 @@ cdef inline void connect_rows(Network* net, const Data* data) noexcept nogil:
     for l in range(net.count):
         layer = &net.layers[l]
         layer.lengths, layer.states, layer.state_offset = net.block.lengths, net.block.states, offset
-        layer.chunks = NULL if data is NULL else data.chunks
+        layer.chunks = data.chunks if data is not NULL else NULL
         offset += recurrent.state_reals(layer)
 
 
