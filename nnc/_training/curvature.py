@@ -252,11 +252,9 @@ class NormalEquations:
         # Column lengths have a lower limit: otherwise a parameter with little influence would take giant steps, and the
         # damping needed against them would stop all other parameters.
         lengths = np.sqrt(np.maximum(diagonal[:n], np.finfo(np.float64).eps * diagonal[:n].max()))
-        squares = float(diagonal[n])
         self.scale = lengths if is_scaled else np.ones(n)
-        self.cosine = (
-            float(np.max(np.abs(self.gradient) / lengths)) / math.sqrt(squares) if self.gradient.any() else 0.0
-        )
+        length = math.sqrt(diagonal[n])
+        self.cosine = float(np.max(np.abs(self.gradient) / lengths)) / length if length and self.gradient.any() else 0.0
         return True
 
     def factorize(self, damping: float) -> bool:
@@ -275,8 +273,9 @@ class NormalEquations:
 
 def _length(vector: Vector, scale: Vector) -> float:
     """Return the length of a vector whose elements are multiplied by `scale`."""
-    scaled = vector * scale
-    return math.sqrt(_dot(scaled, scaled))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = vector * scale
+        return math.sqrt(_dot(scaled, scaled))
 
 
 # ----------------------------------------------------------------------------------------------------- L-BFGS
