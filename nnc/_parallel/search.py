@@ -165,8 +165,6 @@ def search(
     epochs : int
         Total number of epochs of the trials that reach the last round. With automatic settings, it is the largest
         number of epochs that `fit` may select.
-    lengths : int array (n,), optional
-        Number of steps of each sequence, as in `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
         Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
         separate rows. Default: a fifth of X.
@@ -176,6 +174,8 @@ def search(
         Rows for `SearchResult.test_loss`, which neither train nor select a trial: a fraction of X, 0 for none, or
         separate rows. Default: a tenth of X, on which the final network is trained too; none if `validation` consists
         of separate rows.
+    lengths : int array (n,), optional
+        Number of steps of each sequence, as in `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     trials : int, default 30
         Number of trials.
     seed : int, optional
