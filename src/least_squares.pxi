@@ -36,7 +36,7 @@ def cholesky(real[:, ::1] A, Py_ssize_t n):
     Return whether A is positive definite. Otherwise, the contents of A are undefined.
     """
     cdef Py_ssize_t ld = A.shape[1], first, height, i, j, k, aligned
-    cdef const real** pointers = row_pointers(&A[0, 0], n, ld)
+    cdef const real** pointers = row_pointers(&A[0, 0], A.shape[0], ld)
     cdef real* U = &A[0, 0]
     cdef real* row
     cdef vec factor
