@@ -96,7 +96,8 @@ NETWORK = {
 }  # fmt: skip
 TRAINING = {
     "epochs": 3, "lr": None, "optimizer": SGD, "preset": None, "reset_optimizer": False, "batch_size": None,
-    "shuffle": True, "sample_weight": None, "lengths": None, "class_weight": None, "validation": None,
+    "shuffle": True, "sample_weight": None, "lengths": None, "truncate": None, "warm_up": 0, "class_weight": None,
+    "validation": None,
     "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None,
     "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None,
     "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False,
@@ -168,7 +169,7 @@ OPTIMIZERS = {
     "nadam": spec("NAdam", lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, momentum_decay=4e-3),
     "rprop": spec("Rprop", lr=0.01, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)),
     "lbfgs": spec("LBFGS", history_size=10),
-    "levenberg_marquardt": spec("LevenbergMarquardt", damping=1e-3),
+    "levenberg_marquardt": spec("LevenbergMarquardt", damping=1e-3, scaling="identity"),
 }
 SECOND_ORDER = ("lbfgs", "levenberg_marquardt")  # these optimizers use all rows in each step
 COSINE = spec("CosineLR", lr=0.1, epochs=5, min_lr=0.001)
@@ -401,7 +402,7 @@ def fit_memmap(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[An
 
 def fit_batches(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[Any]:
     """Yield the history of `fit_batches`, which has no options for the content of batches."""
-    unsupported = {"batch_size", "shuffle", "sample_weight", "class_weight", "lengths"}
+    unsupported = {"batch_size", "shuffle", "sample_weight", "class_weight", "lengths", "truncate", "warm_up"}
     batches = [(X[i : i + 5], y[i : i + 5]) for i in range(0, len(X), 5)]
     yield net.fit_batches(batches, **{name: options[name] for name in options.keys() - unsupported})
 

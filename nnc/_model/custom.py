@@ -56,7 +56,7 @@ class LeastSquares:
         if not callable(function):
             raise TypeError(f"function must be a function of P and Y, got {type(function).__name__}")
         self.function = function
-        self.__name__ = function_name(function)
+        self.__name__: str = function_name(function)
 
     def __repr__(self) -> str:
         return f"LeastSquares({self.__name__})"
@@ -107,7 +107,9 @@ class CustomLoss:
     name: str
 
     def __init__(self, function: Function, step_outputs: int = 0) -> None:
-        self.function, self.step_outputs, self.name = function, step_outputs, function_name(function)
+        self.function = function
+        self.step_outputs = step_outputs
+        self.name = function_name(function)
 
     def __repr__(self) -> str:
         return self.name
