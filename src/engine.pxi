@@ -187,7 +187,7 @@ cdef class Engine:
         return out if self.compute_outputs(&params[0], &data, <real*>data.Y) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
-        """Return the loss for X and the targets Y, or None if their dtype or layout needs a conversion."""
+        """Return the loss for X and the targets Y; None if they need a conversion, or if the loss is not finite."""
         cdef Data data
         cdef bint is_valid = data_as_is(&data, X, Y, self.plan.layers[0].n_in,
                                         self.plan.layers[self.plan.count - 1].n_out)

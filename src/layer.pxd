@@ -154,8 +154,8 @@ cdef struct Layer:
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
     const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
-    # RECURRENT: in training, the next layer reads the states from `buffers` and writes `state_deltas`, and A and D are
-    # not used
+    # RECURRENT: in training, the next layer reads the states from `buffers` instead of A, and writes their derivatives
+    # to `state_deltas` instead of D
     bint shares_states
     const SequenceBuffers* source  # RECURRENT: buffers of the previous layer if it shares its states, else NULL
     const Chunks* chunks  # RECURRENT: layout of the chunks if the rows are chunks of longer sequences, else NULL

@@ -139,12 +139,13 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
 
 
 cdef inline real* initial_states(const Chunks* chunks, Py_ssize_t row) noexcept nogil:
-    # Return the address of the states at the start of this row of the data. The states before a sequence are 0.
+    # Return the address of the states with which the recurrent layers begin this row of the data: those that the
+    # previous chunk of the same sequence has stored, or zeros for its first chunk.
     cdef int sequence = chunks.sequences[row]
-    if sequence >= 0:
-        return chunks.states + sequence * chunks.state_reals
-    memset(chunks.states + (-1 - sequence) * chunks.state_reals, 0, chunks.state_reals * sizeof(real))
-    return chunks.states + (-1 - sequence) * chunks.state_reals
+    cdef real* states = chunks.states + (sequence if sequence >= 0 else -1 - sequence) * chunks.state_reals
+    if sequence < 0:
+        memset(states, 0, chunks.state_reals * sizeof(real))
+    return states
 
 
 cdef inline PrefetchQueue build_prefetch_queue(const Block* block, const Data* data, Py_ssize_t low,

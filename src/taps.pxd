@@ -17,10 +17,11 @@ cdef enum:
 
 # Operands of the gradient sums of a group of images: images, deltas and results.
 cdef struct Taps:
-    const real* x         # pointer to the input element that is multiplied by the first delta for the first tap
-    Py_ssize_t x_row      # distance between the inputs for two neighboring rows of deltas, in elements
-    Py_ssize_t x_pixel    # distance between the inputs for two neighboring deltas of a row, in elements
-    Py_ssize_t tap        # distance between the inputs for two neighboring taps in a row of the window, in elements
+    # For the first tap of the window, delta j in row i of the image is multiplied by x[i * x_row + j * x_pixel].
+    const real* x
+    Py_ssize_t x_row
+    Py_ssize_t x_pixel
+    Py_ssize_t tap        # distance in x between the inputs of neighboring taps in a row of the window, in elements
     Py_ssize_t image_row  # distance between rows of the input image, in elements
     Py_ssize_t channels   # number of input channels
     Py_ssize_t channel    # distance between the channels of a pixel of the input image, in elements

@@ -91,7 +91,7 @@ class Model:
     engine: Any
     engine_indices: list[int]
     bound_model: tuple[Model, Stack] | None
-    _linear: Any  # engine of `output_gradient_engine`, or None until it is needed
+    _linear: Any  # engine that `output_gradient_engine` returns; None before its first call
     n_params: int
     # for each layer: start and end of W in `params`, end of b, shape of W, and shape of b or None
     _cuts: list[tuple[int, int, int, tuple[int, ...], tuple[int, ...] | None]]

@@ -79,9 +79,9 @@ def loop_on(
     if options.target_loss is not None:
         options.settings["target_loss"] = options.target_loss
     if arguments.truncate is not None:
-        from nnc._training.truncation import TruncatedLoop
+        from nnc._training.truncation import truncated_loop
 
-        return TruncatedLoop(model, dataset, options, state, arguments.truncate, arguments.warm_up)
+        return truncated_loop(model, dataset, options, state, arguments.truncate, arguments.warm_up)
     if is_first_order:
         return TrainingLoop(model, dataset, options, state)
     from nnc._training.second_order import SecondOrderLoop

@@ -103,38 +103,34 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
             f"warm_up must be less than the number of steps of each sequence, got {warm_up} and a sequence of "
             f"{lengths[row]} steps in row {row}"
         )
-    starts = np.arange(0, int(lengths.max()) - warm_up, stride)
-    remaining = [np.flatnonzero(lengths > start + warm_up) for start in starts]  # sequences that have this chunk
-    firsts = np.cumsum([0, *(-(-len(rows) // batch_size) * batch_size for rows in remaining)])
-    count = int(firsts[-1])
-    sequences = -1 - n - np.arange(count, dtype=np.int32) % batch_size  # states of the rows that fill a batch
-    chunk_lengths, weights = np.ones(count, np.int32), np.zeros(count, data.X.dtype)
-    parts = {"X": data.X, "Y": data.Y, "labels": data.labels}
-    chunks: dict[str, NDArray[Any] | None] = {
-        name: None if part is None else np.zeros((count, truncate, part.size // (n * steps)), part.dtype)
-        for name, part in parts.items()
-    }
-    for start, rows, first in zip(starts, remaining, firsts, strict=False):
-        block = slice(first, first + len(rows))
-        chunk_lengths[block] = np.minimum(lengths[rows] - start, truncate)
-        sequences[block] = rows if start else -1 - rows
-        weights[block] = 1 if data.weights is None else data.weights[rows]
-        for name, part in parts.items():
-            if part is not None:
-                source = part.reshape(n, steps, -1)[rows, start : start + truncate]
-                chunks[name][block, : source.shape[1]] = source  # type: ignore[index]
-    result = Data(
-        chunks["X"].reshape(count, -1),  # type: ignore[union-attr]
-        None if chunks["Y"] is None else chunks["Y"].reshape(count, -1),
-        None if chunks["labels"] is None else chunks["labels"].reshape(-1),
-        None if data.weights is None and weights.all() else weights,
-        chunk_lengths,
-    )
-    return result, (sequences, n + batch_size, stride, warm_up)
+    chunk_starts = np.arange(0, int(lengths.max()) - warm_up, stride)
+    # for each chunk, the sequences that have this chunk; -1 fills the last batch
+    filled = [np.flatnonzero(lengths > start + warm_up) for start in chunk_starts]
+    filled = [np.pad(rows, (0, -len(rows) % batch_size), constant_values=-1) for rows in filled]
+    rows, starts = np.concatenate(filled), np.repeat(chunk_starts, [len(rows) for rows in filled])
+    is_filling, count = rows < 0, len(rows)
+
+    def cut(part: NDArray[Any] | None) -> Any:
+        """Return the chunks (count, truncate, numbers of a step) of an array, with zeros beyond the last step."""
+        if part is None:
+            return None
+        padded = np.pad(part.reshape(n, steps, -1), ((0, 0), (0, truncate), (0, 0)))
+        return padded[rows[:, None], starts[:, None] + np.arange(truncate)].reshape(count, -1)
+
+    chunk_lengths = np.where(is_filling, 1, np.minimum(lengths[rows] - starts, truncate)).astype(np.int32)
+    weights = np.where(is_filling, 0, 1 if data.weights is None else data.weights[rows]).astype(data.X.dtype)
+    states = np.where(is_filling, n + np.arange(count) % batch_size, rows)  # rows that fill a batch have own states
+    sequences = np.where(is_filling | (starts == 0), -1 - states, states).astype(np.int32)
+    labels = None if data.labels is None else cut(data.labels).reshape(-1)
+    has_weights = data.weights is not None or is_filling.any()
+    chunks = Data(cut(data.X), cut(data.Y), labels, weights if has_weights else None, chunk_lengths)
+    return chunks, (sequences, n + batch_size, stride, warm_up)
 
 
-class TruncatedLoop(TrainingLoop):
-    """Training run of one call of `fit` with truncated backpropagation through time.
+def truncated_loop(
+    model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState, truncate: int, warm_up: int
+) -> TrainingLoop:
+    """Return the training loop of a fit with truncated backpropagation through time.
 
     Parameters
     ----------
@@ -145,20 +141,11 @@ class TruncatedLoop(TrainingLoop):
     warm_up : int
         Number of steps at the start of each chunk that do not count in the loss.
     """
-
-    def __init__(
-        self,
-        model: Model,
-        dataset: Dataset,
-        options: TrainingOptions,
-        state: TrainingState,
-        truncate: int,
-        warm_up: int,
-    ) -> None:
-        n = dataset.rows.n
-        options.batch_size = n if options.batch_size is None else min(n, options.batch_size)
-        steps = model.input_shape[0]
-        chunks, setting = split_into_chunks(dataset.rows, steps, truncate, warm_up, options.batch_size)
-        options.settings["chunks"] = setting
-        super().__init__(model, dataset, options, state, chunks)
-        self.model = model_for_steps(model, truncate)  # the validation uses the engine for all steps
+    n = dataset.rows.n
+    options.batch_size = n if options.batch_size is None else min(n, options.batch_size)
+    chunks, options.settings["chunks"] = split_into_chunks(
+        dataset.rows, model.input_shape[0], truncate, warm_up, options.batch_size
+    )
+    loop = TrainingLoop(model, dataset, options, state, chunks)
+    loop.model = model_for_steps(model, truncate)  # the validation uses the engine for all steps
+    return loop
