@@ -630,9 +630,23 @@ def test_reference_names_wrong_lengths():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             plain.predict(X_i, lengths)
+    with pytest.raises(TypeError, match="lengths a list of integers"):
+        plain.predict(X, [1.5, 2.0, 3.0])
     plain = nnc.reference.NeuralNetwork([Input(steps=STEPS, features=3), Conv1D(2, 3), Flatten(), 2])
     with pytest.raises(ValueError, match="lengths must be None unless X is a list of sequences"):
         plain.gradients(X, y[:, 0], [1, 2, 3])
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_reference_names_wrong_number_of_targets(rows):
+    X, y, lengths = data(n=4)
+    list_X, list_y = lists(X, y, lengths)
+    plain = nnc.reference.NeuralNetwork([Input(steps=STEPS, features=3), GRU(2, return_sequences=True), 2])
+    for X_i, y_i, lengths_i in ((list_X[:3], list_y[:rows], None), (X[:3], y[:rows], lengths[:3])):
+        with pytest.raises(ValueError, match=f"y must have 3 rows, got {rows}"):
+            plain.gradients(X_i, y_i, lengths_i)
+    with pytest.raises(TypeError, match="y must be a list of sequences, each a list of its steps"):
+        plain.gradients(X, y[:, 0, 0], lengths)
 
 
 def test_padding_does_not_change_a_bit_of_a_training():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING
 
 from nnc._utils.checks import pluralize
@@ -57,19 +58,23 @@ def checked_rows(
     TypeError, ValueError
         The argument is not a list of n_rows rows of finite numbers, or a row does not have this shape.
     """
+    required = f"{name} must be a list of rows, each a list of numbers"
     try:
         rows = as_list(table)
-        if name == "y" and rows and not hasattr(rows[0], "__iter__"):
+    except TypeError as error:
+        raise TypeError(f"{required}: {error}") from None
+    if not rows or len(rows) != (n_rows or len(rows)):
+        expected = pluralize(n_rows, "row") if n_rows else "at least 1 row"
+        raise ValueError(f"{name} must have {expected}, got {len(rows)}")
+    shapes = [shape for _ in rows] if steps is None else [(count, *shape[1:]) for count in steps]
+    try:
+        if name == "y" and not hasattr(rows[0], "__iter__"):
             rows = [[number] for number in rows]
-        shapes = [shape for _ in rows] if steps is None else [(count, *shape[1:]) for count in steps]
         if len(shape) > 1:
             rows = [flattened(as_list(row), row_shape) for row, row_shape in zip(rows, shapes)]
         rows = [[float(number) for number in row] for row in rows]
     except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"{name} must be a list of rows, each a list of numbers: {error}") from None
-    if not rows or len(rows) != (n_rows or len(rows)):
-        expected = pluralize(n_rows, "row") if n_rows else "at least 1 row"
-        raise ValueError(f"{name} must have {expected}, got {len(rows)}")
+        raise TypeError(f"{required}: {error}") from None
     for r, (row, row_shape) in enumerate(zip(rows, shapes)):
         n_columns = math.prod(row_shape)
         if len(row) != n_columns:
@@ -97,7 +102,7 @@ def step_counts(X: Any, lengths: Any, any_steps: bool, steps: int) -> list[int]:
     """
     try:
         available = [len(row) for row in as_list(X)]
-        counts = available if lengths is None else [int(count) for count in as_list(lengths)]
+        counts = available if lengths is None else [operator.index(count) for count in as_list(lengths)]
     except TypeError as error:
         raise TypeError(f"X must be a list of sequences [step][feature], lengths a list of integers: {error}") from None
     if len(counts) != len(available):
@@ -107,6 +112,23 @@ def step_counts(X: Any, lengths: Any, any_steps: bool, steps: int) -> list[int]:
         if not 1 <= count <= longest:
             raise ValueError(f"sequences must have from 1 to {longest} steps, got {count} in row {r}")
     return counts
+
+
+def first_steps(name: str, table: Any, steps: list[int]) -> list[list[Any]]:
+    """Return the first steps[i] items of each row i of a table.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A row is not a list, or there is not one row for each number in `steps`.
+    """
+    try:
+        rows = [as_list(row) for row in as_list(table)]
+    except TypeError as error:
+        raise TypeError(f"{name} must be a list of sequences, each a list of its steps: {error}") from None
+    if len(rows) != len(steps):
+        raise ValueError(f"{name} must have {pluralize(len(steps), 'row')}, got {len(rows)}")
+    return [row[:count] for row, count in zip(rows, steps)]
 
 
 def as_list(values: Any) -> list[Any]:

@@ -14,10 +14,10 @@ from nnc.layers import Dropout
 from nnc.layers.stack import build_stack, layers_from_document
 from nnc.reference.build import build_layers
 from nnc.reference.checks import (
-    as_list,
     check_length,
     check_supported,
     checked_rows,
+    first_steps,
     is_list_of_sequences,
     positive,
     step_counts,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nnc.layers import base
     from nnc.layers.stack import Stack
     from nnc.reference.layers import Gradient, Layer, Rows
+
 
 def squared_error(P: Rows, y: Rows) -> float:
     """Return the sum of (p - y)^2 for predictions p and targets y, over all rows and outputs."""
@@ -391,7 +392,7 @@ class NeuralNetwork:
             return X, checked_rows("y", y, shape, len(X))
         steps = [len(row) // self.stack.input_shape[1] for row in X]
         if lengths is not None:
-            y = [as_list(row)[:count] for row, count in zip(as_list(y), steps)]
+            y = first_steps("y", y, steps)
         return X, checked_rows("y", y, shape, len(X), steps)
 
     def _rows(self, X: Any, lengths: Any) -> Rows:
@@ -402,7 +403,7 @@ class NeuralNetwork:
                 raise ValueError("lengths must be None unless X is a list of sequences [step][feature]")
             return checked_rows("X", X, shape)
         steps = step_counts(X, lengths, self.stack.input.any_steps, shape[0])
-        return checked_rows("X", [as_list(row)[:count] for row, count in zip(as_list(X), steps)], shape, steps=steps)
+        return checked_rows("X", first_steps("X", X, steps), shape, steps=steps)
 
     def inspect(self, file: Any = None) -> None:
         """Print all layers, neurons, weights and biases."""
