@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
+from nnc.layers import GRU, LSTM, BatchNorm, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
 
 CELLS = (SimpleRNN, GRU, LSTM)
 WRAPS = {
@@ -647,6 +647,15 @@ def test_reference_names_wrong_number_of_targets(rows):
             plain.gradients(X_i, y_i, lengths_i)
     with pytest.raises(TypeError, match="y must be a list of sequences, each a list of its steps"):
         plain.gradients(X, y[:, 0, 0], lengths)
+
+
+def test_reference_refuses_batch_norm_of_different_lengths():
+    X, y, lengths = data(at_each_step=False)
+    list_X, _ = lists(X, y, lengths)
+    plain = nnc.reference.NeuralNetwork([Input(steps=STEPS, features=3), GRU(2), BatchNorm(), 2], loss="mse")
+    with pytest.raises(ValueError, match="X must have sequences of equal length in each batch for BatchNorm"):
+        plain.gradients(list_X, y)
+    assert np.isfinite(plain.evaluate_loss(list_X, y))
 
 
 def test_padding_does_not_change_a_bit_of_a_training():

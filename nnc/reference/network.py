@@ -269,9 +269,11 @@ class NeuralNetwork:
         """Return the sum of the terms of the loss, and the gradients."""
         if len(X) < self.stack.min_batch_rows:
             raise ValueError(f"X must have at least 2 rows in each batch for BatchNorm, got {len(X)}")
+        groups, scale = by_length(X), self._scale(y)
+        if len(groups) > 1 and self.norm_layers:
+            raise ValueError("X must have sequences of equal length in each batch for BatchNorm in plain Python")
         # The loss is a sum over the rows, so its gradient is the sum of the gradients of sequences of equal length.
-        scale = self._scale(y)
-        parts = [self._backward_group([X[i] for i in group], [y[i] for i in group], scale) for group in by_length(X)]
+        parts = [self._backward_group([X[i] for i in group], [y[i] for i in group], scale) for group in groups]
         error, gradients = parts[0]
         for other_error, others in parts[1:]:
             error, gradients = error + other_error, added(gradients, others)
