@@ -771,8 +771,9 @@ def test_wrong_sequences_are_refused():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             net.fit(X_, y_, epochs=1, lr=0.1)
-    with pytest.raises(TypeError, match="lengths must be None if X is a list of arrays"):
-        net.predict(list_X, lengths=lengths)
+    for call in (net.predict, lambda X, lengths: net.vjp(X, list_y, lengths=lengths)):
+        with pytest.raises(TypeError, match="lengths must be None if X is a list of arrays"):
+            call(list_X, lengths=lengths)
     for call in (net.vjp, lambda X, dP: net.train_step(X, dP=dP)):
         with pytest.raises(ValueError, match="dP must have one array for each of the 21 sequences of X, got 20"):
             call(list_X, list_y[:-1])

@@ -137,10 +137,9 @@ def vjp(
     converter: DataConverter, X: ArrayLike, dP: ArrayLike, lengths: ArrayLike | None = None
 ) -> tuple[Gradients, NDArray[Any]]:
     """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
-    given_shape = np.shape(X) if lengths is not None else ()
-    converter, X = converter.bind(X, lengths, trims=True)
+    converter, bound_X = converter.bind(X, lengths, trims=True)
     model, core_lengths = converter.model, None
-    given = X if type(X) is ndarray else converter.array(X)
+    given = bound_X if type(bound_X) is ndarray else converter.array(bound_X)
     if isinstance(given, Sequences):
         dP, core_lengths = given.targets(dP, model.stack.output_shape, "dP"), given.core_lengths
     rows, output_gradient = engine_output_gradient(converter, given, dP)
@@ -154,7 +153,7 @@ def vjp(
         check_finite(converter, rows, output_gradient)
     if isinstance(given, Sequences):
         dX = converter.input_gradient(dX, np.empty((len(given), *model.input_shape)))
-        steps = given_shape[1] if given_shape else dX.shape[1]
+        steps = dX.shape[1] if lengths is None else np.shape(X)[1]  # the converter has cut steps beyond all lengths
         padded = np.pad(dX, ((0, 0), (0, steps - dX.shape[1]), (0, 0)))
         return model.split(flat), given.restore(padded)  # type: ignore[return-value]
     if converter.scaling_X is not None:
