@@ -11,6 +11,7 @@ import numpy as np
 
 from nnc import reference
 from nnc._data.sequences import Sequences
+from nnc._data.targets import checked_labels
 from nnc._drawing.html import paragraph, print_result, table
 from nnc._network import NeuralNetwork
 from nnc._utils.arrays import as_real_array
@@ -278,10 +279,8 @@ def _one_hot(targets: NDArray[Any], output_shape: Shape, smoothing: float | None
         raise ValueError(f"loss must have no label smoothing for the plain-Python reference, got {smoothing:g}")
     if targets.ndim > len(output_shape):
         return targets
-    labels = targets.astype(np.int64)
-    if (labels != targets).any() or labels.min() < 0 or labels.max() >= output_shape[-1]:
-        raise ValueError(f"y must contain labels from 0 to {output_shape[-1] - 1} for the loss 'cross_entropy'")
-    return np.eye(output_shape[-1], dtype=targets.dtype)[labels]
+    n_out = output_shape[-1]
+    return np.eye(n_out, dtype=targets.dtype)[checked_labels(targets, n_out)]
 
 
 def _parameters(network: NeuralNetwork | reference.NeuralNetwork) -> NDArray[np.float64]:

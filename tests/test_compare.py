@@ -69,8 +69,13 @@ def test_softmax_agrees(at_each_step, loss):
         for difference in (result.losses, result.weights, result.predictions):
             assert difference.absolute < 1e-13
     if loss == "cross_entropy":
-        for wrong in (labels + 1, labels + 0.5):
-            with pytest.raises(ValueError, match="y must contain labels from 0 to 2 for the loss 'cross_entropy'"):
+        whole = "y must contain whole numbers as labels"
+        for wrong, message in (
+            (labels + 1, "y must contain labels from 0 to 2 for a network with 3 outputs"),
+            (labels + 0.5, whole),
+            (labels * np.nan, whole),
+        ):
+            with pytest.raises(ValueError, match=message):
                 nnc.compare(layers, inputs, wrong, **options)
         with pytest.raises(ValueError, match="loss must have no label smoothing for the plain-Python reference"):
             nnc.compare(layers, inputs, labels, **{**options, "loss": nnc.CrossEntropy(0.1)})
