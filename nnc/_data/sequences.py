@@ -108,7 +108,6 @@ class Sequences:
             return y  # the conversion of targets raises an error for this shape
         return values[np.arange(len(self))[:, None], index]
 
-
     def equal_lengths(self, function: str, y: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], Any, int]:
         """Return an array (n, steps, features), the targets and the number of steps, which all sequences must have.
 

@@ -230,7 +230,8 @@ def search(
         for t in range(trials)
     ]
     converter, rows_X = table[0].networks[0].converter.bind(X, lengths)
-    if isinstance(rows_X, Sequences):  # later steps select rows of X and y
+    if isinstance(rows_X, Sequences):
+        # A split selects rows by arrays of indices, which lists of sequences and lists of targets do not accept.
         X, y = rows_X, rows_X.targets(y, converter.model.stack.output_shape)
     choose_losses([network for trial in table for network in trial.networks], X, y)
     validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")

@@ -112,8 +112,9 @@ class ConvertedData:
         self.learns_scaling = any(scaler is not None and scaling is None for scaler, scaling in pairs)
         self.converter, X = bind_rows(converter.copy_for_fit(), source.X, source.lengths, source.validation)
         self.X = self.converter.array(X, learn=True)
-        is_ragged, shape = isinstance(X, Sequences), self.converter.model.stack.output_shape
-        self._y = X.targets(source.y, shape) if is_ragged else source.y
+        self._y = source.y
+        if isinstance(X, Sequences):
+            self._y = X.targets(source.y, self.converter.model.stack.output_shape)
         self.n = len(self.converter.rows(self.X))
         self._source_validation = source.validation
 
