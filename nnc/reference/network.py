@@ -345,7 +345,8 @@ class NeuralNetwork:
         shuffle : bool, default True
             Draw a new order of the rows for each epoch.
         lengths : list of int, optional
-            Number of steps of each sequence, as in `predict`.
+            Number of steps of each sequence, as in `predict`. With BatchNorm, all sequences of a batch must have the
+            same number of steps.
 
         Returns
         -------
