@@ -60,9 +60,12 @@ def pytest_collection_modifyitems(config, items):
     if path := config.getoption("--but-passed"):
         passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
     by_isa = {"isa", "core"} if config.getoption("--not-by-isa") else set()
-    deselected = [item for item in items if item.nodeid in passed or by_isa & set(item.fixturenames)]
-    config.hook.pytest_deselected(items=deselected)
-    items[:] = [item for item in items if item.nodeid not in passed and not by_isa & set(item.fixturenames)]
+
+    def is_deselected(item):
+        return item.nodeid in passed or not by_isa.isdisjoint(item.fixturenames)
+
+    config.hook.pytest_deselected(items=[item for item in items if is_deselected(item)])
+    items[:] = [item for item in items if not is_deselected(item)]
 
 
 @pytest.fixture
