@@ -315,6 +315,7 @@ def test_second_order_optimizers_train_scale(optimizer):
     layers = [3, Scale(), Dense(4), Scale(init=0.5), Dense(2)]
     X, _ = random_data(layers, 60)
     Y = network(layers).predict(X)  # targets that the network can represent exactly
+    # From 6 of the seeds 0 to 11, such as 2, levenberg_marquardt ends in other minima, above 1e-6 of the first loss.
     net = NeuralNetwork(layers, activation="tanh", loss="mse", seed=5 if optimizer == "levenberg_marquardt" else 2)
     first = net.evaluate_loss(X, Y)
     history = net.fit(X, Y, epochs=200, optimizer=optimizer)
