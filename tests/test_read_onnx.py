@@ -349,6 +349,7 @@ REJECTED = {
 
 SEQUENCE_KERNEL = ("K", np.ones((3, 3, 2)))
 FLAT = [("Flatten", ["z"], ["y"])]
+REVERSAL = [("last", np.array([-1])), ("end", np.array([-9])), ("axis", np.array([1]))]
 VECTOR = ("v", np.array([0, 0, 1, 0, 0, 0]))
 REJECTED |= {
     r"\(Conv\): windows must have 1 dimension, got kernel_shape=\[2\], strides=\[1, 1\]": model(
@@ -393,6 +394,11 @@ REJECTED |= {
     r"\(Pad\): only the axes of steps, height and width can be padded, got pads=\[1, 0, 0": model(
         [("Pad", ["X", "v"], ["y"])], (3, 8), [("v", np.array([1, 0, 0, 0, 0, 0]))]
     ),
+    r"\(Pad\) must have the steps in the order of the inputs, got the reverse order": model(
+        [("Slice", ["X", "last", "end", "axis", "last"], ["a"]), ("Pad", ["a", "zeros"], ["y"])],
+        (8, 3),
+        [*REVERSAL, ("zeros", np.array([0, 1, 0, 0, 0, 0]))],
+    ),
     r"\(ReduceMax\): the result must be over height and width, or over the steps, got the axes \[2\]": model(
         [("ReduceMax", ["X"], ["y"], {"axes": [2]})], (3, 8)
     ),
@@ -436,7 +442,6 @@ def test_unsupported_model_is_rejected_with_reason(message, tmp_path):
 @pytest.mark.parametrize("order", ["reversed", "transposed"])
 def test_constant_for_reordered_sequences_is_read(constant, order, tmp_path):
     reverse = ["last", "end", "axis", "last"]
-    parameters = [("last", np.array([-1])), ("end", np.array([-9])), ("axis", np.array([1]))]
     name, others, attributes = {"reversed": ("Slice", reverse, {}), "transposed": ("Transpose", [], SWAP)}[order]
     nodes = [
         (name, ["X", *others], ["a"], attributes),
@@ -444,7 +449,7 @@ def test_constant_for_reordered_sequences_is_read(constant, order, tmp_path):
         (name, ["b", *others], ["d"], attributes),
         ("MatMul", ["d", "S"], ["y"]),
     ]
-    tensors = [SQUARE, ("c", constant), *parameters * (order == "reversed")]
+    tensors = [SQUARE, ("c", constant), *REVERSAL * (order == "reversed")]
     net = read_content(model(nodes, (3, 3), tensors, kind=11), tmp_path)
     X = np.random.default_rng(0).normal(size=(4, 3, 3))
     shift = np.broadcast_to(constant, (3, 3))

@@ -166,8 +166,8 @@ class Builder:
                 f"{label} must be a recurrent layer or a dense layer for each step because the number of steps is "
                 f"variable, got {layer!r}"
             )
-        if self.reversed and isinstance(layer, (Convolution, Pool)):
-            raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
+        if isinstance(layer, (Convolution, Pool)):
+            self.require_original_order(label)
         try:
             self.previous_shape, self.shape = self.shape, layer.output_shape(self.shape)
         except ValueError as error:
@@ -177,6 +177,7 @@ class Builder:
     def pad(self, zeros: tuple[int, ...], label: str) -> None:
         """Set `padding` for the next convolution."""
         self.require_unpadded(label)
+        self.require_original_order(label)
         if len(zeros) != 2 * (len(self.shape) - 1):
             raise ValueError(f"{label} must fit its inputs, got {list(zeros)} zeros for rows of the shape {self.shape}")
         self.padding = (zeros, label) if any(zeros) else None
@@ -185,6 +186,11 @@ class Builder:
         """Raise ValueError if zeros were added to the inputs of the layer with this label, which is no convolution."""
         if self.padding is not None:
             raise ValueError(f"{self.padding[1]} must come directly before a convolution, but {label} follows")
+
+    def require_original_order(self, label: str) -> None:
+        """Raise ValueError if the layer with this label has sequences in reverse order as inputs."""
+        if self.reversed:
+            raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
 
     def _with_zeros(self, padding: Any, label: str) -> Any:
         """Return the padding of a convolution plus the zeros that `pad` has set before it."""
