@@ -402,6 +402,12 @@ REJECTED |= {
     r"\(ReduceMax\): the result must be over height and width, or over the steps, got the axes \[2\]": model(
         [("ReduceMax", ["X"], ["y"], {"axes": [2]})], (3, 8)
     ),
+    r"\(Add\): an input of the node must be a constant, got zeros": model(
+        [("ConstantOfShape", ["v"], ["z"]), ("Add", ["X", "z"], ["y"])], tensors=[("v", np.array([2.0]))]
+    ),
+    r"\(Slice\): steps must not be 0, got \[0\]": model(
+        [("Slice", ["v", *["zero"] * 4], ["y"])], tensors=[VECTOR, ("zero", np.array([0]))]
+    ),
     r"\(Div\): an operator of two constants must compute positive sizes by Add, Sub, Mul or Div": model(
         [("Div", ["v", "v"], ["y"])], tensors=[VECTOR]
     ),
@@ -455,6 +461,13 @@ def test_constant_for_reordered_sequences_is_read(constant, order, tmp_path):
     shift = np.broadcast_to(constant, (3, 3))
     expected = (X - (shift[::-1] if order == "reversed" else shift.T)) @ SQUARE[1]
     assert np.abs(net.predict(X) - expected).max() < 1e-12
+
+
+def test_negative_index_into_long_constant_is_read(tmp_path):
+    nodes = [("Gather", ["sizes", "i"], ["s"]), ("Reshape", ["X", "s"], ["a"]), ("MatMul", ["a", "W"], ["y"])]
+    sizes = np.array([*range(18), -1, 3])
+    net = read_content(model(nodes, tensors=[W, ("sizes", sizes), ("i", np.array([-2, -1]))]), tmp_path)
+    assert (net.weights[0] == W[1]).all()
 
 
 @pytest.mark.parametrize("features_last", [False, True])

@@ -335,9 +335,8 @@ def _folded(call: Call, first: Array, second: Array) -> Array:
     functions = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.floor_divide}
     function = functions.get(call.node.operator)
     arrays = [finite_array(call, part, "int64") for part in (first, second)]
-    if function is None or max(array.ndim for array in arrays) > 1 or (function is np.floor_divide and (
-        arrays[0].min() < 0 or arrays[1].min() < 1
-    )):
+    is_negative = function is np.floor_divide and (arrays[0].min() < 0 or arrays[1].min() < 1)
+    if function is None or max(array.ndim for array in arrays) > 1 or is_negative:
         raise call.error("an operator of two constants must compute positive sizes by Add, Sub, Mul or Div")
     call.reader.charge(8 * max(array.size for array in arrays))
     return np.asarray(function(*arrays))

@@ -173,9 +173,11 @@ def _slice(call: Call, value: Any, starts: Any, ends: Any, axes: Any = None, str
         return value
     arrays = [finite_array(call, part, "int64", 1) for part in (starts, ends, axes, strides) if part is not None]
     if isinstance(value, np.ndarray) and len(arrays) == 4 and len({len(array) for array in arrays}) == 1:
+        if not arrays[3].all():
+            raise call.error(f"steps must not be 0, got {arrays[3].tolist()[:9]}")
         for start, end, axis, stride in zip(*(array.tolist() for array in arrays), strict=True):
             index = axis_index(call, axis, value.ndim)
-            value = value[(slice(None),) * index + (slice(start, end, stride or None),)]
+            value = value[(slice(None),) * index + (slice(start, end, stride),)]
         return value
     is_sequence = isinstance(value, Steps) or (isinstance(value, Rows) and len(value.dims) == 2)
     if is_sequence and len(arrays) == 4 and all(len(array) == 1 for array in arrays):
@@ -199,7 +201,7 @@ def _constant_of_shape(call: Call, shape: Any) -> Zeros | Array:
     """Evaluate the ONNX operator ConstantOfShape for zeros, which are initial states, or numbers of a padding."""
     if call["value"] is not None and np.any(call["value"]):
         raise call.error(f"the value must be 0, got {call['value']}")
-    is_vector = isinstance(shape, np.ndarray) and shape.size == 1 and 0 <= shape.item() <= 16
+    is_vector = isinstance(shape, np.ndarray) and shape.dtype == "int64" and shape.size == 1 and 0 <= shape.item() <= 16
     dtype = np.float32 if call["value"] is None else call["value"].dtype
     return np.zeros(shape.item(), dtype) if is_vector else Zeros()
 

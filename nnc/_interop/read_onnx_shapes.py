@@ -109,7 +109,7 @@ def _gather(call: Call, value: Any, indices: Any) -> Any:
             raise call.error(f"class names must be in an array of one dimension, got the shape {value.shape}")
         return with_classes(call, indices, value)
     if isinstance(value, np.ndarray) and value.dtype == "int64" and value.ndim == 1:
-        value = Sizes(value[:16].tolist())
+        value = Sizes(finite_array(call, value, "int64", 1).tolist())
     if isinstance(value, Steps) or (isinstance(value, Rows) and len(value.dims) == 2):
         return gathered(call, value, indices)
     if not isinstance(value, Sizes) or value.scalar or call["axis"] not in (0, -1):
