@@ -302,6 +302,10 @@ INPUT_ORDERS = {
     3: ", in the order of height, width and channel",
 }
 
+N_TEST_STEPS = 3  # steps of the self-test of a network with any number of steps
+LINE_CHARACTERS = 110  # maximum line length of exported lists of constants
+
+
 class SequenceWindow(NamedTuple):
     """Windows of a convolution of sequences, with the numbers of zeros before and after a sequence."""
 
@@ -317,10 +321,6 @@ def sequence_window(operation: Conv) -> SequenceWindow:
     (top, left, bottom, right), width = operation.pad, operation.input_shape[1]
     zeros = left + top * width, right + bottom * width
     return SequenceWindow(math.prod(operation.window), operation.stride[1], operation.dilation, *zeros)
-
-
-N_TEST_STEPS = 3  # steps of the self-test of a network with any number of steps
-LINE_CHARACTERS = 110  # maximum line length of exported lists of constants
 
 
 class Writer:
