@@ -1,6 +1,5 @@
 """Exports of networks with Input(steps=None), which accept sequences with any number of steps."""
 
-import json
 import runpy
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import pytest
 import test_c
 from test_recurrent_exchange import run_onnx
 from test_recurrent_exports import SCRIPT, TOLERANCES, assert_close, needs_node, set_random_params
+from test_scripts import run_javascript
 
 import nnc
 from nnc import NeuralNetwork
@@ -57,16 +57,15 @@ def test_exported_modules_accept_any_number_of_steps(name, dtype, tmp_path):
 
 @needs_node
 def test_exported_javascript_accepts_any_number_of_steps(tmp_path):
-    rows = {name: build_network(name, "float64") for name in LAYERS}
-    for name, (net, _) in rows.items():
+    networks = {name: build_network(name, "float64") for name in LAYERS}
+    for name, (net, _) in networks.items():
         net.to_js(tmp_path / f"{name}.mjs")
-    numbers = {name: [row.ravel().tolist() for X in sequences for row in X] for name, (_, sequences) in rows.items()}
-    (tmp_path / "rows.json").write_text(json.dumps({name: [part, [[1, 2]]] for name, part in numbers.items()}))
-    (tmp_path / "all.mjs").write_text(SCRIPT)
-    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:2000]
-    for name, result in json.loads(done.stdout).items():
-        net, sequences = rows[name]
+    rows = {
+        name: [[row.ravel().tolist() for X in sequences for row in X], [[1, 2]]]
+        for name, (_, sequences) in networks.items()
+    }
+    for name, result in run_javascript(tmp_path, SCRIPT, rows).items():
+        net, sequences = networks[name]
         assert result["passed"], name
         assert_close(result["outputs"], np.concatenate([net.predict(X).ravel() for X in sequences]), "float64")
 

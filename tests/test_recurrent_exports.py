@@ -1,6 +1,5 @@
 """Exports of networks with recurrent layers to C, Python and JavaScript, for whole sequences and for single steps."""
 
-import json
 import runpy
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import test_c
+from test_scripts import run_javascript
 
 import nnc
 from nnc import NeuralNetwork
@@ -336,13 +336,9 @@ def test_javascript_modules_predict_like_networks(tmp_path, networks):
         net, steps[name] = build_stream_network(name)
         all_networks[name] = net, steps[name][None, :50]
     rows = {name: [X.reshape(len(X), -1).tolist(), steps[name].tolist()] for name, (_, X) in all_networks.items()}
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    (tmp_path / "all.mjs").write_text(SCRIPT)
     for name, (net, _) in all_networks.items():
         net.to_js(tmp_path / f"{name}.mjs")
-    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:2000]
-    results = json.loads(done.stdout)
+    results = run_javascript(tmp_path, SCRIPT, rows)
     for name, (net, X) in all_networks.items():
         assert results[name]["passed"], name
         if results[name]["classes"] is not None:

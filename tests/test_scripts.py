@@ -12,6 +12,15 @@ import pytest
 from nnc import NeuralNetwork
 
 
+def run_javascript(folder, script, rows):
+    """Return the results of a script that reads `rows` from rows.json and writes its results in JSON."""
+    (folder / "rows.json").write_text(json.dumps(rows))
+    (folder / "all.mjs").write_text(script)
+    done = subprocess.run(["node", "all.mjs"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
+    return json.loads(done.stdout)
+
+
 def is_close(outputs, P, dtype):
     assert np.shape(outputs) == P.shape
     return np.abs(np.array(outputs) - P).max() <= (1e-12 if dtype == "float64" else 1e-6) * max(1, np.abs(P).max())
@@ -82,11 +91,7 @@ def test_javascript_modules_predict_like_networks(all_trained, tmp_path):
             name = f"net{index}_{dtype}"
             net.to_js(tmp_path / f"{name}.mjs")
             written[name], rows[name] = (net, X[:9]), X[:9].reshape(len(X[:9]), -1).tolist()
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    (tmp_path / "all.mjs").write_text(SCRIPT)
-    done = subprocess.run(["node", "all.mjs"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:2000]
-    for name, result in json.loads(done.stdout).items():
+    for name, result in run_javascript(tmp_path, SCRIPT, rows).items():
         net, X = written[name]
         assert result["ok"], name
         assert is_close(result["outputs"], net.predict(X.astype(net.dtype)), net.dtype.name), name
