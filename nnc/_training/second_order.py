@@ -18,6 +18,7 @@ from nnc._training.divergence import scaling_advice
 from nnc._training.loop import TrainingLoop
 from nnc._training.threads import ThreadTuner
 from nnc._utils import processors
+from nnc._utils.arrays import as_contiguous
 from nnc._utils.checks import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -250,15 +251,21 @@ class SecondOrderLoop(TrainingLoop):
         return (P - Y) * D, D
 
     def transposed_product(self, params: Vector, point: Vector) -> Vector:
-        """Return J'r with the Jacobian at `params` and the residuals at `point`, both without frozen parameters."""
+        """Return J'r with the Jacobian at `params` and the residuals at `point`, both without frozen parameters.
+
+        All elements are NaN if the outputs at `point` are not finite.
+        """
         model = self.model
-        model.params = self.full_vector(point)
-        r, D = self.residuals(model.engine_outputs(self.data.X))
+        model.params = as_contiguous(self.full_vector(point), model.dtype)  # may overflow in float32
+        P = model.engine_outputs(self.data.X)
+        if not np.isfinite(P).all():  # functions of custom losses are called only with finite outputs
+            return np.full(len(params), np.nan)
+        r, D = self.residuals(P)
         model.params = self.full_vector(params)
         if D.ndim == 3:
             D = self.residuals(model.engine_outputs(self.data.X))[1]
         dP = r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D)
-        flat, targets = model.zeros(), self.data.with_targets(dP.astype(model.dtype))
+        flat, targets = model.zeros(), self.data.with_targets(as_contiguous(dP, model.dtype))
         model.output_gradient_engine.gradient(model.theta_view, *targets, flat, None)
         product: Vector = model.pack(flat)[self.trainable].astype(np.float64)
         return product + self.root_l2**2 * self.penalized * point if self.l2 else product
