@@ -155,8 +155,8 @@ def levenberg_marquardt(
         length = _length(step, equations.scale)
         if transposed_product is None or not np.isfinite(length):
             return step, length
-        # J'r'' of the difference quotient r'' = 2 (r(params + step) - r - J step), because J'r + J'J step = -damping D
-        # step. With the full step as the distance, the quotient is accurate enough in float32 too.
+        # Multiply J' by the difference quotient r'' = 2 (r(params + step) - r - J step), where J'r + J'J step equals
+        # -damping D step. With the full step as the distance, the quotient is accurate enough in float32 too.
         probed = np.asarray(transposed_product(current, current + step), np.float64)
         curvature = 2 * (probed + damping * equations.scale**2 * step)
         acceleration = equations.solve(-curvature)
@@ -254,7 +254,7 @@ class NormalEquations:
         lengths = np.sqrt(np.maximum(diagonal[:n], np.finfo(np.float64).eps * diagonal[:n].max()))
         self.scale = lengths if is_scaled else np.ones(n)
         length = math.sqrt(diagonal[n])
-        self.cosine = float(np.max(np.abs(self.gradient) / lengths)) / length if length and self.gradient.any() else 0.0
+        self.cosine = float(np.max(np.abs(self.gradient) / lengths)) / length if length and lengths.all() else 0.0
         return True
 
     def factorize(self, damping: float) -> bool:
