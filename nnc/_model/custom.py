@@ -64,7 +64,9 @@ class LeastSquares:
     def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Return the mean of the squared residuals and its derivative with respect to P."""
         R, dR = self.residuals(P, Y)
-        return float((R * R).mean()), np.einsum("im,imk->ik", R, dR) * (2 / R.size)
+        with np.errstate(over="ignore"):  # CustomLoss checks that the loss is finite
+            loss = float((R * R).mean())
+        return loss, np.einsum("im,imk->ik", R, dR) * (2 / R.size)
 
     def residuals(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the residuals (n, m) and their derivatives with respect to P (n, m, n_out), both checked.
