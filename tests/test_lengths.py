@@ -490,6 +490,22 @@ def test_fit_many_equals_fit_of_each_network(scale, at_each_step, steps):
             assert np.array_equal(net.predict(list_X[:2])[1], other.predict(list_X[:2])[1])
 
 
+@pytest.mark.parametrize("scale", [None, "standardize"])
+def test_fit_many_accepts_longer_validation_sequences_of_one_network(scale):
+    X, y, lengths = data()
+    list_X, list_y = lists(X, y, lengths)
+    rng = np.random.default_rng(2)
+    longer = rng.normal(size=(4, STEPS + 3, FEATURES)), rng.normal(size=(4, STEPS + 3, 2))
+    cases, options = [longer, (list_X[:5], list_y[:5])], {"epochs": 2, "lr": 0.1, "batch_size": 8}
+    networks = [network(None, scale_X=scale, scale_y=scale, seed=i) for i in range(2)]
+    alone = [net.copy() for net in networks]
+    nnc.fit_many(networks, list_X, list_y, validation=nnc.PerNetwork(cases), **options)
+    for net, other, validation in zip(networks, alone, cases, strict=True):
+        history = other.fit(list_X, list_y, validation=validation, **options)
+        assert net.params.tobytes() == other.params.tobytes()
+        assert net.history.val_loss.tobytes() == history.val_loss.tobytes()
+
+
 @pytest.mark.parametrize("steps", [None, STEPS])
 @pytest.mark.parametrize("at_each_step", [False, True])
 def test_ensemble_predicts_means_of_sequences_of_different_lengths(at_each_step, steps):

@@ -187,6 +187,8 @@ class ConvertedData:
         if weights is not None:
             weights = converter.row_weights("sample_weight", weights, data.n)
         index, validation_index = self.split_rows(network, arguments, index)
+        if index is None and converter.is_bound and validation is not None and not is_shared:
+            index = np.arange(self.n)  # bind the rows again, because validation rows of the caller may have more steps
         if index is None:
             held_out = self.shared_validation if is_shared else None
             if held_out is None:
