@@ -209,6 +209,10 @@ class Ensemble(SuggestsAttributes):
                     f"{self.networks[0].loss_name!r}"
                 )
             return ConformalSets(self.predict_proba, X, index, level)
+        if len(converter.model.stack.output_shape) == 2:
+            raise ValueError(
+                "networks must have one row of outputs per sequence for conformal prediction, got outputs at each step"
+            )
         median_deviation = np.median(self._moments(X)[1], axis=0)
         median_deviation = np.where(median_deviation > 0, median_deviation, 1)
 
