@@ -443,7 +443,7 @@ class Source(Writer):
             STREAM,
             body="\n    ".join(body),
             output=output,
-            sequence="" if program.any_steps else self.fill(" of ${NAME}_N_IN inputs"),
+            sequence=" of at least one step" if program.any_steps else self.fill(" of ${NAME}_N_IN inputs"),
             parameter="int steps, " if program.any_steps else "",
             declaration="" if program.any_steps else "int steps;\n    ",
             start="" if program.any_steps else f"steps = {program.shape[0]}",

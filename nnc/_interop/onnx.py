@@ -344,7 +344,7 @@ class Graph(Writer):
         """Add a Flatten node to the graph if the output is a vector; otherwise sequences remain unchanged."""
         if len(operation.output_shape) > 1:
             return value
-        self.channels_are_first = False
+        self.channels_are_first = False  # a single step remains after a global pool: the order of axes has no effect
         return self.node("Flatten", value, axis=1)
 
     def activate(self, operation: op.Activate, value: str) -> str:

@@ -124,6 +124,8 @@ class Builder:
 
     Attributes
     ----------
+    any_steps : bool
+        Whether sequences may have any number of steps.
     shape, previous_shape : tuple of int
         Output shape and input shape of the last layer.
     linear_layer : int or None
