@@ -869,3 +869,28 @@ def test_lm_rejects_jacobian_of_wrong_shape():
     problem.jacobian = lambda p: np.ones((2, 3))
     with pytest.raises(ValueError, match=r"Jacobian \(rows, 2\), got shapes \(2,\) and \(2, 3\)"):
         run_lm(problem)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
+def test_exception_in_a_trial_step_restores_parameters_of_last_iteration(optimizer):
+    X = np.linspace(-1, 1, 20)[:, None]
+    for limit in range(1, 90, 3):
+        calls = 0
+
+        def function(P, Y, limit=limit):
+            nonlocal calls
+            calls += 1
+            if calls > limit:
+                raise RuntimeError("stop")
+            return P - Y, np.ones((*P.shape, 1))
+
+        net = NeuralNetwork([1, 5, 1], activation="tanh", loss=nnc.LeastSquares(function), seed=0)
+        iterations = [net.params.copy()]
+        with pytest.raises(RuntimeError, match="stop"):
+            net.fit(
+                X, np.sin(3 * X), epochs=100, optimizer=optimizer,
+                callback=lambda record, iterations=iterations: iterations.append(record.network.params.copy()),
+            )  # fmt: skip
+        assert net.params.tobytes() == iterations[-1].tobytes()
+        assert net.history.stop_reason == "error"
+    assert len(iterations) > 3

@@ -37,7 +37,8 @@ __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 # Limits of the damping of Levenberg-Marquardt. With a larger damping, steps are lost in the rounding of the parameters.
 MAX_DAMPING = 1e12
 MIN_DAMPING = 1e-15
-DAMPING_INCREASE, DAMPING_DECREASE = 1.5, 10.0  # factor after a rejected step, and divisor after an accepted step
+DAMPING_INCREASE = 1.5  # factor of the damping after a rejected step
+DAMPING_DECREASE = 10.0  # divisor of the damping after an accepted step
 MAX_ACCELERATION = 0.75  # maximum ratio of twice the length of the acceleration to the length of the step
 
 DECREASE, CURVATURE = 1e-4, 0.9  # constants c1 and c2 of the Wolfe conditions of a line search

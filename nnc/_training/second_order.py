@@ -64,6 +64,9 @@ class SecondOrderLoop(TrainingLoop):
         Parameters of layers that are not frozen.
     penalized : bool array
         Trainable parameters to which `l2` applies.
+    accepted : array or None
+        Trainable parameters of the last iteration, which an exception in a trial step restores; None while callbacks
+        may change the parameters.
     """
 
     def __init__(self, model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState) -> None:
@@ -110,6 +113,7 @@ class SecondOrderLoop(TrainingLoop):
         self.completed_epochs = 0
         self.stop_reason = ""
         self.previous_loss = math.nan
+        self.accepted: Vector | None = None
         self.memory: Any = None
         self.total_weight, self.l2 = data.total_weight, settings.get("l2", 0.0)
         scale = 1.0
@@ -142,7 +146,7 @@ class SecondOrderLoop(TrainingLoop):
         model, optimizer = self.model, self.state.optimizer
         epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
         self.initial_params = model.params.astype(np.float64)
-        start = self.initial_params[self.trainable]
+        start = self.accepted = self.initial_params[self.trainable]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.continue_after}
         context = Interrupt() if interrupt is None else nullcontext(interrupt)
         with context as self.interrupt, processors.active_fits, Team(1) as self.team:
@@ -173,11 +177,13 @@ class SecondOrderLoop(TrainingLoop):
                         **settings,
                     )
                     self.memory = result.pairs
-                model.params = self.full_vector(result.params)
+                model.params, self.accepted = self.full_vector(result.params), None
                 if result.reason == "diverged":
                     self.raise_divergence()
                 return self.finish(self.stop_reason or result.reason)
             except BaseException as error:
+                if self.accepted is not None:
+                    model.params = self.full_vector(self.accepted)
                 self.fail(error)
                 raise
 
@@ -279,7 +285,9 @@ class SecondOrderLoop(TrainingLoop):
             self.completed_epochs, self.memory = epoch, memory
             self.model.params = self.full_vector(params)
             records.time_points.append((epoch, perf_counter() - records.start_time))
+        self.accepted = None
         self.stop_reason = self.check_epoch()
+        self.accepted = params
         return not self.stop_reason
 
     def save_progress(self) -> None:
