@@ -284,6 +284,12 @@ def test_rows_with_shape_are_augmented_like_images():
     assert np.array_equal(augment_epoch(colors, shape=[6, 7, 3])[0], expected)
 
 
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1)])
+def test_shape_accepts_images_of_that_shape(shape):
+    assert np.array_equal(augment_epoch(shape=shape)[0], augment_epoch()[0])
+    assert np.array_equal(augment_epoch(IMAGES[..., None], shape=shape)[0], augment_epoch(IMAGES[..., None])[0])
+
+
 def test_memory_layout_and_lists_do_not_change_result():
     every_second_pixel = np.zeros((20, 12, 14), np.uint8)
     every_second_pixel[:, ::2, ::2] = IMAGES
@@ -347,7 +353,7 @@ def test_fit_batches_rejects_nonfinite_augmented_images():
         ({"fill": math.inf}, "fill must be a finite number"),
         ({"X": IMAGES.astype("f2"), "fill": 1e6}, "fill must be a number that the dtype of X, float16, can represent"),
         ({"shape": 28}, r"shape must be \(height, width\) or \(height, width, channels\), got 28"),
-        ({"shape": (6, 7)}, r"X must have shape \(n, 42\), rows of images of shape \(6, 7\), got \(20, 6, 7\)"),
+        ({"shape": (7, 6)}, r"X must have shape \(n, 42\), .* of shape \(7, 6\), or \(n, 7, 6\), got \(20, 6, 7\)"),
         ({"shape": (6, 0)}, "shape must be 1 or more, got 0"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"epoch": -1}, "epoch must be 0 or more"),

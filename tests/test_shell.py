@@ -308,6 +308,38 @@ def test_evaluate_reports_accuracy_confusion_and_rmse(shell):
     assert report["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - frame["price"].to_numpy()) ** 2)))
 
 
+@pytest.mark.parametrize(
+    ("line", "file", "start"),
+    [
+        ("export iris.json --onnx a.onnx", "a.onnx", b"\x08"),
+        ("export --onnx a.onnx iris.json", "a.onnx", b"\x08"),
+        ("export --c iris.json -o a.h", "a.h", b"/*"),
+        ("export --c iris.json", "iris.h", b"/*"),
+        ("export iris.json -o a.onnx", "a.onnx", b"\x08"),
+        ("export iris.json -o a.h", "a.h", b"/*"),
+        ("export iris.json --network 1 -o a.py", "a.py", b'"""'),
+        ("export --network 1 iris.json --js a.js", "a.js", b"/"),
+    ],
+)
+def test_export_accepts_file_after_format_and_selects_format_by_extension(shell, line, file, start):
+    assert shell(line) == (f"written to {file}\n", "", 0)
+    assert Path(file).read_bytes().startswith(start)
+
+
+def test_quantiles_are_trained_predicted_and_evaluated(shell):
+    options = "--preset fast --members 2 --quiet --drop id"
+    assert shell(f"train houses.csv --target price -o q.json --quantiles 0.1,0.5,0.9 {options}") == ("", "", 0)
+    assert shell("predict q.json houses.csv --id price -o q.csv")[2] == 0
+    frame = pl.read_csv("q.csv")
+    assert frame.columns == ["price", "prediction", "quantile_0.1", "quantile_0.5", "quantile_0.9"]
+    assert frame["prediction"].to_list() == frame["quantile_0.5"].to_list()
+    report = json.loads(shell("evaluate q.json houses.csv --json")[0])
+    shares = {q: (frame["price"] <= frame[f"quantile_{q}"]).mean() for q in ("0.1", "0.5", "0.9")}
+    assert report["quantiles"] == pytest.approx(shares)
+    assert 0 < shares["0.1"] < shares["0.9"] < 1
+    assert re.search(r"rows up to quantile 0.9 +0\.\d", shell("evaluate q.json houses.csv")[0])
+
+
 def test_evaluate_counts_unknown_classes_as_errors(shell):
     text = iris_table().write_csv().replace("setosa", "rosa")
     report = json.loads(shell("evaluate iris.json other.csv --json", other_csv=text)[0])
@@ -647,12 +679,24 @@ def test_input_error_is_reported_in_last_line(shell, case):
         ("predict houses.json houses.csv --interval 9", "--interval"),
         ("explain iris.json iris.csv --label rosa", "setosa, versicolor, virginica, got 'rosa'"),
         ("export iris.json", "--onnx"),
+        ("export iris.json -o iris.txt", "iris.txt"),
+        ("export iris.json --onnx a.onnx -o b.onnx", "a.onnx and b.onnx"),
+        ("train iris.csv --target species --quantiles 0.9,0.1", "--quantiles"),
+        ("train iris.csv --target species --quantiles 0.1,0.9", "--quantiles"),
     ],
 )
 def test_usage_error_names_argument(shell, line, message):
     out, err, status = shell(line)
     assert (out, status) == ("", 2)
     assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "export", "draw"])
+def test_unknown_option_is_reported_with_usage_of_command(shell, command):
+    out, err, status = shell(f"{command} x.json -o y --colour")
+    assert (out, status) == ("", 2)
+    assert err.startswith(f"usage: nnc {command} ")
+    assert err.splitlines()[-1] == f"nnc {command}: error: unrecognized arguments: --colour"
 
 
 def test_missing_polars_is_reported_with_install_command(shell, monkeypatch):

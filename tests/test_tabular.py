@@ -600,6 +600,9 @@ def test_importances_rank_columns_and_contributions_add_up(classifier, regressor
     low = classifier.explain(X[:20], "low")
     np.testing.assert_allclose(low.contributions.sum(axis=1) + low.baseline, P[:, 1], atol=1e-5)
     assert "town" in str(low)
+    assert str(low).startswith("probability of low: 0.")
+    assert explanation.labels.tolist() == classifier.predict(X[:20]).tolist()
+    assert str(regressor.explain(X[:1])).startswith("prediction: ")
     with pytest.raises(ValueError, match="label must be one of the classes of y"):
         classifier.explain(X[:2], "lowest")
 

@@ -31,11 +31,36 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that escapes control characters in its error messages, which may quote the user's input."""
+    """Argument parser of `nnc` and of each command, which escapes control characters in its error messages."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse the arguments; report an unknown argument together with the usage of the command that received it."""
+        arguments, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return arguments, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the error message, and exit with status 2."""
         super().error(printable(message))
+
+
+class FormatOption(argparse.Action):
+    """Option that selects the format of `nnc export`, such as --onnx, with an optional path.
+
+    The path is the output file. If no model is passed as a positional argument, the path is the model instead, so that
+    `nnc export MODEL --onnx FILE` and `nnc export --onnx MODEL` both work.
+    """
+
+    def __init__(self, *, model: argparse.Action, **settings: Any) -> None:
+        super().__init__(nargs="?", metavar="FILE", **settings)
+        self.model = model
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Store the format and the path; a path may replace the positional argument of the model."""
+        namespace.format, namespace.format_path = str(option_string).lstrip("-"), values
+        if values is not None:
+            self.model.required = False
 
 
 def _parse_sizes(text: str) -> list[int]:
@@ -69,6 +94,13 @@ _parse_count = partial(_parse_integer, minimum=1, maximum=MAX_INTEGER)
 _parse_seed = partial(_parse_integer, minimum=0, maximum=MAX_SEED)
 _parse_seconds = partial(_parse_positive, limit=float("inf"), expected="a positive number of seconds")
 _parse_fraction = partial(_parse_positive, limit=1.0, expected="a number between 0 and 1")
+
+
+def _parse_quantiles(text: str) -> list[float]:
+    quantiles = [_parse_fraction(part) for part in text.split(",")]
+    if quantiles != sorted(set(quantiles)):
+        raise argparse.ArgumentTypeError(f"expected increasing numbers between 0 and 1, got {text!r}")
+    return quantiles
 
 
 def _parse_separator(text: str) -> str:
@@ -163,6 +195,12 @@ def _train(command: argparse.ArgumentParser) -> None:
         choices=("squared_error", "absolute_error", "poisson"),
         help="loss for regression: squared_error and poisson predict the mean, absolute_error predicts the median "
         "(default: poisson if the target is never negative and its skewness exceeds 0.5, else squared_error)",
+    )
+    command.add_argument(
+        "--quantiles",
+        metavar="Q,...",
+        type=_parse_quantiles,
+        help="for regression: quantiles to predict instead of the mean, such as 0.1,0.5,0.9",
     )
     command.add_argument(
         "--preset",
@@ -267,15 +305,20 @@ def _draw(command: argparse.ArgumentParser) -> None:
 
 
 def _export(command: argparse.ArgumentParser) -> None:
-    """Export a model as ONNX, or as a source file without dependencies."""
-    command.add_argument("file", metavar="MODEL", help="saved model or network")
-    format_options = command.add_mutually_exclusive_group(required=True)
-    format_options.add_argument("--onnx", dest="format", action="store_const", const="onnx", help="ONNX")
-    format_options.add_argument("--c", dest="format", action="store_const", const="c", help="C header")
-    format_options.add_argument(
-        "--python", dest="format", action="store_const", const="python", help="Python module that does not need NumPy"
-    )
-    format_options.add_argument("--js", dest="format", action="store_const", const="js", help="JavaScript module")
+    """Export a model as ONNX, or as a source file without dependencies.
+
+    Without one of the options --onnx, --c, --python and --js, the extension of --output selects the format.
+    """
+    model = command.add_argument("file", metavar="MODEL", help="saved model or network")
+    format_options = command.add_mutually_exclusive_group()
+    for name, description in (
+        ("onnx", "ONNX"),
+        ("c", "C header"),
+        ("python", "Python module that does not need NumPy"),
+        ("js", "JavaScript module"),
+    ):
+        format_options.add_argument(f"--{name}", dest="format", action=FormatOption, model=model, help=description)
+    command.set_defaults(format_path=None)
     _add_output(command, "file to write (default: name of the model with the extension of the format)")
     network_options = command.add_mutually_exclusive_group()
     _add_count(network_options, "--network", "number of the network to export, in a model with several")

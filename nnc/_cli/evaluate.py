@@ -15,7 +15,7 @@ from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
-from nnc.tabular import TableClassifier
+from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular.temperature import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def run(arguments: Namespace) -> int:
     if isinstance(model, TableClassifier):
         results = _evaluate_classifier(model, predictions, y)
     else:
-        Y = y.cast(pl.Float64).to_numpy()[:, None]
-        metrics = {name: METRICS[name](Y, predictions.reshape(len(y), -1), None) for name in REGRESSION_METRICS}
-        results = {"rows": len(y), **metrics}
+        results = _evaluate_regressor(model, predictions, y)
     if arguments.json:
         print_json(results)
     else:
@@ -60,6 +58,8 @@ def run(arguments: Namespace) -> int:
 def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series]:
     """Return the predictions and the true values of all rows that have a true value."""
     is_classifier = isinstance(model, TableClassifier)
+    has_quantiles = isinstance(model, TableRegressor) and model.quantiles is not None
+    predict = model.predict_proba if is_classifier else model.predict_quantiles if has_quantiles else model.predict
     predictions, targets = [], []
     with open_table(
         arguments.rows, TextOptions.from_arguments(arguments), [target, *model.model_.schema.names]
@@ -70,11 +70,23 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
             labelled = X.filter(has_target)
             if len(labelled):
                 with tables.locate_errors(file, start, has_target):
-                    predictions.append(model.predict_proba(labelled) if is_classifier else model.predict(labelled))
+                    predictions.append(predict(labelled))
                 targets.append(labelled[target])
     if not targets:
         raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the true values")
     return np.concatenate(predictions), pl.concat(targets)
+
+
+def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
+    """Return the metrics of predictions (rows,) or predicted quantiles (rows, quantiles) for the true numbers y."""
+    Y, P = y.cast(pl.Float64).to_numpy()[:, None], predictions.reshape(len(y), -1)
+    point = P[:, [model.model_.median_index]]
+    results: dict[str, Any] = {"rows": len(y), **{name: METRICS[name](Y, point, None) for name in REGRESSION_METRICS}}
+    quantiles = model.model_.task.quantiles
+    if quantiles:
+        # The mean of the indicator is the fraction of rows whose true value is at most the predicted quantile.
+        results["quantiles"] = dict(zip(map(str, quantiles), (Y <= P).mean(axis=0).tolist(), strict=True))
+    return results
 
 
 def _evaluate_classifier(model: TableClassifier, P: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
@@ -119,6 +131,7 @@ def _print_results(results: dict[str, Any], target: str) -> None:
         )
     metrics = {**REGRESSION_METRICS, **CLASSIFICATION_METRICS}
     lines = [[f"  {label}", f"{results[name]:.5g}"] for name, label in metrics.items() if name in results]
+    lines += [[f"  rows up to quantile {q}", f"{share:.5g}"] for q, share in results.get("quantiles", {}).items()]
     print_text("\n".join(aligned(lines)))
     labels = results.get("classes", [])
     if 0 < len(labels) <= MAX_CONFUSION_CLASSES:

@@ -49,13 +49,13 @@ def run(arguments: Namespace) -> int:
                     return
 
         if arguments.output is not None:
-            outputs.write((_to_frame(model, batch) for _, batch in explain_batches()), arguments.output)
+            outputs.write((_to_frame(batch) for _, batch in explain_batches()), arguments.output)
         elif arguments.json:
-            frames = pl.concat([_to_frame(model, batch) for _, batch in explain_batches()])
+            frames = pl.concat([_to_frame(batch) for _, batch in explain_batches()])
             print_json(frames.to_dicts())
         else:
             for start, batch in explain_batches():
-                _print_explanations(model, batch, start)
+                _print_explanations(batch, start)
     return 0
 
 
@@ -91,23 +91,19 @@ def _report_importances(model: TableEstimator, arguments: Namespace) -> None:
     print_text("\n".join(aligned(lines)))
 
 
-def _to_frame(model: TableEstimator, batch: Explanations) -> pl.DataFrame:
+def _to_frame(batch: Explanations) -> pl.DataFrame:
     """Return a frame with the prediction, the baseline and the contribution of each column for each row."""
-    classes: dict[str, Any] = {}
-    if isinstance(model, TableClassifier):
-        classes["class"] = model.classes_[batch.outputs]
+    classes = {} if batch.labels is None else {"class": batch.labels}
     predictions = batch.contributions.sum(axis=1) + batch.baseline
     contributions = {f"from_{name}": batch.contributions[:, j] for j, name in enumerate(batch.names)}
     return pl.DataFrame({**classes, "prediction": predictions, "baseline": batch.baseline, **contributions})
 
 
-def _print_explanations(model: TableEstimator, batch: Explanations, start: int) -> None:
+def _print_explanations(batch: Explanations, start: int) -> None:
     """Print the contributions of the columns to the prediction of each row, in decreasing order of magnitude."""
     for i, (contributions, baseline) in enumerate(zip(batch.contributions, batch.baseline, strict=True)):
-        label = model.classes_[batch.outputs[i]] if isinstance(model, TableClassifier) else None
-        quantity = "prediction" if label is None else f"probability of {label}"
         total = contributions.sum() + baseline
-        print_text(f"row {start + i + 1}: {quantity} {total:.5g}, baseline (mean row) {baseline:.5g}")
+        print_text(f"row {start + i + 1}: {batch.quantity(i)} {total:.5g}, baseline (mean row) {baseline:.5g}")
         order = [j for j in np.argsort(-np.abs(contributions)) if contributions[j]]
         scale = BAR_WIDTH / max(np.abs(contributions).max(), 1e-12)
         lines = [

@@ -1,4 +1,4 @@
-"""`nnc export MODEL --onnx|--c|--python|--js`: export of a model for use without nnc."""
+"""`nnc export MODEL --onnx|--c|--python|--js [FILE]`: export of a model for use without nnc."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EXTENSIONS = {"onnx": ".onnx", "c": ".h", "python": ".py", "js": ".js"}
 
 def run(arguments: Namespace) -> int:
     """Run `nnc export` and return the exit status."""
-    model = load(arguments.file)
-    output = arguments.output or os.path.splitext(arguments.file)[0] + EXTENSIONS[arguments.format]
+    output = _resolve_paths(arguments)
     check_distinct({"MODEL": arguments.file}, {"--output": output})
+    model = load(arguments.file)
     refuse_existing(output, arguments.force)
     if arguments.network is None and not hasattr(model, f"to_{arguments.format}"):
         raise ValueError(
@@ -38,3 +38,23 @@ def run(arguments: Namespace) -> int:
     getattr(model, f"to_{arguments.format}")(output, **members)
     print_text(f"written to {output}")
     return 0
+
+
+def _resolve_paths(arguments: Namespace) -> str:
+    """Set the arguments `file` and `format`, and return the path of the output file."""
+    path = arguments.format_path
+    if arguments.file is None:
+        arguments.file, path = path, None
+    if None not in (path, arguments.output):
+        raise UsageError(f"expected one output file, got {path} and {arguments.output}")
+    output: str | None = arguments.output or path
+    if arguments.format is None:
+        extension = os.path.splitext(output or "")[1].lower()
+        arguments.format = next((key for key, value in EXTENSIONS.items() if value == extension), None)
+        if arguments.format is None:
+            extensions = ", ".join(EXTENSIONS.values())
+            raise UsageError(
+                f"expected --onnx, --c, --python or --js, or --output with one of the extensions {extensions}, got "
+                f"{'neither' if output is None else output}"
+            )
+    return output or os.path.splitext(arguments.file)[0] + EXTENSIONS[arguments.format]

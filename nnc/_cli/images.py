@@ -45,7 +45,7 @@ MIN_EPOCHS, MAX_EPOCHS = 18, 90  # minimum and maximum number of epochs if --epo
 MIN_STEPS = 1500  # if --epochs is not passed, train at least this number of steps, but at most MAX_EPOCHS epochs
 LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
 GRAY_MODES = ("1", "L")  # names of the modes of gray images in Pillow
-TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
+TABLE_OPTIONS = ("drop", "task", "loss", "quantiles", "preset", "members", "jobs")
 
 
 # ----------------------------------------------------------------------------- training on images

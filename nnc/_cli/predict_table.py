@@ -122,6 +122,10 @@ def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace)
         return pl.DataFrame(columns)
     assert isinstance(model, TableRegressor)
     columns = _split_targets("prediction", model.predict(X))
+    if model.quantiles is not None:
+        Q = model.predict_quantiles(X)
+        for i, quantile in enumerate(model.quantiles):
+            columns |= _split_targets(f"quantile_{quantile:g}", Q[:, i])
     if arguments.interval is not None:
         low, high = model.predict_interval(X, arguments.interval)
         columns |= _split_targets("low", low) | _split_targets("high", high)

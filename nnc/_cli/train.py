@@ -175,4 +175,8 @@ def _create_estimator(arguments: Namespace, is_regression: bool, unfinished: str
         "random_state": arguments.seed,
         "checkpoint": unfinished,
     }
-    return TableRegressor(**options, loss=arguments.loss) if is_regression else TableClassifier(**options)
+    if is_regression:
+        return TableRegressor(**options, loss=arguments.loss, quantiles=arguments.quantiles)
+    if arguments.quantiles is not None:
+        raise UsageError("--quantiles is only for regression, but the target has classes; add --task regression")
+    return TableClassifier(**options)

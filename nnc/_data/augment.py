@@ -71,7 +71,7 @@ def augment(
     fill : float, default 0
         Value of pixels outside of the image; the dtype of X must be able to represent it.
     shape : (height, width) or (height, width, channels), optional
-        Shape of the images in rows of pixels. The batches then also have rows.
+        Shape of the images in rows of pixels. The batches then also have rows. X may also have the shape (n, *shape).
     shuffle : bool, default True
         Whether each epoch has a new random order.
     seed : int, optional
@@ -339,8 +339,11 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
     if not isinstance(shape, (tuple, list)) or len(shape) not in (2, 3):
         raise ValueError(f"shape must be (height, width) or (height, width, channels), got {short_repr(shape)}")
     checked = tuple(check_count("shape", n) for n in shape)
+    without_channel = checked[:2] if checked[2:] == (1,) else checked
+    if len(images) and images.shape[1:] in {checked, without_channel, (*checked, 1)}:
+        return images.shape[1:]
     if images.ndim != 2 or images.shape[1] != prod(checked) or len(images) == 0:
-        expected = f"(n, {prod(checked)}), rows of images of shape {checked}"
+        expected = f"(n, {prod(checked)}), rows of images of shape {checked}, or (n, {', '.join(map(str, checked))})"
         raise ValueError(f"X must have shape {expected}, got {images.shape}")
     return checked
 

@@ -201,15 +201,15 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         Returns
         -------
         Explanations
-            `contributions` (n, columns) and `baseline` (n,). The sum of the contributions of a row and its baseline is
-            the probability.
+            `contributions` (n, columns), `baseline` (n,) and `labels` (n,), the explained classes. The sum of the
+            contributions of a row and its baseline is the probability.
         """
         table = self._table(X)
         if label is None:
             outputs = self._model().predict(table).argmax(axis=1)
         else:
             outputs = np.full(len(table), label_index(self.classes_.tolist(), "label", label))
-        return self._explain_outputs(table, outputs)
+        return self._explain_outputs(table, outputs)._replace(labels=self.classes_[outputs])
 
 
 def _classes(target: Target) -> NDArray[Any]:

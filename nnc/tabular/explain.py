@@ -36,18 +36,26 @@ class Explanations(NamedTuple):
         Prediction for the mean of the encoded training rows, with which the predictions are compared.
     outputs : int array (n,)
         For each prediction, the index of the class or target that is explained.
+    labels : array (n,) or None
+        For each prediction of a classifier, the label of the class whose probability is explained; None for regression.
     """
 
     names: tuple[str, ...]
     contributions: NDArray[np.float64]
     baseline: NDArray[np.float64]
     outputs: NDArray[np.intp]
+    labels: NDArray[Any] | None = None
+
+    def quantity(self, row: int) -> str:
+        """Return the name of the explained quantity of a row, such as "probability of setosa"."""
+        return "prediction" if self.labels is None else f"probability of {self.labels[row]}"
 
     def __str__(self) -> str:
         lines = []
-        for contributions, baseline in zip(self.contributions, self.baseline, strict=True):
+        for i, (contributions, baseline) in enumerate(zip(self.contributions, self.baseline, strict=True)):
             order = np.argsort(-np.abs(contributions))
-            lines.append(f"{contributions.sum() + baseline:.6g}, from {baseline:.6g} for the mean row")
+            value = contributions.sum() + baseline
+            lines.append(f"{self.quantity(i)}: {value:.6g}, from {baseline:.6g} for the mean row")
             lines += [f"  {contributions[j]:+.4g}  {self.names[j]}" for j in order if contributions[j]]
         return "\n".join(lines)
 
