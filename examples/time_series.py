@@ -1,7 +1,8 @@
 """Forecast the next day of a series, hour by hour, from the two days before: one network with 24 outputs.
 
 The series is synthetic: a daily and a weekly rhythm, a slow drift and noise. The first 40 weeks are training data, the
-last 8 are test data. The network is compared with the naive forecast that tomorrow repeats today.
+last 8 are test data. The last fifth of the training days is validation data: random days would share hours with their
+neighbours in the training data. The network is compared with the naive forecast that tomorrow repeats today.
 """
 
 import numpy as np
@@ -27,7 +28,8 @@ X, y = np.hstack([past - level, day]), np.array([series[t : t + DAY] for t in mi
 train, test = midnights < (WEEKS - TEST) * WEEK, midnights >= (WEEKS - TEST) * WEEK
 
 net = NeuralNetwork([X.shape[1], 32, DAY], activation="relu", loss="mse", scale_X="standardize", seed=0)
-net.fit(X[train], y[train], epochs=300, optimizer="adam", lr=0.003, batch_size=16, l2=1e-3, validation=0.2, patience=30)
+options = {"optimizer": "adam", "lr": 0.003, "batch_size": 16, "l2": 1e-3}
+net.fit(X[train], y[train], epochs=300, validation="last", patience=30, **options)  # validate on the last fifth
 
 forecasts = net.predict(X[test])
 error, naive = np.abs(forecasts - y[test]).mean(), np.abs(past[test, -DAY:] - level[test] - y[test]).mean()

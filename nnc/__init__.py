@@ -18,6 +18,7 @@ _NAMES = {
     "_data.conformal": ("ConformalIntervals", "ConformalSets"),
     "_data.metrics": ("Metric",),
     "_data.scaling": ("MinMax", "Pixels", "Standardize"),
+    "_data.splits": ("LastRows",),
     "_inspection.explain": ("Explanation",),
     "_inspection.gradients": ("GradientCheck",),
     "_loading": ("from_json", "load"),

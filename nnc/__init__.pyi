@@ -15,6 +15,7 @@ from nnc._data.metrics import Metric as Metric
 from nnc._data.scaling import MinMax as MinMax
 from nnc._data.scaling import Pixels as Pixels
 from nnc._data.scaling import Standardize as Standardize
+from nnc._data.splits import LastRows as LastRows
 from nnc._inspection.explain import Explanation as Explanation
 from nnc._inspection.gradients import GradientCheck as GradientCheck
 from nnc._loading import from_json as from_json
@@ -111,6 +112,7 @@ __all__ = [
     "History",
     "Huber",
     "LBFGS",
+    "LastRows",
     "Layer",
     "LearningRateWarning",
     "LeastSquares",

@@ -240,7 +240,7 @@ def test_search_draws_from_scipy_distributions():
         ({"space": {"lr": (2, 1)}}, ValueError, "low < high"),
         ({"space": {"lr": (0.0, 1.0, "log")}}, ValueError, "log"),
         ({"space": {"epochs": [1]}}, ValueError, "space must not contain 'epochs'"),
-        ({"folds": 3, "validation": 0.2}, ValueError, "must not be passed together with folds"),
+        ({"folds": 3, "validation": 0.2}, ValueError, "must be None, .last. or LastRows together with folds"),
         ({"folds": 1000}, ValueError, "folds must be at most the number of rows, 120"),
         ({"validation": 3.0}, ValueError, "validation"),
         ({"validation": X}, TypeError, "validation must be a fraction"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._data.scaling import Scaling
+    from nnc._data.splits import LastRows
 
 
 class TargetConversion(OutputConversion):
@@ -121,8 +122,8 @@ class TargetConversion(OutputConversion):
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3, 4):
             raise TypeError(
-                "validation must be (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths) or a fraction, got "
-                f"{type(validation).__name__}"
+                "validation must be (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths), 'last', LastRows or "
+                f"a fraction, got {type(validation).__name__}"
             )
         try:
             X, y, sample_weight, lengths = unpack_batch(validation)
@@ -212,13 +213,13 @@ class TargetConversion(OutputConversion):
             return (Y, None) if labels_of_rows is None else (None, labels_of_rows.reshape(-1))
         return Y, None
 
-    def split(self, X: Any, y: Any, sample_weight: Any, fraction: float, key: int) -> tuple[Any, ...]:
-        """Split off a fraction of the rows for validation.
+    def split(self, X: Any, y: Any, sample_weight: Any, method: float | LastRows, key: int) -> tuple[Any, ...]:
+        """Split off some of the rows for validation, by a result of `as_split`.
 
         Return X, y and sample_weight of the training rows, and (X, y) or (X, y, sample_weight) of the validation rows.
-        `key` determines the random split.
+        `key` determines a random split.
         """
-        from nnc._data.splits import split
+        from nnc._data.splits import split_rows
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         if isinstance(X, Sequences):
@@ -233,7 +234,7 @@ class TargetConversion(OutputConversion):
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
                 raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
-        train, test = split(len(X), fraction, key, classes, name="validation")
+        train, test = split_rows(len(X), method, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])
         weights = self.row_weights("sample_weight", sample_weight, len(X))

@@ -1,22 +1,26 @@
-"""Validation split: random split of row indices into two parts, optionally stratified by class."""
+"""Validation split: split of row indices into two parts, at random and stratified by class, or by the order of rows."""
 
 from __future__ import annotations
 
 import operator
+from functools import partial
 from numbers import Integral
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._utils.checks import check_real
+from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
+from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
+
+LAST_FRACTION = 0.2  # default fraction of the rows in `LastRows`
 
 
 def split(
@@ -52,10 +56,7 @@ def split(
     TypeError
         `size` is not a number, or `seed` is not an integer.
     """
-    fraction = check_real(name, size)
-    if not abs(fraction) < 2**63:
-        raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {short_repr(size)}")
-    n_small = int(size) if isinstance(size, Integral) else round(fraction * n)
+    n_small = _count_rows(n, size, name)
     if not 0 < n_small < n:
         raise ValueError(
             f"{name} must leave rows in both parts of the split, got {size!r}, which selects {n_small} of {n} rows"
@@ -101,6 +102,90 @@ def folds(
         order = order[np.argsort(labels[order], kind="stable")]
     fold_of = np.arange(n) % n_folds
     return [(order[fold_of != fold], order[fold_of == fold]) for fold in range(n_folds)]
+
+
+_check_open_fraction = build_check(lambda number: 0 < number < 1, "a fraction between 0 and 1, or a number of rows")
+
+
+def _check_part_size(name: str, size: Any) -> float:
+    """Return the size of a part of the rows: a fraction (a float between 0 and 1), or a number of rows (an int)."""
+    return check_count(name, size) if isinstance(size, Integral) else _check_open_fraction(name, size)
+
+
+class LastRows(Value):
+    """Validation rows at the end of X, for rows in the order of time.
+
+    A random split of a time series is too optimistic: the training rows then include the neighbours of the validation
+    rows, also later ones. With `LastRows` all training rows precede all validation rows. `validation="last"` means
+    `LastRows()`.
+
+    Parameters
+    ----------
+    size : float or int, optional
+        Size of the validation part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
+        Default: a fifth of the rows. In `nnc.search` with k folds, it is the size of each fold, by default 1 / (k + 1)
+        of the rows.
+    gap : int, default 0
+        Number of rows before the validation part that are not used. If a row contains the targets of the next h steps,
+        one row for each step, the targets of neighbouring rows overlap; use `gap=h - 1`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A parameter is invalid. If no training row is left, `fit` raises ValueError.
+
+    Examples
+    --------
+    >>> net.fit(X, y, validation=nnc.LastRows(0.25, gap=23), patience=20)
+    """
+
+    size: float | None = field(default=None, check=allow_none(_check_part_size))
+    gap: int = field(default=0, check=partial(check_count, minimum=0))
+
+    def folds(self, n: int, n_folds: int, name: str = "validation") -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Return, for each of consecutive folds at the end of n rows, the indices before the gap and in the fold.
+
+        The fold with index i ends where the fold with index i + 1 begins; the last fold ends with the last row.
+        `name` is the name of the argument in messages.
+        """
+        size = self.size
+        if size is None:
+            size = LAST_FRACTION if n_folds == 1 else n // (n_folds + 1)
+        n_small = _count_rows(n, size, name)
+        first = n - n_folds * n_small
+        if n_small < 1 or first - self.gap < 1:
+            raise ValueError(
+                f"{name} must leave rows in both parts of the split, got {self!r} for {n} rows"
+                + (f" and {n_folds} folds" if n_folds > 1 else "")
+            )
+        starts = range(first, n, n_small)
+        return [(np.arange(start - self.gap), np.arange(start, start + n_small)) for start in starts]
+
+
+def as_split(value: Any) -> float | LastRows | None:
+    """Return the split that `validation` or `test` describes: a fraction or LastRows; None for any other value."""
+    if isinstance(value, str) and value == "last":
+        return LastRows()
+    if isinstance(value, np.floating):
+        return float(value)
+    return value if isinstance(value, (float, int, LastRows)) else None
+
+
+def split_rows(
+    n: int, method: float | LastRows, seed: int, labels: ArrayLike | None, name: str
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split the indices of n rows by a result of `as_split`; see `split` for the other parameters and the result."""
+    if isinstance(method, LastRows):
+        return method.folds(n, 1, name)[0]
+    return split(n, check_fraction(name, method), seed, labels, name)
+
+
+def _count_rows(n: int, size: float, name: str) -> int:
+    """Return the number of rows of a part of n rows, whose size is a fraction or a number of rows."""
+    fraction = check_real(name, size)
+    if not abs(fraction) < 2**63:
+        raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {short_repr(size)}")
+    return int(size) if isinstance(size, Integral) else round(fraction * n)
 
 
 def _random_order(n: int, seed: int) -> NDArray[np.intp]:

@@ -70,7 +70,7 @@ class Fitting(Parameters):
         X : array (n, n_in)
             Rows of inputs: an array, a data frame, a tensor or lists. The network stores column names, see
             `feature_names`. A numpy.memmap of the network's dtype is not copied. A memmap of another dtype is converted
-            batch by batch if `batch_size` is given and `validation` is not a fraction.
+            batch by batch if `batch_size` is given and `validation` does not split X.
         y : array (n, n_out) or (n,)
             Targets as in `evaluate_loss`. With "cross_entropy", "hinge", and "bce" with one output, y may have labels
             of any type; the first fit learns the classes, see `classes`. Bytes and dates become text.
@@ -119,10 +119,11 @@ class Fitting(Parameters):
         class_weight : "balanced" or dict, optional
             Weight of each class, by which the weight of each row is multiplied. "balanced" is
             n / (number of classes * number of rows of the class).
-        validation : (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths) or float, optional
+        validation : (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths), float, "last" or LastRows, optional
             Validation rows, which do not train; their loss is computed after each epoch. sample_weight may be None. A
             fraction splits off that part of the rows: `seed` determines which ones, and all classes keep their
-            proportions.
+            proportions. "last" splits off the last fifth of the rows or sequences, for rows in the order of time;
+            `nnc.LastRows` sets another size and a gap.
         metrics : str, function or nnc.Metric, or a list of them
             Additional columns of the History, computed on the validation rows (then "val_accuracy" and so on) or,
             without validation, on the training rows. For classification: "accuracy", "balanced_accuracy", "f1",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.splits import as_split
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
 from nnc._parallel.per_network import PerNetwork
@@ -19,7 +20,6 @@ from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.callbacks import bar_factory
-from nnc._training.start import is_fraction
 from nnc._utils.checks import check_bool, check_count, pluralize
 from nnc._utils.containers import as_array
 from nnc._utils.processors import get_num_threads
@@ -143,9 +143,7 @@ def train_networks(
 
 
 @contextmanager
-def choose_losses_or_restore(
-    networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None
-) -> Iterator[None]:
+def choose_losses_or_restore(networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None) -> Iterator[None]:
     """Replace the loss "auto" of networks by a loss for the targets y in the `with` block.
 
     After the block, networks whose training has not started have the loss "auto" again.
@@ -215,7 +213,7 @@ def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:
 def build_jobs(networks: Sequence[NeuralNetwork], source: Source, rows: Any, options: Any) -> list[Job]:
     """Return a job for each network, from the arguments of fit_many."""
     validation = options.get("validation")
-    if validation is not None and not isinstance(validation, PerNetwork) and not is_fraction(validation):
+    if validation is not None and not isinstance(validation, PerNetwork) and as_split(validation) is None:
         source.validation, options = validation, {**options, "validation": SharedValidation.SHARED}
     arguments = split_arguments(options, len(networks))
     n = source.convert(networks[0].converter).n

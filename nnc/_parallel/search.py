@@ -13,6 +13,7 @@ import numpy as np
 
 from nnc._data import splits, targets
 from nnc._data.sequences import Sequences
+from nnc._data.splits import LastRows, as_split
 from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, choose_losses, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
@@ -20,8 +21,8 @@ from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.defaults import automatic_arguments, selects_settings
 from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
-from nnc._training.start import is_fraction, with_checked_batches
-from nnc._utils.checks import allow_none, check_bool, check_count, check_fraction, check_positive
+from nnc._training.start import with_checked_batches
+from nnc._utils.checks import allow_none, check_bool, check_count, check_positive
 from nnc._utils.random import check_seed, mix
 
 if TYPE_CHECKING:
@@ -165,15 +166,17 @@ def search(
     epochs : int
         Total number of epochs of the trials that reach the last round. With automatic settings, it is the largest
         number of epochs that `fit` may select.
-    validation : fraction, (X, y) or (X, y, sample_weight), optional
-        Rows whose loss selects the trials: a fraction of X, with the weights of `sample_weight` if these are passed, or
-        separate rows. Default: a fifth of X.
+    validation : fraction, "last", LastRows, (X, y) or (X, y, sample_weight), optional
+        Rows whose loss selects the trials: a random fraction of X, the last rows of X, both with the weights of
+        `sample_weight` if these are passed, or separate rows. Default: a random fifth of X.
     folds : int, optional
-        Number of folds of a cross-validation, which replaces `validation`: each trial has one network for each fold.
-    test : fraction, (X, y) or (X, y, sample_weight), optional
-        Rows for `SearchResult.test_loss`, which neither train nor select a trial: a fraction of X, 0 for none, or
-        separate rows. Default: a tenth of X, on which the final network is trained too; none if `validation` consists
-        of separate rows.
+        Number of folds of a cross-validation: each trial has one network for each fold. The folds are random. With
+        `validation="last"` or `LastRows` they are consecutive rows at the end of X, and the network of a fold is
+        trained on the rows before the fold (rolling origin). Other values of `validation` are not allowed.
+    test : fraction, "last", LastRows, (X, y) or (X, y, sample_weight), optional
+        Rows for `SearchResult.test_loss`, which neither train nor select a trial: a random fraction of X, 0 for none,
+        the last rows, or separate rows. Default: a tenth of X, on which the final network is trained too; none if
+        `validation` consists of separate rows. If `validation` is "last" or `LastRows`, a fraction means the last rows.
     lengths : int array (n,), optional
         Number of steps of each sequence, as in `NeuralNetwork.fit`. X and y may be lists of arrays instead.
     trials : int, default 30
@@ -220,8 +223,14 @@ def search(
     start = perf_counter()
     epochs, trials, root = check_count("epochs", epochs), check_count("trials", trials), check_seed(seed)
     folds = 1 if folds is None else check_count("folds", folds, 2)
-    if folds > 1 and validation is not None:
-        raise ValueError("validation must not be passed together with folds, which defines the validation rows")
+    split = as_split(validation)
+    if folds > 1 and validation is not None and not isinstance(split, LastRows):
+        raise ValueError(
+            "validation must be None, 'last' or LastRows together with folds, which define the validation rows, "
+            f"got {short_repr(validation)}"
+        )
+    if split is not None:
+        validation = split
     limit = allow_none(check_positive)("max_seconds", max_seconds)
     samplers = {name: _build_sampler(name, value) for name, value in _check_space(space, fit_options).items()}
     rng = np.random.default_rng(root)
@@ -340,25 +349,28 @@ def _split_rows(
     array = converter.array(X, learn=True)
     rows = array if isinstance(array, Sequences) or converter.is_bound else converter.rows(array)
     n = len(rows)
-    is_from_X = folds > 1 or is_fraction(validation)
+    is_from_X = folds > 1 or as_split(validation) is not None
     if not is_from_X:
         _check_rows("validation", validation)
     if test is None:
         is_large_enough = 0 < round(DEFAULT_TEST_FRACTION * n) <= n - max(folds, 2)
         test = DEFAULT_TEST_FRACTION if is_from_X and is_large_enough else 0
-    if not is_fraction(test):
+    test_split = as_split(test)
+    if test_split is None:
         _check_rows("test", test)
-    elif test == 0:
-        test = None
-    if not is_from_X and not is_fraction(test):
+    elif test_split == 0:
+        test = test_split = None
+    elif isinstance(validation, LastRows) and not isinstance(test_split, LastRows):
+        test_split = LastRows(test_split, validation.gap)
+    if not is_from_X and test_split is None:
         return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
     columns = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
         columns.append(converter.row_weights("sample_weight", sample_weight, n))
     strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes, converter.class_steps)
     remaining = np.arange(n)
-    if is_fraction(test):
-        remaining, test_index = splits.split(n, check_fraction("test", test), mix(seed), strata, name="test")
+    if test_split is not None:
+        remaining, test_index = splits.split_rows(n, test_split, mix(seed), strata, name="test")
         test = tuple(column[test_index] for column in columns)
     if is_from_X:
         strata = None if strata is None else strata[remaining]
@@ -372,15 +384,19 @@ def _split_rows(
 
 def _check_rows(name: str, value: Any) -> None:
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
-        raise TypeError(f"{name} must be a fraction, (X, y) or (X, y, sample_weight), got {short_repr(value)}")
+        raise TypeError(
+            f"{name} must be a fraction, 'last', LastRows, (X, y) or (X, y, sample_weight), got {short_repr(value)}"
+        )
 
 
 def _split_folds(
     n: int, validation: Any, folds: int, seed: int, strata: NDArray[Any] | None
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the indices of the training rows and of the validation rows of each fold, for n rows in total."""
+    if isinstance(validation, LastRows):
+        return validation.folds(n, folds)
     if folds == 1:
-        return [splits.split(n, check_fraction("validation", validation), seed, strata, name="validation")]
+        return [splits.split_rows(n, validation, seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
     return [(np.sort(outside), np.sort(inside)) for outside, inside in splits.folds(n, folds, seed, strata)]

@@ -10,12 +10,11 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._data.sequences import Sequences
-from nnc._data.splits import split
+from nnc._data.splits import as_split, split_rows
 from nnc._model.data import RowSubset
 from nnc._model.steps import model_for_steps
 from nnc._training.dataset import Dataset
-from nnc._training.start import bind_rows, is_fraction
-from nnc._utils.checks import check_fraction
+from nnc._training.start import bind_rows
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
@@ -147,15 +146,15 @@ class ConvertedData:
         validation: Any = arguments.validation
         if isinstance(validation, ValidationRows):
             return np.arange(self.n) if index is None else index, validation.rows
-        if not is_fraction(validation):
+        if (method := as_split(validation)) is None:
             return index, None
         y = targets.check_row_count(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
-        fraction, key = check_fraction("validation", validation), network.streams.key(SPLIT)
+        key = network.streams.key(SPLIT)
         strata = targets.stratification_labels(
             y[index], network.model.loss, self.converter.classes, self.converter.class_steps
         )
-        train, held_out = split(len(index), fraction, key, strata, name="validation")
+        train, held_out = split_rows(len(index), method, key, strata, name="validation")
         return index[train], index[held_out]
 
     def build_dataset(

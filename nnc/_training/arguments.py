@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc._data.metrics import Metric
+    from nnc._data.splits import LastRows
     from nnc._registry.optimizers import Optimizer
     from nnc._training.callbacks import Record
     from nnc._training.schedules import Schedule
@@ -37,7 +38,7 @@ class FitArguments:
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
-        validation: float | Sequence[ArrayLike] | None = None,
+        validation: float | str | LastRows | Sequence[ArrayLike] | None = None,
         metrics: Measure | Sequence[Measure] = (),
         l1: float = 0.0,
         l2: float = 0.0,

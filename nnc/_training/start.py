@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.rows import unpack_batch
+from nnc._data.splits import as_split
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
@@ -18,16 +19,17 @@ from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
 from nnc._training.state import TrainingState
-from nnc._utils.checks import check_bool, check_count, check_fraction
+from nnc._utils.checks import check_bool, check_count
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias, TypeGuard, TypeVar
+    from typing import TypeAlias, TypeVar
 
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._data.converter import DataConverter
+    from nnc._data.splits import LastRows
     from nnc._training.history import History
     from nnc._training.trainable import Trainable
 
@@ -66,7 +68,10 @@ def bound_array_loop(
 
 
 def bind_rows(
-    converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None, validation: float | Sequence[ArrayLike] | None
+    converter: DataConverter,
+    X: ArrayLike,
+    lengths: ArrayLike | None,
+    validation: float | str | LastRows | Sequence[ArrayLike] | None,
 ) -> tuple[DataConverter, Any]:
     """Return the converter for the longest sequence of X and of the validation rows, and X as arrays or Sequences."""
     steps = 0
@@ -94,9 +99,8 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     converter, streams = network.converter.copy_for_fit(), network.streams
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     validation = arguments.validation
-    if is_fraction(validation):
-        fraction = check_fraction("validation", validation)
-        rows, y, weights, held_out = converter.split(rows, y, arguments.sample_weight, fraction, streams.key(SPLIT))
+    if (method := as_split(validation)) is not None:
+        rows, y, weights, held_out = converter.split(rows, y, arguments.sample_weight, method, streams.key(SPLIT))
         arguments = arguments.replaced(sample_weight=weights, validation=held_out)
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
@@ -123,11 +127,6 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 
         arguments, state, options = with_selection(network, dataset, arguments, state, options)
     return loop_on(network, dataset, arguments, options, state)
-
-
-def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[float]:
-    """Return whether `validation` is a fraction of the rows."""
-    return isinstance(validation, (float, int, np.floating))
 
 
 def with_checked_batches(arguments: FitArguments) -> FitArguments:
@@ -213,7 +212,7 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
 
 def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
     """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
-    if is_fraction(arguments.validation):
+    if as_split(arguments.validation) is not None:
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
     if is_automatic and optimizer is None:  # the number of rows, on which other settings depend, is not known
