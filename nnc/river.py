@@ -13,7 +13,9 @@ from nnc._online import OnlineClassifier, OnlineRegressor
 try:
     from river import base
 except ImportError as error:
-    raise ImportError("nnc.river requires river; run pip install 'nnc-cython[river]'", name="river") from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("nnc.river", "river", error, "river") from error
 
 __all__ = ["Classifier", "Regressor"]
 

@@ -453,7 +453,7 @@ CHECK = "; check that it is the right file"
         (
             '{"format": "nnc-network", "version": 3, "anything": "else"}',
             "the content was written by a later version of nnc: its format version is 3, and the latest supported "
-            "version is 2; upgrade with `pip install --upgrade nnc-cython`",
+            "version is 2; install a later version of nnc",
         ),
         (
             '{"format": "nnc-network", "format": "nnc-network"}',

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from nnc import NeuralNetwork
 from nnc._training.history import STOP_REASONS, History
+from nnc._utils.packages import install_command
 
 
 def build_history(epochs=3, stop_reason="epochs", best_epoch=None, **columns):
@@ -274,5 +276,5 @@ def test_plot_without_axes_creates_figure():
 def test_plot_names_missing_package(monkeypatch):
     for name in ("matplotlib", "matplotlib.pyplot"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'pip install "nnc-cython\[plot\]"'):
+    with pytest.raises(ImportError, match=re.escape(install_command("plot"))):
         build_history().plot()

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "sklearn": {"_parallel", *ABOVE},
     "tabular": {"_parallel", *ABOVE},
     "_online": {"_utils", "_network"},
-    "river": {"_online"},
+    "river": {"_utils", "_online"},
     "_cli": {"_utils", "_data", "datasets", "_inspection", "layers", "_model", "tabular"},
 }
 NUMPY_FREE = (

@@ -11,6 +11,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc._utils.packages import install_command
 
 X = np.random.default_rng(0).normal(size=(12, 3))
 MODELS = Path(__file__).parent / "models"
@@ -113,14 +114,14 @@ def test_load_of_table_class_rejects_files_of_other_models(tmp_path):
         tabular.TableClassifier.load(MODELS / "table_counts.json")
 
 
-def test_load_of_table_without_scikit_learn_names_extra():
+def test_load_of_table_without_scikit_learn_names_install_command():
     code = (
         "import sys; sys.modules['sklearn'] = None; import nnc\n"
         f"try: nnc.load({str(MODELS / 'table_classes.json')!r})\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "nnc-cython[tables]"' in done.stdout
+    assert install_command("tables") in done.stdout
 
 
 def test_removed_loader_of_tables_suggests_nnc_load():

@@ -12,6 +12,7 @@ import pytest
 import nnc
 from nnc import CSVLogger, NeuralNetwork, TensorBoard
 from nnc._training.callbacks import Lines, Record
+from nnc._utils.packages import install_command
 
 X = np.linspace(-1, 1, 20)[:, None]
 Y = X[:, 0] ** 2
@@ -207,7 +208,8 @@ def test_tensorboard_log_has_scalars_and_histograms(tmp_path):
 
 def test_tensorboard_names_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r'TensorBoard needs tensorboardX .*pip install "nnc-cython\[tensorboard\]"'):
+    command = re.escape(install_command("tensorboard"))
+    with pytest.raises(ImportError, match=f"TensorBoard needs tensorboardX .*{command}$"):
         TensorBoard()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import nnc
 from nnc import History, NeuralNetwork, plot
+from nnc._utils.packages import install_command
 from nnc.layers import Conv1D, Conv2D, Dense, Flatten, Input, MaxPool1D, MaxPool2D
 
 pytest.importorskip("matplotlib")
@@ -440,5 +441,5 @@ def test_plot_needs_no_screen():
 def test_missing_matplotlib_is_reported_with_install_command(monkeypatch, classifier):
     for name in ("matplotlib", "matplotlib.pyplot"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'nnc.plot needs matplotlib .*pip install "nnc-cython\[plot\]"'):
+    with pytest.raises(ImportError, match=f"nnc.plot needs matplotlib .*{re.escape(install_command('plot'))}$"):
         plot.weights(classifier)

@@ -19,6 +19,7 @@ import pytest
 
 import nnc
 from nnc._cli.main import main
+from nnc._utils.packages import install_command
 from nnc.datasets import IRIS_CLASSES, load_iris
 
 pl = pytest.importorskip("polars")
@@ -705,7 +706,7 @@ def test_missing_polars_is_reported_with_install_command(shell, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     _, err, status = shell("train iris.csv --target species -o new.json")
     assert (err, status) == (
-        'nnc: this command needs polars; install it with pip install "nnc-cython[cli]"\n',
+        f"nnc: this command needs polars; install it with {install_command('cli')}\n",
         1,
     )
 

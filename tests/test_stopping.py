@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import nnc
 from nnc import DivergedError, NeuralNetwork
 from nnc._training.callbacks import Progress
+from nnc._utils.packages import install_command
 from nnc._utils.random import SPLIT
 
 # The validation targets follow another function than the training targets, so the networks overfit.
@@ -552,7 +554,7 @@ def test_progress_without_tqdm_raises_import_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     net = regressor()
-    with pytest.raises(ImportError, match=r'a progress bar needs tqdm .*pip install "nnc-cython\[progress\]"'):
+    with pytest.raises(ImportError, match=f"a progress bar needs tqdm .*{re.escape(install_command('progress'))}$"):
         net.fit(X, Y, epochs=3, lr=0.001, progress=True)
     assert net.state is None
     with pytest.raises(ImportError, match="tqdm"):

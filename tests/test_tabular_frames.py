@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
+from nnc._utils.packages import install_command
 from nnc.tabular import read_table
 
 NAN = float("nan")
@@ -247,4 +248,4 @@ def test_import_without_dependency_names_package_to_install():
     code = "import sys; sys.modules['narwhals'] = None; import nnc.tabular"
     completed = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert "nnc.tabular needs scikit-learn 1.9 or later" in completed.stderr
-    assert 'pip install "nnc-cython[tables]"' in completed.stderr
+    assert install_command("tables") in completed.stderr

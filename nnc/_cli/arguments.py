@@ -18,10 +18,7 @@ GETTING_STARTED = """getting started with a table that has a column to predict:
   nnc explain price.json                              show the importance of each column
 
 `nnc COMMAND --help` describes a command; `nnc demo` shows what nnc can do.
-Tables require the extra [cli]: pip install "nnc-cython[cli]"
 """
-
-
 MAX_INTEGER = 2**31 - 1  # maximum of all integer options except --seed, such as layer sizes
 MAX_SEED = 2**32 - 1  # maximum of --seed: the largest random_state that scikit-learn accepts
 
@@ -61,6 +58,16 @@ class FormatOption(argparse.Action):
         namespace.format, namespace.format_path = str(option_string).lstrip("-"), values
         if values is not None:
             self.model.required = False
+
+
+class RootParser(Parser):
+    """Parser of the arguments before the command."""
+
+    def format_help(self) -> str:
+        """Return the help and the command that installs the extra; only the help spends the time to find it."""
+        from nnc._utils.packages import install_command
+
+        return f"{super().format_help()}Tables require more packages: {install_command('cli')}\n"
 
 
 def _parse_sizes(text: str) -> list[int]:
@@ -116,7 +123,7 @@ def _parse_names(text: str) -> list[str]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; it sets `command` to the name of the module of nnc._cli to run."""
-    root = Parser(
+    root = RootParser(
         prog="nnc",
         description="Train small neural networks fast.",
         epilog=GETTING_STARTED,
@@ -124,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=f"nnc {__version__}")
-    commands = root.add_subparsers(title="commands", metavar="COMMAND")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for name, (add_arguments, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=add_arguments.__doc__, allow_abbrev=False)
         command.set_defaults(command=name)

@@ -123,7 +123,9 @@ def _message(error: Exception) -> str:
         text = f"there is not enough memory: {text}" if text else "there is not enough memory"
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if package in EXTRA_PACKAGES:
-        return f'this command needs {EXTRA_PACKAGES[package]}; install it with pip install "nnc-cython[cli]"'
+        from nnc._utils.packages import install_command
+
+        return f"this command needs {EXTRA_PACKAGES[package]}; install it with {install_command('cli')}"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
         if error.filename is not None and str(error.filename) not in text:

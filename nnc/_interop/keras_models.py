@@ -13,7 +13,9 @@ try:
     import keras
     from keras import layers
 except ImportError as error:
-    raise ImportError(f"this function needs Keras 3 ({error}); install it with pip install keras") from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("this function", "Keras 3", error, "keras") from error
 
 RENAMED = {"identity": "linear", "exp": "exponential"}  # activations that have another name in Keras
 EPSILON = 1e-3  # epsilon of each BatchNormalization, whose variance is 1 - EPSILON, so that their sum is 1

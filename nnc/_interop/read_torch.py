@@ -1,4 +1,4 @@
-"""Reader of PyTorch modules (extra `[torch]`).
+"""Reader of PyTorch modules.
 
 read_torch_forward.py converts a module to a list of steps. A module is supported if its exact type is in SUPPORTED, and
 its attributes have the values in REQUIRED. All other modules are refused with an error that names the module, because
@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("this function", "PyTorch", error, "torch") from error
+
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, naming_errors, require_attributes, scaling
 from nnc._interop.read_torch_forward import RECURRENT, Forward, Selection, is_custom
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._utils.checks import pluralize
 from nnc.layers import GRU, LSTM, GlobalAvgPool1D, GlobalMaxPool1D, SimpleRNN
-
-try:
-    import torch
-    from torch import nn
-except ImportError as error:
-    raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,13 +12,13 @@ from nnc._registry import losses
 from nnc.layers import layer_classes_by_type
 from nnc.layers.operations import Activate, MatMul, Scale, Sort, StepMatMul
 
-MISSING_MESSAGE = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
-
 try:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
-    raise ImportError(MISSING_MESSAGE.format(error)) from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("nnc.sklearn", "scikit-learn 1.7 or later", error, "sklearn") from error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

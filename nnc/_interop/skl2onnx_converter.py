@@ -10,8 +10,6 @@ from nnc._interop.program import build_program
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MISSING_MESSAGE = "this function needs skl2onnx ({}); install it with pip install skl2onnx"
-
 
 class ContainerGraph(Graph):
     """Builder that adds nodes and constants to a graph of skl2onnx, in which all names must be unique.
@@ -57,7 +55,9 @@ def register(classifier: type, regressor: type) -> None:
         from skl2onnx import update_registered_converter
         from skl2onnx.common import shape_calculator as shapes
     except ImportError as error:
-        raise ImportError(MISSING_MESSAGE.format(error)) from error
+        from nnc._utils.packages import missing_package
+
+        raise missing_package("this function", "skl2onnx", error, "skl2onnx") from error
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
     classifier_shapes = shapes.calculate_linear_classifier_output_shapes
     regressor_shapes = shapes.calculate_linear_regressor_output_shapes

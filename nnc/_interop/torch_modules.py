@@ -1,4 +1,4 @@
-"""Writer of PyTorch modules (extra `[torch]`); read_torch.py is the corresponding reader."""
+"""Writer of PyTorch modules; read_torch.py is the corresponding reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ try:
     import torch
     from torch import nn
 except ImportError as error:
-    raise ImportError(f"this function needs PyTorch ({error}); install it with pip install torch") from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("this function", "PyTorch", error, "torch") from error
 
 # PyTorch replaces softplus(z) by z for z above this threshold. With a threshold above 37, it is exact in float64.
 SOFTPLUS_THRESHOLD = 40.0

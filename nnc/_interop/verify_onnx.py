@@ -20,8 +20,10 @@ def require_onnx() -> None:
     """Raise ImportError if the package onnx is not installed."""
     try:
         import onnx.reference  # noqa: F401
-    except ImportError:
-        raise ImportError("verify=True needs the package onnx; install it with pip install onnx") from None
+    except ImportError as error:
+        from nnc._utils.packages import missing_package
+
+        raise missing_package("verify=True", "the package onnx", error, "onnx") from error
 
 
 def check(path: Any, reader: Any, network: Any) -> None:

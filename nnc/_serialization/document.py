@@ -128,7 +128,7 @@ def check_network_header(document: Any) -> None:
     if version > LATEST_VERSION:
         raise ValueError(
             f"the content was written by a later version of nnc: its format version is {version}, and the latest "
-            f"supported version is {LATEST_VERSION}; upgrade with `pip install --upgrade nnc-cython`"
+            f"supported version is {LATEST_VERSION}; install a later version of nnc"
         )
 
 

@@ -245,9 +245,9 @@ def bar_factory(total: int | None, unit: str) -> Callable[[], Any]:
     try:
         from tqdm.auto import tqdm  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as error:
-        raise ImportError(
-            f'a progress bar needs tqdm ({error}); install it with pip install "nnc-cython[progress]"'
-        ) from error
+        from nnc._utils.packages import missing_package
+
+        raise missing_package("a progress bar", "tqdm", error, "progress") from error
     return partial(tqdm, total=total, unit=unit)
 
 

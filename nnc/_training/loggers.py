@@ -125,9 +125,9 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter  # type: ignore[import-untyped,import-not-found,unused-ignore]
         except ImportError as error:
-            raise ImportError(
-                f'TensorBoard needs tensorboardX ({error}); install it with pip install "nnc-cython[tensorboard]"'
-            ) from error
+            from nnc._utils.packages import missing_package
+
+            raise missing_package("TensorBoard", "tensorboardX", error, "tensorboard") from error
         self.log_dir = None if log_dir is None else disk.check_path("log_dir", log_dir)
         self.every = check_count("every", every)
         self.histograms = check_bool("histograms", histograms)

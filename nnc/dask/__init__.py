@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 try:
     import distributed  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        f'nnc.dask needs distributed ({error}); install it with pip install "nnc-cython[dask]"'
-    ) from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("nnc.dask", "distributed", error, "dask") from error
 
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions
@@ -33,6 +33,10 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'nnc.dask' has no attribute {name!r}")
-        from nnc.dask import estimators
+        try:
+            from nnc.dask import estimators
+        except ImportError as error:
+            from nnc._utils.packages import missing_package
 
+            raise missing_package("this class", "scikit-learn 1.7 or later", error, "sklearn") from error
         return getattr(estimators, name)

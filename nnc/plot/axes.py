@@ -28,9 +28,9 @@ def matplotlib(module: str) -> Any:
     try:
         return import_module(f"matplotlib.{module}")
     except ImportError as error:
-        raise ImportError(
-            f'nnc.plot needs matplotlib ({error}); install it with pip install "nnc-cython[plot]"'
-        ) from error
+        from nnc._utils.packages import missing_package
+
+        raise missing_package("nnc.plot", "matplotlib", error, "plot") from error
 
 
 def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:

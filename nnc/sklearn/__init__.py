@@ -15,15 +15,15 @@ As in scikit-learn, the penalty alpha / 2 is divided by the number of rows in a 
 The squared error that is minimized is the sum over the outputs; the squared error that is reported is the mean.
 """
 
-from nnc._interop.scikit_learn import MISSING_MESSAGE
-
 try:
     from nnc.sklearn.classifier import MLPClassifier
     from nnc.sklearn.ensembles import EnsembleClassifier, EnsembleRegressor
     from nnc.sklearn.estimator import SOLVERS
     from nnc.sklearn.regressor import MLPRegressor
 except ImportError as error:
-    raise ImportError(MISSING_MESSAGE.format(error)) from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("nnc.sklearn", "scikit-learn 1.7 or later", error, "sklearn") from error
 
 __all__ = [
     "SOLVERS",

@@ -17,10 +17,6 @@ The encoding of the columns is also available separately, as input of any networ
 
 from typing import TYPE_CHECKING
 
-MISSING_DEPENDENCY = (
-    'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
-)
-
 try:
     from nnc.tabular.classifier import TableClassifier
     from nnc.tabular.frames import Table, read_table
@@ -28,7 +24,9 @@ try:
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
 except ImportError as error:
-    raise ImportError(MISSING_DEPENDENCY.format(error)) from error
+    from nnc._utils.packages import missing_package
+
+    raise missing_package("nnc.tabular", "scikit-learn 1.9 or later", error, "tables") from error
 
 __all__ = [
     "ColumnWarning",
