@@ -1,11 +1,19 @@
-"""Tests of the data sets in the package (digits, iris) and of `train_test_split`."""
+"""Tests of the data sets in the package (digits, iris, time series) and of `train_test_split`."""
 
 import hashlib
 
 import numpy as np
 import pytest
 
-from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_digits, load_iris, train_test_split
+from nnc.datasets import (
+    IRIS_CLASSES,
+    IRIS_FEATURES,
+    load_co2,
+    load_digits,
+    load_iris,
+    load_sunspots,
+    train_test_split,
+)
 
 
 def test_digits_have_documented_shape_types_and_counts():
@@ -35,6 +43,24 @@ def test_iris_has_documented_shape_types_and_sums():
     )  # the corrected data of Fisher, equal to those of R
     assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2]
     assert X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("load", "unit", "n", "n_missing", "first", "total"),
+    [
+        (load_co2, "M", 526, 5, ["1958-03", 316.1], 177047.65),
+        (load_sunspots, "Y", 309, 0, ["1700", 5.0], 15373.4),
+    ],
+    ids=["co2", "sunspots"],
+)
+def test_series_have_documented_times_and_values(load, unit, n, n_missing, first, total):
+    times, y = load()
+    assert times.dtype == np.dtype(f"datetime64[{unit}]")
+    assert y.shape == (n,)
+    assert np.isnan(y).sum() == n_missing
+    assert (np.diff(times) == np.timedelta64(1, unit)).all()
+    assert [str(times[0]), y[0]] == first
+    assert np.nansum(y) == pytest.approx(total, abs=0.01)
 
 
 @pytest.mark.parametrize(

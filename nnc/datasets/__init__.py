@@ -4,8 +4,9 @@
 >>> X, y = load_digits()
 >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450)
 
-Nothing is downloaded. The small data sets are files of this package with the license CC BY 4.0; README.md in the same
-folder has the details. MNIST and Fashion-MNIST are loaded from a folder that you pass.
+Nothing is downloaded. The small data sets are files of this package: tables with the license CC BY 4.0, and time series
+in the public domain. README.md in the same folder has the details. MNIST and Fashion-MNIST are loaded from a folder
+that you pass.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ __all__ = [
     "IRIS_CLASSES",
     "IRIS_FEATURES",
     "TrainAndTest",
+    "load_co2",
     "load_digits",
     "load_fashion_mnist",
     "load_iris",
     "load_mnist",
+    "load_sunspots",
     "read_idx",
     "train_test_split",
 ]
@@ -83,6 +86,51 @@ def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     `sklearn.datasets.load_iris`.
     """
     return _load("iris.csv", np.float64)
+
+
+def load_co2() -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Load the monthly concentration of carbon dioxide (CO2) in the air at Mauna Loa, Hawaii, from 1958 to 2001.
+
+    Returns
+    -------
+    months : ndarray of datetime64[M], shape (526,)
+        Months, without gaps.
+    y : ndarray of float64, shape (526,)
+        Means of the weekly measurements of a month in ppm (parts per million by volume); NaN in five months without a
+        measurement.
+
+    Notes
+    -----
+    The source is C. D. Keeling and T. P. Whorf (2004), "Atmospheric CO2 concentrations derived from flask air samples
+    at sites in the SIO network", Carbon Dioxide Information Analysis Center, U.S. Department of Energy. The data is in
+    the public domain. The weekly data is the same as in `statsmodels.datasets.co2`.
+    """
+    return _load_series("co2.csv", "M")
+
+
+def load_sunspots() -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Load the mean number of sunspots in each year from 1700 to 2008.
+
+    Returns
+    -------
+    years : ndarray of datetime64[Y], shape (309,)
+        Years.
+    y : ndarray of float64, shape (309,)
+        Sunspot numbers, in cycles of about eleven years.
+
+    Notes
+    -----
+    The source is the National Geophysical Data Center of the U.S. National Oceanic and Atmospheric Administration
+    (NOAA). The data is in the public domain, and the same as in `statsmodels.datasets.sunspots`.
+    """
+    return _load_series("sunspots.csv", "Y")
+
+
+def _load_series(name: str, unit: str) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Return the times and the values of a series in a file with two columns."""
+    lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
+    times, values = zip(*(line.split(",") for line in lines if not line.startswith("#")), strict=True)
+    return np.array(times, f"datetime64[{unit}]"), np.array(values, np.float64)
 
 
 def train_test_split(
