@@ -1,7 +1,8 @@
 """Tests that public names use one name per concept, and that errors suggest similar or current names."""
 
-import importlib
+import importlib.util
 import inspect
+import re
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc._utils.names import OTHER_ATTRIBUTES
 
 X, Y = np.zeros((4, 3)), np.zeros((4, 1))
 
@@ -44,6 +46,60 @@ def test_removed_attribute_suggests_current_name(former, present):
     assert not hasattr(net, former)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "hint"),
+    [
+        (nnc, "EarlyStopping", "did you mean net.fit(X, y, validation=0.2, patience=10)?"),
+        (nnc, "Sequential", "did you mean NeuralNetwork?"),
+        (nnc, "MLPClassifier", "did you mean nnc.sklearn.MLPClassifier?"),
+        (nnc, "StandardScaler", "did you mean Standardize?"),
+        (nnc, "tensor", "nnc has no tensors; use NumPy arrays or lists"),
+        (nnc.layers, "Linear", "did you mean nnc.layers.Dense?"),
+        (nnc.layers, "MaxPooling2D", "did you mean nnc.layers.MaxPool2D?"),
+        (nnc.layers, "MultiHeadAttention", "nnc has no attention layers; GRU, LSTM and Conv1D process sequences"),
+        (NeuralNetwork, "compile", "nnc has no compile; pass loss= to NeuralNetwork, and optimizer= and lr= to fit"),
+        (NeuralNetwork, "evaluate", "did you mean score or evaluate_loss?"),
+        (NeuralNetwork, "zero_grad", "nnc has no zero_grad; train_step and gradients start from zero"),
+        (NeuralNetwork, "state_dict", "did you mean params?"),
+    ],
+)
+def test_name_of_other_package_is_answered_with_name_of_nnc(owner, name, hint):
+    assert message_of(AttributeError, getattr, owner, name).endswith(f" has no attribute {name!r}; {hint}")
+
+
+def test_names_in_submodules_are_found_from_nnc():
+    for name in nnc.layers.__all__:
+        assert message_of(AttributeError, getattr, nnc, name).endswith(f"; did you mean nnc.layers.{name}?")
+    for name in ("load_digits", "load_iris", "load_mnist", "train_test_split"):
+        assert message_of(AttributeError, getattr, nnc, name).endswith(f"; did you mean nnc.datasets.{name}?")
+
+
+def test_suggested_names_exist():
+    net = NeuralNetwork([3, 4, 1])
+    net.fit(X, Y, epochs=1)
+    for suggestion in OTHER_ATTRIBUTES.values():
+        if not suggestion.startswith("nnc has "):
+            for name in re.findall(r"\bnnc\.[\w.]+", suggestion):
+                module, _, member = name.rpartition(".")
+                if module in ("nnc.sklearn", "nnc.tabular"):
+                    pytest.importorskip("sklearn")
+                assert hasattr(importlib.import_module(module), member), name
+            for name in re.findall(r"\bnet\.(\w+)|^(?!nnc\.)(\w+)(?:\.\w+)?$", suggestion):
+                assert any(hasattr(owner, "".join(name)) for owner in (net, nnc, nnc.History)), suggestion
+
+
+def test_sizes_that_are_not_in_a_list_are_answered_with_list():
+    hint = "pass the sizes of the layers as a list, such as NeuralNetwork([4, 8, 3])"
+    problem = "takes 2 positional arguments but 4 were given"
+    assert message_of(TypeError, NeuralNetwork, 4, 8, 3) == f"NeuralNetwork.__init__() {problem}; {hint}"
+    assert message_of(TypeError, NeuralNetwork).endswith(f"; {hint}")
+
+
+def test_positional_option_is_answered_with_names_of_positional_arguments():
+    expected = "takes 3 positional arguments but 4 were given; pass only X, y by position, and all others by name"
+    assert message_of(TypeError, NeuralNetwork([3, 1]).fit, X, Y, 100) == f"NeuralNetwork.fit() {expected}"
+
+
 def test_network_has_at_most_47_public_attributes():
     """Count methods and properties, including inherited ones; rarely used features are functions."""
     public = [name for name in dir(NeuralNetwork) if not name.startswith("_")]
@@ -61,6 +117,16 @@ def test_type_stub_matches_public_names():
     if not tool.exists():
         pytest.skip("needs the checkout")
     assert Path(nnc.__file__).with_suffix(".pyi").read_text(encoding="utf-8") == runpy.run_path(str(tool))["stub"]()
+
+
+def test_help_begins_with_names_that_exist():
+    """The docstring precedes the list of modules in help(nnc)."""
+    names = re.findall(r"\bnnc\.(\w+)", nnc.__doc__)
+    assert {"NeuralNetwork", "load", "from_onnx", "fit_many"} <= set(names)
+    for name in names:
+        assert hasattr(nnc, name) or importlib.util.find_spec(f"nnc.{name}"), name
+    for name in re.findall(r"\bnet\.(\w+)", nnc.__doc__):
+        assert name == "json" or hasattr(NeuralNetwork, name), name
 
 
 def test_dir_returns_public_names():

@@ -142,14 +142,28 @@ def suggest_arguments(elsewhere: str) -> Callable[[F], F]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             try:
                 return method(*args, **kwargs)
-            except TypeError:
-                if all(name in _arguments(method) for name in kwargs):  # the error has another cause
+            except TypeError as error:
+                if not all(name in _arguments(method) for name in kwargs):
+                    raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
+                call = f"{method.__qualname__}()"
+                if not str(error).startswith(call):  # the error has another cause
                     raise
-                raise _unknown_argument_error(method, args[0], kwargs, elsewhere) from None
+                message = f"{type(args[0]).__name__}.{method.__name__}(){str(error).removeprefix(call)}"
+                raise TypeError(message + _call_hint(method, args[1:])) from None
 
         return wrapper  # type: ignore[return-value]
 
     return decorate
+
+
+def _call_hint(method: Any, values: tuple[Any, ...]) -> str:
+    """Return the end of a message about a wrong number of positional arguments."""
+    if method.__name__ == "__init__" and all(type(value) is int for value in values):
+        return f"; pass the sizes of the layers as a list, such as NeuralNetwork({[*values] or [4, 8, 3]})"
+    n_positional = method.__code__.co_argcount - 1
+    if len(values) > n_positional:
+        return f"; pass only {', '.join(_arguments(method)[:n_positional])} by position, and all others by name"
+    return ""
 
 
 def _unknown_argument_error(method: Any, instance: Any, names: Collection[str], elsewhere: str) -> TypeError:

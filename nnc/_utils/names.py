@@ -67,17 +67,17 @@ ARGUMENT_SYNONYMS = _invert(
         "lr": "learningrate learningrateinit eta rate",
         "validation": "validationsplit validationdata validationfraction evalset",
         "callback": "callbacks",
-        "epochs": "nepochs numepochs nbepoch maxiter iterations",
+        "epochs": "nepochs numepochs nbepoch maxiter maxepochs niter iterations",
         "batch_size": "batch minibatchsize",
         "seed": "randomstate randomseed",
-        "layers": "hiddenlayersizes layersizes sizes hidden",
+        "layers": "hiddenlayersizes layersizes sizes hidden hiddendim inputdim inputsize infeatures",
         "activation": "activationfunction activations",
         "output": "outputactivation outactivation",
         "loss": "lossfunction criterion objective",
         "bias": "usebias",
         "init": "kernelinitializer initializer weightinit",
         "optimizer": "solver optim",
-        "l2": "alpha",
+        "l2": "alpha kernelregularizer regularization",
         "weight_decay": "decay",
         "optimizer=nnc.SGD(momentum=...)": "momentum",
         "clip_norm": "gradclip clipnorm",
@@ -89,29 +89,117 @@ ARGUMENT_SYNONYMS = _invert(
         "sample_weight": "sampleweights weights",
         "class_weight": "classweights",
         "max_seconds": "maxtime timeout",
-        "n": "units neurons",
+        "n": "units neurons hiddensize outfeatures filters outchannels",
+        "size": "kernelsize poolsize",
+        "X": "inputs features",
+        "y": "targets target labels",
         "betas": "beta",
         "eps": "epsilon",
     }
 )
-# Current names of renamed methods and attributes, keyed by their former names.
-FORMER_ATTRIBUTES = {
-    "bias": "biases",
-    "forgotten": "untracked_epochs",
-    "check_gradients": "nnc.check_gradients",
-    "from_json": "nnc.from_json",
-    "from_keras": "nnc.from_keras",
-    "from_onnx": "nnc.from_onnx",
-    "from_sklearn": "nnc.from_sklearn",
-    "from_torch": "nnc.from_torch",
-    "hidden_layers": "layers[:-1]",
-    "input_gradients": "nnc.input_gradients",
-    "load": "nnc.load",
-    "loss": "evaluate_loss",
-    "output_layer": "layers[-1]",
-    "plot": "draw",
-    "to_keras": "nnc.to_keras",
-}
+# For each name, a suggestion. Names separated by spaces are former names of nnc, and names of PyTorch, Keras and
+# scikit-learn. A suggestion that begins with "nnc " is a statement; all others complete "did you mean ...?".
+OTHER_ATTRIBUTES = _invert(
+    {
+        # Former names of nnc, and functions that are not methods.
+        "biases": "bias intercepts_",
+        "untracked_epochs": "forgotten",
+        "nnc.check_gradients": "check_gradients",
+        "nnc.from_json": "from_json",
+        "nnc.from_keras": "from_keras",
+        "nnc.from_onnx": "from_onnx",
+        "nnc.from_sklearn": "from_sklearn",
+        "nnc.from_torch": "from_torch",
+        "layers[:-1]": "hidden_layers",
+        "nnc.input_gradients": "input_gradients",
+        "nnc.load": "load load_model",
+        "evaluate_loss": "loss",
+        "layers[-1]": "output_layer",
+        "draw": "plot",
+        "nnc.to_keras": "to_keras",
+        # Networks.
+        "NeuralNetwork": "Sequential Model Module MLP Network",
+        "nnc.layers": "nn",
+        "nnc.sklearn.MLPClassifier": "MLPClassifier",
+        "nnc.sklearn.MLPRegressor": "MLPRegressor",
+        "nnc.tabular.TableClassifier": "TableClassifier",
+        "nnc.tabular.TableRegressor": "TableRegressor",
+        "nnc has no add; pass all layers to NeuralNetwork, such as [Input(3), Dense(4), Dense(1)]": "add",
+        "nnc has no compile; pass loss= to NeuralNetwork, and optimizer= and lr= to fit": "compile",
+        # Layers.
+        "nnc.layers.Dense": "Dense Linear",
+        "nnc.layers.Input": "Input InputLayer",
+        "nnc.layers.Dropout": "Dropout",
+        "nnc.layers.Flatten": "Flatten",
+        "nnc.layers.Conv1D": "Conv1D Conv1d",
+        "nnc.layers.Conv2D": "Conv2D Conv2d",
+        "nnc.layers.MaxPool1D": "MaxPool1D MaxPool1d MaxPooling1D",
+        "nnc.layers.MaxPool2D": "MaxPool2D MaxPool2d MaxPooling2D",
+        "nnc.layers.AvgPool1D": "AvgPool1D AvgPool1d AveragePooling1D",
+        "nnc.layers.AvgPool2D": "AvgPool2D AvgPool2d AveragePooling2D",
+        "nnc.layers.GlobalAvgPool1D": "GlobalAvgPool1D GlobalAveragePooling1D AdaptiveAvgPool1d",
+        "nnc.layers.GlobalAvgPool2D": "GlobalAvgPool2D GlobalAveragePooling2D AdaptiveAvgPool2d",
+        "nnc.layers.GlobalMaxPool1D": "GlobalMaxPool1D GlobalMaxPooling1D AdaptiveMaxPool1d",
+        "nnc.layers.BatchNorm": "BatchNorm BatchNormalization BatchNorm1d BatchNorm2d",
+        "nnc.layers.Scale": "Scale",
+        "nnc.layers.SimpleRNN": "SimpleRNN RNN",
+        "nnc.layers.LSTM": "LSTM",
+        "nnc.layers.GRU": "GRU",
+        "nnc.layers.Bidirectional": "Bidirectional",
+        "nnc.layers.small_images": "small_images",
+        "Dense(4, 'relu')": "Activation ReLU Sigmoid Tanh Softmax",
+        "nnc has no attention layers; GRU, LSTM and Conv1D process sequences": (
+            "Attention MultiHeadAttention MultiheadAttention Transformer TransformerEncoder TransformerEncoderLayer"
+        ),
+        "nnc has no embeddings; nnc.tabular encodes categories, and other networks accept one-hot columns": "Embedding",
+        "nnc has no such normalization; use BatchNorm, or scale_X": (
+            "LayerNorm LayerNormalization GroupNorm GroupNormalization InstanceNorm2d"
+        ),
+        "nnc has no such convolution; use Conv1D or Conv2D": (
+            "Conv3D Conv3d ConvTranspose1d ConvTranspose2d Conv1DTranspose Conv2DTranspose DepthwiseConv2D "
+            "SeparableConv2D"
+        ),
+        "nnc has no networks with branches; each layer has one input": "Add Concatenate Multiply Lambda",
+        # Training.
+        "fit": "train fit_transform",
+        "net.fit(X, y, validation=0.2, patience=10)": "EarlyStopping",
+        "Checkpoint": "ModelCheckpoint",
+        "net.fit(X, y, epochs=100, lr=function)": "LearningRateScheduler LambdaLR",
+        "CosineLR": "CosineAnnealingLR CosineDecay CosineAnnealingWarmRestarts",
+        "ExponentialLR": "ExponentialDecay",
+        "nnc.Adam or nnc.SGD": "optim optimizers",
+        "net.fit(X, y, batch_size=32) or net.fit_batches": "DataLoader Dataset TensorDataset",
+        "fit_batches": "fit_generator",
+        "train_step": "partial_fit train_on_batch step",
+        "gradients": "backward grad autograd GradientTape",
+        "nnc has no zero_grad; train_step and gradients start from zero": "zero_grad",
+        "nnc has no modes; predict uses no dropout": "eval training no_grad inference_mode",
+        "nnc has no GPU support; networks run on the processor": "cuda cpu gpu device",
+        "nnc has no tensors; use NumPy arrays or lists": "tensor Tensor from_numpy as_tensor",
+        "nnc has no to_categorical; loss='cross_entropy' accepts labels": "to_categorical one_hot OneHotEncoder",
+        "nnc.search": "GridSearchCV RandomizedSearchCV",
+        "nnc.Ensemble": "BaggingClassifier BaggingRegressor VotingClassifier",
+        "nnc.datasets.train_test_split": "train_test_split",
+        "nnc.datasets.load_iris": "load_iris",
+        "nnc.datasets.load_digits": "load_digits",
+        "nnc.datasets.load_mnist": "load_mnist",
+        # Losses and scalings.
+        "NeuralNetwork([3, 4, 1], loss='mse')": "MSELoss MeanSquaredError mean_squared_error",
+        "NeuralNetwork([3, 4, 1], loss='mae')": "L1Loss MeanAbsoluteError",
+        "NeuralNetwork([3, 4, 1], loss='bce')": "BCELoss BCEWithLogitsLoss BinaryCrossentropy",
+        "CrossEntropy": "CrossEntropyLoss CategoricalCrossentropy SparseCategoricalCrossentropy",
+        "Huber": "HuberLoss SmoothL1Loss",
+        "Standardize": "StandardScaler",
+        "MinMax": "MinMaxScaler",
+        # Methods and attributes of networks.
+        "score or evaluate_loss": "evaluate",
+        "predict": "call predict_on_batch",
+        "params": "parameters named_parameters trainable_weights trainable_variables state_dict load_state_dict",
+        "weights": "coefs_ get_weights set_weights",
+        "history.loss": "loss_curve_ loss_",
+        "astype": "to half double",
+    }
+)
 
 
 def find_similar_name(name: str, choices: Iterable[str], synonyms: dict[str, str] = VALUE_SYNONYMS) -> str | None:
@@ -177,6 +265,7 @@ def unknown_attribute_error(owner: str, name: str, attributes: Iterable[str]) ->
     hint = ""
     if not name.startswith("_"):
         public = [attribute for attribute in attributes if not attribute.startswith("_")]
-        suggestion = FORMER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
-        hint = "" if suggestion is None else f"; did you mean {suggestion}?"
+        suggestion = OTHER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
+        if suggestion is not None:
+            hint = f"; {suggestion}" if suggestion.startswith("nnc ") else f"; did you mean {suggestion}?"
     return AttributeError(f"{owner} has no attribute {name!r}{hint}")

@@ -72,7 +72,9 @@ if not TYPE_CHECKING:  # the classes in _HOME are imported on first use, because
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
-            raise AttributeError(f"module 'nnc.layers' has no attribute {name!r}")
+            from nnc._utils.names import unknown_attribute_error
+
+            raise unknown_attribute_error("module 'nnc.layers'", name, __all__)
         from importlib import import_module
 
         value = globals()[name] = getattr(import_module(f"nnc.layers.{_HOME[name]}"), name)
