@@ -5,9 +5,27 @@
     history = net.fit(X, y, epochs=1500, lr=1.0)
     net.predict(X)
 
-Names are imported when they are first used, so that `import nnc` is fast. `_NAMES` and `_MODULES` are the only list of
-public names; `python tools/public_names.py` writes __init__.pyi for type checkers from it.
+Networks
+    NeuralNetwork([3, 4, 1], activation="tanh", loss="mse")  create a network; help(nnc.NeuralNetwork)
+    net.fit(X, y, epochs=100, optimizer="adam", lr=0.01)     train; net.fit(X, y) chooses all settings itself
+    net.predict(X), predict_classes, predict_proba, score    use a trained network
+    net.save("net.json"), nnc.load("net.json")               write and read a model file
+    net.to_onnx, to_c, to_python, to_js, to_torch            export; nnc.from_onnx, from_torch, from_keras import
+    net.summary(), inspect(), explain_step(X, y, lr=0.1)     look at every number
+
+Modules
+    nnc.layers    Dense, Conv2D, LSTM, Dropout and other layers, for example NeuralNetwork([Input(3), Dense(1)])
+    nnc.tabular   TableClassifier and TableRegressor for tables with numbers, categories, text and dates
+    nnc.sklearn   MLPClassifier and MLPRegressor with the interface of scikit-learn
+    nnc.datasets  iris, digits, MNIST, train_test_split
+    nnc.plot      plots with matplotlib
+
+Many networks
+    nnc.fit_many, nnc.Ensemble, nnc.search                   train, average and choose networks
 """
+
+# Names are imported when they are first used, so that `import nnc` is fast. `_NAMES` and `_MODULES` are the only list
+# of public names; `python tools/public_names.py` writes __init__.pyi for type checkers from it.
 
 from nnc._version import __version__  # noqa: F401
 

@@ -114,6 +114,37 @@ def test_load_of_table_class_rejects_files_of_other_models(tmp_path):
         tabular.TableClassifier.load(MODELS / "table_counts.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "writer"),
+    [("a.onnx", "to_onnx"), ("a.H", "to_c"), ("a.js", "to_js"), ("a.keras", "nnc.to_keras"), ("a.pt", "to_torch")],
+)
+def test_save_refuses_extension_of_other_format_and_names_its_function(tmp_path, name, writer):
+    for model in (NeuralNetwork([3, 1]), nnc.Ensemble([NeuralNetwork([3, 1])])):
+        with pytest.raises(ValueError, match=rf'path must have the extension "\.json", got .*{name}.; .*{writer}'):
+            model.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_load_of_other_format_names_function_that_reads_it(tmp_path):
+    net = NeuralNetwork([3, 1])
+    net.to_onnx(tmp_path / "net.onnx")
+    net.save(tmp_path / "net.safetensors")
+    for load in (nnc.load, NeuralNetwork.load, nnc.Ensemble.load):
+        with pytest.raises(nnc.ModelFileError, match=r"begin with .*; nnc\.from_onnx reads ONNX files"):
+            load(tmp_path / "net.onnx")
+    with pytest.raises(nnc.ModelFileError, match=r"begin with .*; nnc\.load reads networks in this format"):
+        nnc.Ensemble.load(tmp_path / "net.safetensors")
+    (tmp_path / "old.onnx").write_text(net.to_json())  # earlier versions saved networks with any extension
+    assert nnc.load(tmp_path / "old.onnx").sizes == (3, 1)
+
+
+def test_load_of_safetensors_of_other_package_names_readers(tmp_path):
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    numpy_files.save_file({"weight": np.zeros((2, 3, 4))}, tmp_path / "net.safetensors")
+    with pytest.raises(nnc.ModelFileError, match=r"is not from nnc; .* pass the model to nnc\.from_torch or nnc"):
+        nnc.load(tmp_path / "net.safetensors")
+
+
 def test_load_of_table_without_scikit_learn_names_install_command():
     code = (
         "import sys; sys.modules['sklearn'] = None; import nnc\n"

@@ -46,6 +46,8 @@ class Files(Prediction):
             FileNotFoundError, missing permission PermissionError, and the path of a folder IsADirectoryError.
         ModelFileError
             A parameter is NaN or infinite. Nothing was written.
+        ValueError
+            `path` has the extension of another format; the message names the function that writes it.
         """
         from nnc import _serialization
         from nnc._serialization import safetensors

@@ -146,6 +146,12 @@ def _tensors(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header = json_object(parse(content[8 : 8 + length].decode()), "the header")
     except UnicodeDecodeError as error:
         raise ValueError(f"the header is not UTF-8 text (invalid byte at position {error.start})") from None
+    metadata = header.get("__metadata__", {})
+    if type(metadata) is dict and "nnc" not in metadata:
+        raise ValueError(
+            f"{'__metadata__.nnc' if metadata else '__metadata__'} is missing, so the file is not from nnc; load its "
+            "tensors into a model of PyTorch or Keras, and pass the model to nnc.from_torch or nnc.from_keras"
+        )
     metadata = member(header, "__metadata__", dict)
     data, spans = memoryview(content)[8 + length :], []
     tensors: dict[str, NDArray[Any]] = {}

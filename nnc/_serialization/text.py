@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import sys
 from contextlib import contextmanager
 from itertools import chain
@@ -41,6 +42,22 @@ MAX_PARSED_BYTES = 2**32
 CHECKSUM_MISMATCH = (
     "its content does not match its checksum (sha256), so the file was damaged or edited; use another copy"
 )
+# For each extension of another format: the function that writes it, and the function that reads it.
+OTHER_FORMATS = {
+    ".onnx": ("to_onnx writes ONNX files", "nnc.from_onnx reads ONNX files"),
+    ".h": ("to_c writes C headers", "C headers cannot be read"),
+    ".c": ("to_c writes C headers", "C files cannot be read"),
+    ".py": ("to_python writes Python modules", "import the module with Python"),
+    ".js": ("to_js writes JavaScript modules", "JavaScript modules cannot be read"),
+    ".mjs": ("to_js writes JavaScript modules", "JavaScript modules cannot be read"),
+    ".svg": ("to_svg writes pictures", "pictures cannot be read"),
+    ".keras": ("save the result of nnc.to_keras", "pass the model of keras.saving.load_model to nnc.from_keras"),
+    ".h5": ("save the result of nnc.to_keras", "pass the model of keras.saving.load_model to nnc.from_keras"),
+    ".pt": ("pass the result of to_torch to torch.save", "load the module, and pass it to nnc.from_torch"),
+    ".pth": ("pass the result of to_torch to torch.save", "load the module, and pass it to nnc.from_torch"),
+    ".pkl": ("pickle.dump writes this format", "pickle.load reads this format"),
+    ".safetensors": ("only networks have this format", "nnc.load reads networks in this format"),
+}
 NETWORKS_MISMATCH = (
     "its networks do not match its checksum (sha256): one was removed, added or replaced; use another copy"
 )
@@ -353,10 +370,21 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     ------
     ModelFileError
         A document is not valid. The old file is unchanged.
+    ValueError
+        The path has the extension of another format.
     OSError
         The file cannot be written, as in `disk.replace_file`.
     """
+    if other := other_format(target):
+        raise ValueError(f'path must have the extension ".json", got {os.fsdecode(target)!r}; {other[0]}')
     disk.write_text(target, dumps(document, table), content_of(document, table))
+
+
+def other_format(path: Any) -> tuple[str, str] | None:
+    """Return the value of `OTHER_FORMATS` for the extension of a path; None for other paths and for open files."""
+    if not isinstance(path, disk.PATH_TYPES):
+        return None
+    return OTHER_FORMATS.get(os.path.splitext(os.fsdecode(path))[1].lower())
 
 
 def read(source: Any, content: str = "network") -> Any:
@@ -380,8 +408,11 @@ def read(source: Any, content: str = "network") -> Any:
     with model_file_errors(where, content):
         try:
             text = disk.read_text(source, content, "{")
-        except disk.UnexpectedStartError:
-            raise ValueError(f'the file does not begin with "{{" like {WITH_ARTICLE[content]}; {CHECK_FILE}') from None
+        except (disk.UnexpectedStartError, UnicodeDecodeError) as error:
+            _, remedy = other_format(source) or ("", CHECK_FILE)
+            if remedy == CHECK_FILE and isinstance(error, UnicodeDecodeError):
+                raise
+            raise ValueError(f'the file does not begin with "{{" like {WITH_ARTICLE[content]}; {remedy}') from None
         if not text and not isinstance(source, disk.PATH_TYPES):
             raise ValueError("the file is empty, or its position is at the end; open it again, or call file.seek(0)")
     return loads(text, where, content)
