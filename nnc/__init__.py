@@ -54,6 +54,8 @@ _NAMES = {
     "_parallel.history": ("ManyHistory",),
     "_parallel.per_network": ("PerNetwork",),
     "_parallel.search": ("search", "SearchResult"),
+    "_report.network_report": ("report",),
+    "_report.page": ("Report",),
     "_registry.heads": ("Head", "Heads"),
     "_registry.losses": ("CrossEntropy", "Huber", "Quantile"),
     "_registry.optimizers": (

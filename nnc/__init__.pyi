@@ -41,6 +41,8 @@ from nnc._parallel.history import ManyHistory as ManyHistory
 from nnc._parallel.per_network import PerNetwork as PerNetwork
 from nnc._parallel.search import search as search
 from nnc._parallel.search import SearchResult as SearchResult
+from nnc._report.network_report import report as report
+from nnc._report.page import Report as Report
 from nnc._registry.heads import Head as Head
 from nnc._registry.heads import Heads as Heads
 from nnc._registry.losses import CrossEntropy as CrossEntropy
@@ -136,6 +138,7 @@ __all__ = [
     "RMSprop",
     "Record",
     "ReduceLROnPlateau",
+    "Report",
     "Rprop",
     "SGD",
     "SaturatedLayerWarning",
@@ -167,6 +170,7 @@ __all__ = [
     "load",
     "plot",
     "reference",
+    "report",
     "search",
     "set_num_threads",
     "show_config",

@@ -37,10 +37,11 @@ MAY_IMPORT = {
     "_parallel": ABOVE,
     "dask": {"_parallel", "sklearn", *ABOVE},
     "sklearn": {"_parallel", *ABOVE},
-    "tabular": {"_parallel", *ABOVE},
+    "tabular": {"_parallel", "_report", *ABOVE},
+    "_report": ABOVE,
     "_online": {"_utils", "_network"},
     "river": {"_utils", "_online"},
-    "_cli": {"_utils", "_data", "datasets", "_inspection", "layers", "_model", "tabular"},
+    "_cli": {"_utils", "_data", "datasets", "_inspection", "layers", "_model", "_report", "_training", "tabular"},
 }
 NUMPY_FREE = (
     "_utils.checks",

@@ -167,7 +167,7 @@ def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], net
     """Write the report as HTML: facts about the training, the number of images of each class, and training curves."""
     history = network.history
     assert history is not None
-    from nnc.tabular.report import Report
+    from nnc._report.page import Report
 
     images = {f"images of class {label}": f"{n:,}" for label, n in classes.items()}
     curves = {"loss": history.loss.tolist(), "held-out accuracy": history["val_accuracy"].tolist()}

@@ -26,6 +26,7 @@ DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the
 PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size of the plot area in pixels
 LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 52.0, 30.0, 40.0, 18.0  # space around the plot area in pixels
 FONT_SIZE = 10  # height of the letters in pixels
+LEGEND_GAP = 34  # width of the line and of the gap next to a label in the legend, in pixels
 
 
 class Scale(NamedTuple):
@@ -119,10 +120,17 @@ def draw(panels: Sequence[Mapping[str, Values]], best: int | None, title: str, d
         Texts of the `Drawing`.
     """
     parts: list[str] = []
-    width = LEFT_MARGIN + PANEL_WIDTH + RIGHT_MARGIN
-    for i, curves in enumerate(panels):
-        parts += _draw_panel(curves, best, i * width + LEFT_MARGIN)
-    return Drawing(title, description, len(panels) * width, TOP_MARGIN + PANEL_HEIGHT + BOTTOM_MARGIN, parts)
+    left = 0.0
+    for curves in panels:
+        parts += _draw_panel(curves, best, left + LEFT_MARGIN)
+        legend_width = sum(text_width(_label(name, curve), FONT_SIZE) + LEGEND_GAP for name, curve in curves.items())
+        left += LEFT_MARGIN + max(PANEL_WIDTH + RIGHT_MARGIN, legend_width)
+    return Drawing(title, description, left, TOP_MARGIN + PANEL_HEIGHT + BOTTOM_MARGIN, parts)
+
+
+def _label(name: str, curve: Values) -> str:
+    """Return the label of a curve in the legend: its name and its last value."""
+    return f"{name} {curve[-1]:.4g}"
 
 
 def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> Iterator[str]:
@@ -130,40 +138,79 @@ def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> 
     epochs = max(len(curve) for curve in curves.values())
     x_scale = Scale(1.0, float(max(epochs, 2)), False)
     y_scale = Scale.from_values(np.concatenate([*curves.values()]))
-    bottom = TOP_MARGIN + PANEL_HEIGHT
-    size = {"width": PANEL_WIDTH, "height": PANEL_HEIGHT}
-    yield element("rect", x=left, y=TOP_MARGIN, **size, fill="none", stroke="currentColor", stroke_opacity=0.4)
-    for tick in y_scale.ticks():
-        y = TOP_MARGIN + PANEL_HEIGHT * (1 - _normalize_number(y_scale, tick))
-        yield _line(left, y, left + PANEL_WIDTH, y, 0.15)
-        yield text(left - 6, y + 3.5, f"{tick:.4g}", text_anchor="end", font_size=FONT_SIZE)
-    for tick in x_scale.ticks():
-        if tick == int(tick):
-            x = left + PANEL_WIDTH * _normalize_number(x_scale, tick)
-            yield _line(x, bottom, x, bottom + 4, 0.4)
-            yield text(x, bottom + 15, f"{tick:.0f}", text_anchor="middle", font_size=FONT_SIZE)
-    axis_label = "epoch" if best is None else f"epoch (best: {best})"
-    yield text(left + PANEL_WIDTH / 2, bottom + 30, axis_label, text_anchor="middle", font_size=FONT_SIZE)
+    frame = Frame(left, TOP_MARGIN, PANEL_WIDTH, PANEL_HEIGHT, x_scale, y_scale)
+    yield from frame.draw("epoch" if best is None else f"epoch (best: {best})", integers=True)
     if best is not None:
-        x = left + PANEL_WIDTH * _normalize_number(x_scale, float(best))
-        yield _line(x, TOP_MARGIN, x, bottom, 0.6, "2 3")
+        x = frame.x_of(best)
+        yield draw_line(x, TOP_MARGIN, x, TOP_MARGIN + PANEL_HEIGHT, 0.6, "2 3")
     legend_x = left
     for i, (name, curve) in enumerate(curves.items()):
         style = {"stroke": COLORS[i % 5], "stroke_width": 1.8, "stroke_dasharray": DASHES[i % 5]}
-        xs = left + PANEL_WIDTH * x_scale.normalize(np.arange(1.0, len(curve) + 1))
-        for points in _split_at_gaps(xs, TOP_MARGIN + PANEL_HEIGHT * (1 - y_scale.normalize(curve))):
+        for points in _split_at_gaps(frame.x(np.arange(1.0, len(curve) + 1)), frame.y(curve)):
             yield element("polyline", points=points, fill="none", stroke_linejoin="round", **style)
-        label = f"{name} {curve[-1]:.4g}"
+        label = _label(name, curve)
         yield element("line", x1=legend_x, y1=TOP_MARGIN - 13.0, x2=legend_x + 18, y2=TOP_MARGIN - 13.0, **style)
         yield text(legend_x + 23, TOP_MARGIN - 9.5, label, font_size=FONT_SIZE)
-        legend_x += text_width(label, FONT_SIZE) + 34
+        legend_x += text_width(label, FONT_SIZE) + LEGEND_GAP
 
 
-def _normalize_number(scale: Scale, value: float) -> float:
-    return float(scale.normalize(np.array([value]))[0])
+class Frame(NamedTuple):
+    """Plot area of a drawing, with the scales of its axes.
+
+    Attributes
+    ----------
+    left, top, width, height : float
+        Position and size in pixels.
+    x_scale, y_scale : Scale
+        Scales of the horizontal and of the vertical axis.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    x_scale: Scale
+    y_scale: Scale
+
+    def x(self, values: Values) -> Values:
+        """Return the x coordinates of values in pixels."""
+        return self.left + self.width * self.x_scale.normalize(values)
+
+    def y(self, values: Values) -> Values:
+        """Return the y coordinates of values in pixels."""
+        return self.top + self.height * (1 - self.y_scale.normalize(values))
+
+    def x_of(self, value: float) -> float:
+        """Return the x coordinate of a value in pixels."""
+        return float(self.x(np.array([value], np.float64))[0])
+
+    def draw(self, x_label: str, y_label: str = "", integers: bool = False) -> Iterator[str]:
+        """Yield the border, the axes and their labels; `integers` restricts the ticks of the x axis to integers."""
+        size = {"width": self.width, "height": self.height}
+        yield element("rect", x=self.left, y=self.top, **size, fill="none", stroke="currentColor", stroke_opacity=0.4)
+        for tick in self.y_scale.ticks():
+            y = float(self.y(np.array([tick], np.float64))[0])
+            yield draw_line(self.left, y, self.left + self.width, y, 0.15)
+            yield text(self.left - 6, y + 3.5, f"{tick:.4g}", text_anchor="end", font_size=FONT_SIZE)
+        if y_label:
+            x, y = 12.0, self.top + self.height / 2
+            style = {"text_anchor": "middle", "font_size": FONT_SIZE, "transform": f"rotate(-90 {x:g} {y:g})"}
+            yield text(x, y, y_label, **style)
+        yield from self.draw_x_axis(x_label, integers)
+
+    def draw_x_axis(self, label: str, integers: bool = False) -> Iterator[str]:
+        """Yield the ticks of the x axis and its label; `integers` restricts the ticks to integers."""
+        bottom = self.top + self.height
+        for tick in self.x_scale.ticks():
+            if not integers or tick == int(tick):
+                x = self.x_of(tick)
+                yield draw_line(x, bottom, x, bottom + 4, 0.4)
+                yield text(x, bottom + 15, f"{tick:.4g}", text_anchor="middle", font_size=FONT_SIZE)
+        yield text(self.left + self.width / 2, bottom + 30, label, text_anchor="middle", font_size=FONT_SIZE)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes: str | None = None) -> str:
+def draw_line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes: str | None = None) -> str:
+    """Return a line in the color of the text as an SVG element."""
     ends = {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
     opacity_text = format_number(opacity, 2)
     return element("line", **ends, stroke="currentColor", stroke_opacity=opacity_text, stroke_dasharray=dashes)

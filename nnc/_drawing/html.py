@@ -57,6 +57,11 @@ def print_result(result: Any, file: Any = None) -> None:
     In a notebook nothing is printed to standard output, because the notebook displays the result as the value of the
     cell.
     """
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if file is not None or getattr(shell, "kernel", None) is None:
+    if file is not None or not displays_html():
         print(result, file=file)
+
+
+def displays_html() -> bool:
+    """Return whether the code runs in a notebook, which displays HTML."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None

@@ -8,12 +8,13 @@ from base64 import b64encode
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnc._utils import disk
 
 if TYPE_CHECKING:
     from typing import Any
 
-    import numpy as np
     from numpy.typing import NDArray
 
 # Blue and orange are distinguishable with any color vision deficiency and visible on white and black.
@@ -92,15 +93,22 @@ def png_data_uri(image: NDArray[np.float64], max_abs: float) -> str:
     Positive numbers are blue and negative ones orange. The opacity is the absolute value divided by `max_abs`.
     """
     height, columns = image.shape
-    rows = bytearray()
-    for row in image.tolist():
-        rows.append(0)  # each row of a PNG begins with its filter type; 0 stands for none
-        for value in row:
-            color = int(sign_color(value)[1:], 16)
-            rows += struct.pack(">I", color << 8 | min(255, round(255 * abs(value) / (max_abs or 1))))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", columns, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9))]
+    colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (POSITIVE, NEGATIVE)], np.uint8)
+    pixels = np.empty((height, columns, 4), np.uint8)
+    pixels[..., :3] = colors[(image < 0).astype(np.intp)]
+    pixels[..., 3] = np.clip(np.rint(255 * np.abs(image) / (max_abs or 1)), 0, 255)
+    return image_data_uri(pixels)
+
+
+def image_data_uri(pixels: NDArray[np.uint8]) -> str:
+    """Return an image (height, width) of gray pixels, or with 1, 3 (RGB) or 4 channels, as a PNG in a data URI."""
+    height, width = pixels.shape[:2]
+    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # a row begins with its filter type; 0 stands for none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    color_type = {1: 0, 3: 2, 4: 6}[pixels[0, 0].size]
+    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n"
-    for kind, content in [*chunks, (b"IEND", b"")]:
+    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")):
         png += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
     return "data:image/png;base64," + b64encode(png).decode()
 

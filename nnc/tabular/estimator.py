@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from nnc._interop.table import TableProgram
     from nnc._network import NeuralNetwork
+    from nnc._report.page import Report
     from nnc.tabular.frames import Table
     from nnc.tabular.recipe import Task
-    from nnc.tabular.report import Report
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
@@ -390,7 +390,8 @@ class TableEstimator(BaseEstimator):
         """Return a report of the fit.
 
         The report contains the number of networks, scores on held-out rows, the sizes of model files, and the encoding
-        and importance of each column. `print(model.report())` prints the report as text; notebooks show it as HTML.
+        and importance of each column. `print(model.report())` prints it as text; `model.report().save("report.html")`
+        writes an HTML page with charts, which notebooks show.
         """
         return summary(type(self).__name__, self._reproducing_call(), self._model())
 

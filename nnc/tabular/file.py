@@ -13,13 +13,15 @@ A model file contains the networks, and a JSON object "table" with these members
      "spread": null or {"networks": 4, "unit": [a number for each target], "limits": [[smallest, ...], [largest, ...]]},
      "gain": null or [mean, standard error] of the gain of all members over one,
      "importances": null or [[mean, ...], [standard error, ...]],
+     "outcomes": null, or the result of ClassOutcomes.document, or [NumberOutcomes.document, ... one for each target],
      "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "weighted": false,
                "class_weight": null, "balanced" or [a number or null for each class], "complete": true,
                "target": "species", "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
 NaN is null in the file. The networks of the members are followed by the networks that predict the spread, which is the
-magnitude of errors. Files of version 0.1.0 have neither "spread" nor "gain"; all their intervals have the same width.
+magnitude of errors. Files of version 0.1.0 have neither "spread" nor "gain" nor "outcomes"; all their intervals have
+the same width.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import numpy as np
 from nnc import _serialization
 from nnc._data.scaling import Scaling
 from nnc._network import NeuralNetwork
+from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
 from nnc._utils import disk, fields
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
@@ -125,6 +128,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
         "spread": _spread_document(model.spread),
         "gain": None if model.gain is None else list(model.gain),
         "importances": None if importances is None else [part.tolist() for part in importances],
+        "outcomes": _outcomes_document(model.outcomes),
         "facts": model.facts,
         "self_test": {"outputs": model.predict_encoded(_test_row(model)).ravel().tolist()},
     }
@@ -174,6 +178,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         model.gain = Gain(*fields.vector(fields.member(table, "gain", list), 2, "gain"))
     importances = _parse_matrix(table, "importances", 2, len(schema.names))
     model.importances = None if importances is None else (importances[0], importances[1])
+    model.outcomes = _parse_outcomes(table.get("outcomes"), target)
     self_test = fields.member(fields.member(table, "self_test", dict), "outputs", list, where="self_test.")
     outputs = model.predict_encoded(_test_row(model)).ravel()
     expected_outputs = fields.vector(self_test, len(outputs), "self_test.outputs")
@@ -194,6 +199,24 @@ def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
     curve = fields.member(keys, "curve", list, where=f"{where}.")
     spec = MemberSpec(number, bins, fold)
     return Member(spec, network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve")))
+
+
+def _outcomes_document(outcomes: ClassOutcomes | list[NumberOutcomes] | None) -> Any:
+    """Return the statistics of held-out rows as a JSON value; None without statistics."""
+    if outcomes is None or isinstance(outcomes, ClassOutcomes):
+        return None if outcomes is None else outcomes.document()
+    return [target.document() for target in outcomes]
+
+
+def _parse_outcomes(document: Any, target: Target) -> ClassOutcomes | list[NumberOutcomes] | None:
+    """Create the statistics of held-out rows from a JSON value; None for null."""
+    if document is None:
+        return None
+    if target.classes is not None:
+        return ClassOutcomes.from_document(document, len(target.classes), "outcomes")
+    if type(document) is not list or len(document) != target.n_outputs:
+        raise ValueError(f"outcomes is {fields.describe(document)}, expected a list of {target.n_outputs}")
+    return [NumberOutcomes.from_document(part, f"outcomes[{i}]") for i, part in enumerate(document)]
 
 
 def _spread_document(spread: Spread | None) -> dict[str, Any] | None:

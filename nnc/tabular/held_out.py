@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._data.metrics import METRICS
+from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
 from nnc.tabular.explain import permutation_importances
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, ensemble_gain
 from nnc.tabular.snapshots import EPSILON, HeldOut, ImportanceData
@@ -354,6 +355,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
         score = ensemble_r2(model, predictions, y, weights, member_spread(model, rows, training, seed))
         calibration_error = np.nan
     model.held_out = model.held_out._replace(temperature=temperature)
+    model.outcomes = describe_predictions(model, values, y)
     error = float(np.average(model.row_errors(values, y), weights=weights))
     model.gain = compare_members(model, rows, training, error, seed)
     scores = model.calibrate_conformal(rows, indices, values, y, seed)
@@ -369,6 +371,16 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     )
     if len(model.schema.names) <= MAX_AUTO_IMPORTANCE_COLUMNS:
         find_importances(model)
+
+
+def describe_predictions(
+    model: TableModel, values: NDArray[np.float64], y: NDArray[Any]
+) -> ClassOutcomes | list[NumberOutcomes]:
+    """Return the statistics of predictions for held-out rows; each row counts once, whatever its weight."""
+    if model.task.kind == "classes":
+        return ClassOutcomes.compute(values, y)
+    points = model.point_predictions(values)
+    return [NumberOutcomes.compute(points[:, j], y[:, j]) for j in range(y.shape[1])]
 
 
 def find_importances(model: TableModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._data.scaling import Scaling
+    from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
     from nnc.tabular.frames import Table
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
@@ -66,6 +67,9 @@ class TableModel:
         Permutation importances of the columns; None until `find_importances` computes them.
     importance_data : ImportanceData or None
         Data from which importances are computed. None after the computation, and if there are no held-out rows.
+    outcomes : ClassOutcomes, list of NumberOutcomes, or None
+        Statistics of the predictions for held-out rows, for each target; None without held-out rows, and for files of
+        earlier versions.
     """
 
     task: Task
@@ -81,6 +85,7 @@ class TableModel:
     gain: Gain | None = None
     importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     importance_data: ImportanceData | None = None
+    outcomes: ClassOutcomes | list[NumberOutcomes] | None = None
 
     def __post_init__(self) -> None:
         n_targets = 1 if self.task.kind == "classes" else self.task.n_out

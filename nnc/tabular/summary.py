@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._report.outcomes import ClassOutcomes
+from nnc._report.page import Report
+from nnc._report.sections import accuracy_headline, error_headline, percent
 from nnc.tabular import file
 from nnc.tabular.export import build_table_program
-from nnc.tabular.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from nnc._report.outcomes import NumberOutcomes
     from nnc.tabular.model import TableModel
 
 
@@ -57,19 +60,82 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     if model.importances is not None:
         pairs = zip(*(part.tolist() for part in model.importances), strict=True)
         importances = dict(zip(model.schema.names, pairs, strict=True))
-    return Report(title, lines, model.schema.describe(), importances, _mean_curve(model))
+    curves = _mean_curve(model)
+    return Report(
+        title,
+        lines,
+        model.schema.describe(),
+        importances,
+        dict(list(curves.items())[:1]),
+        page_curves=dict(list(curves.items())[1:]),
+        heading=f"Prediction of {facts['target'] or 'a column'}",
+        headline=_headline(model),
+        validation=_describe_validation(model),
+        labels=[] if model.target.classes is None else [str(label) for label in model.target.classes.tolist()],
+        outcomes=_named_outcomes(model),
+        score=metric,
+    )
+
+
+def _named_outcomes(model: TableModel) -> ClassOutcomes | dict[str, NumberOutcomes] | None:
+    """Return the statistics of held-out rows in the form of a Report: for regression by the name of the target."""
+    outcomes = model.outcomes
+    if not isinstance(outcomes, list):
+        return outcomes
+    name = model.facts["target"] or "the target"
+    return {name if len(outcomes) == 1 else f"{name} {j + 1}": target for j, target in enumerate(outcomes)}
+
+
+def _headline(model: TableModel) -> str:
+    """Return the most important result of a model in one or two sentences; "" without held-out rows."""
+    held_out, outcomes, rows = model.held_out, _named_outcomes(model), "held-out rows"
+    if not held_out.n:
+        return ""
+    if model.task.kind == "classes":
+        return accuracy_headline(
+            held_out.score, outcomes if isinstance(outcomes, ClassOutcomes) else None, held_out.n, rows
+        )
+    return error_headline(held_out.score, outcomes if isinstance(outcomes, dict) else {}, held_out.n, rows)
+
+
+def _describe_validation(model: TableModel) -> list[str]:
+    """Return paragraphs that describe how a model was validated."""
+    held_out, folds = model.held_out, {member.spec.fold for member in model.members} - {None}
+    if not held_out.n:
+        return ["No rows were held out, so nothing is known about the quality of the model on new rows."]
+    paragraphs = [
+        f"{held_out.n:,} of {model.facts['rows']:,} rows were held out by cross-validation"
+        + (f" with networks of {len(folds)} folds" if len(folds) > 1 else "")
+        + ". Each of these rows was predicted only by networks that neither trained on it nor were selected by it. "
+        "The charts count these predictions."
+    ]
+    if model.task.kind == "classes":
+        paragraphs.append(
+            f"The accuracy of {percent(held_out.score)} includes the expected gain of the mean of all networks over "
+            "the networks that predict a held-out row. Therefore it may differ from that of the confusion matrix. The "
+            f"calibration error of the probabilities is {held_out.calibration_error:.3g}."
+        )
+    if model.facts["weighted"] or model.facts["class_weight"] is not None:
+        paragraphs.append("The score uses the weights of the rows; the charts count each row once.")
+    return paragraphs
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return {name: curve}; the curve is the mean validation accuracy or loss of the members after each epoch."""
+    """Return {name: curve} of the validation accuracy or loss of the members after each epoch, averaged over them.
+
+    With several members, the lowest and the highest value of each epoch are further curves.
+    """
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}
     metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
     # The curve of a member that stopped early is extended by its best value.
-    extended = [[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves]
-    return {f"validation {metric}": np.mean(extended, axis=0)}
+    extended = np.array([[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves])
+    name = f"validation {metric}"
+    if len(curves) == 1:
+        return {name: extended[0]}
+    return {name: extended.mean(axis=0), "lowest": extended.min(axis=0), "highest": extended.max(axis=0)}
 
 
 def file_sizes(model: TableModel) -> dict[str, int]:

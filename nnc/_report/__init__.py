@@ -1,0 +1,1 @@
+"""Reports of fitted models as text and as HTML pages, and the statistics of predictions that they show."""
