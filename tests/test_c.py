@@ -10,7 +10,7 @@ import pytest
 from nnc import NeuralNetwork
 from nnc._interop import program as exchange
 from nnc._interop.c_source import literal, name_from_path
-from nnc._interop.int8 import Range, evaluate, quantize
+from nnc._interop.int8 import Range, evaluate, integer_inputs, quantize
 from nnc.layers import AvgPool2D, Conv2D, Input
 from nnc.layers import operations as op
 
@@ -110,6 +110,8 @@ def program(request, written, headers):
     for name in names:
         net, text = written[name][1], (headers / f"{name}.h").read_text()
         label = f"{name}_labels[{name}_class(out)]" if f"{name}_class" in text else '""'
+        if f"{name}_classify(" in text:
+            label = f"{name}_labels[{name}_classify(in)]"
         real, read = ("float", "%f") if net.dtype == np.float32 else ("double", "%lf")
         branches.append(BRANCH.format(name=name, NAME=name.upper(), real=real, read=read, label=label))
     includes = "\n".join(f'#include "{name}.h"' for name in names)
@@ -298,6 +300,107 @@ def test_int8_report_has_scores_on_validation_rows(tmp_path):
     assert report.score == pytest.approx(regressor.score(x, 1000 * np.sin(x)))
     assert report.score_int8 > report.score - 0.01
     assert "the score is 0.9" in report.text
+
+
+INTEGER_PROGRAM = """
+#include <stdio.h>
+#include "net.h"
+int main(void)
+{
+    static net_integer in[NET_N_IN];
+    int i = 0, number;
+    while (scanf("%d", &number) == 1) {
+        in[i++] = (net_integer)number;
+        if (i == NET_N_IN) {
+            OUTPUT
+            i = 0;
+        }
+    }
+    return 0;
+}
+"""
+
+
+def compile_integers(net, calibrate, output, folder, libraries):
+    """Write a quantized network, and compile a program that reads integers; return its path."""
+    net.to_c(folder / "net.h", dtype="int8", calibrate=calibrate)
+    (folder / "net.c").write_text(INTEGER_PROGRAM.replace("OUTPUT", output))
+    # Without optimization, the compiler neither omits calls of math.h nor computes them itself.
+    subprocess.run(
+        ["gcc", *C, "-O0", "-ffunction-sections", "-Wl,--gc-sections", *UBSAN, "net.c", "-o", "net", *libraries],
+        cwd=folder, check=True,
+    )  # fmt: skip
+    return folder / "net"
+
+
+def run_integers(program, X):
+    """Return the numbers that the program prints for rows of integers."""
+    rows = " ".join(map(str, X.astype(int).ravel().tolist()))
+    done = subprocess.run([program], input=rows, capture_output=True, text=True, check=True)
+    return np.array([line.split() for line in done.stdout.splitlines()], float)
+
+
+def integer_cases():
+    """Return networks and rows of integers, with the expected C type."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 36)).astype(np.float64)
+    pixels = NeuralNetwork([Input(6, 6), Conv2D(3, 3), 3], activation="relu", loss="cross_entropy", scale_X="pixels",
+                           seed=0)  # fmt: skip
+    readings = np.round(rng.normal([500, -20, 3], [300, 5, 90], (80, 3)))
+    sensor = NeuralNetwork([3, 5, 1], activation="tanh", loss="bce", scale_X="standardize", seed=0)
+    years = np.round(rng.normal([2e6, 2000, 0], [3e5, 9, 1], (80, 3)))
+    columns = NeuralNetwork([3, 5, 4], activation="gelu", loss="cross_entropy", scale_X="minmax", seed=0)
+    for net, X, n in ((pixels, images, 3), (sensor, readings, 2), (columns, years, 4)):
+        net.fit(X, (X[:, 0] * 7 + X[:, 1]).astype(int) % n, epochs=20, optimizer="adam", lr=0.01)
+    return {"uint8_t": (pixels, images), "int16_t": (sensor, readings), "int32_t": (columns, years)}
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("c_type", ["uint8_t", "int16_t", "int32_t"])
+def test_integer_inputs_need_no_floats_for_class(c_type, tmp_path):
+    net, X = integer_cases()[c_type]
+    program = exchange.build_program(net._export_document())
+    quantized = quantize(program, X)
+    integers = integer_inputs(quantized, X)
+    q = integers.quantize(X)
+    difference = np.abs(q - quantized.input_range.quantize((X - quantized.minus) * quantized.times))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+    P = quantized.outputs(q)
+    printed = 'for (int k = 0; k < NET_N_OUT; k++) printf("%.9g ", (double)out[k]); puts("");'
+    output = f"float out[NET_N_OUT]; net_predict_int(in, out); {printed}"
+    compiled = compile_integers(net, X, output, tmp_path, ["-lm"])
+    assert f"typedef {c_type} net_integer;" in (tmp_path / "net.h").read_text()
+    np.testing.assert_allclose(run_integers(compiled, X), P, rtol=1e-5, atol=1e-6)
+    compiled = compile_integers(net, X, 'printf("%d\\n", net_classify_int(in));', tmp_path, [])
+    classes = run_integers(compiled, X)[:, 0]
+    assert classes.tolist() == net.converter.class_index(P).ravel().tolist()
+    assert len(set(classes)) > 1
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_class_of_quantized_network_uses_no_function_of_math_h(tmp_path):
+    net, X = integer_cases()["int32_t"]
+    net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X)
+    entries = {"classify": "int f(const float *in) { return net_classify(in); }",
+               "classify_int": "int f(const int32_t *in) { return net_classify_int(in); }",
+               "predict": "void f(const float *in, float *out) { net_predict(in, out); }"}  # fmt: skip
+    names = {}
+    for entry, function in entries.items():
+        (tmp_path / "f.c").write_text(f'#include "net.h"\n{function}\n')
+        subprocess.run(["gcc", *C, "-O1", "-c", "f.c"], cwd=tmp_path, check=True)
+        done = subprocess.run(["nm", "-u", "f.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        names[entry] = [line.split()[-1] for line in done.stdout.splitlines() if not line.split()[-1].startswith("_")]
+    assert names == {"classify": [], "classify_int": [], "predict": ["expf"]}
+
+
+def test_integer_entry_requires_whole_calibration_rows(tmp_path):
+    net, X = integer_cases()["int16_t"]
+    net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X)
+    assert "net_predict_int(" in (tmp_path / "net.h").read_text()
+    for rows in (X + 0.5, X * 1e9):
+        net.to_c(tmp_path / "net.h", dtype="int8", calibrate=rows)
+        assert "net_predict_int(" not in (tmp_path / "net.h").read_text()
 
 
 def test_quantization_range_represents_zero_exactly():

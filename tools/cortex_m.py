@@ -72,7 +72,8 @@ static void print(uint32_t number)
     host(0x04, " ");
 }
 
-static %s in[IN], out[OUT];
+static %s in[IN];
+static %s out[OUT];
 
 int main(void)
 {
@@ -113,25 +114,33 @@ def build_lenet():
 def compile_program(folder, net, optimize, repeats, dtype):
     """Compile a program that calls a network `repeats` times; return its file, and its bytes of flash and of memory.
 
-    With `net=None` the program is empty, which measures the overhead of the program itself.
+    With `net=None` the program is empty, which measures the overhead of the program itself. The dtype "class" is int8
+    with integers as inputs, from which only the class is computed; it has no self-test.
     """
     elf = folder / "program.elf"
-    header, real = "", "float"
+    header, types, sizes = "", ("float", "float"), (0, 0)
     if net is not None:
-        rows = np.random.default_rng(0).uniform(0, 255 if net.sizes[0] > 100 else 6, (200, net.sizes[0]))
-        net.to_c(folder / "net.h", dtype=dtype, calibrate=rows if dtype == "int8" else None)
-        header = '#include "net.h"\n#define IN NET_N_IN\n#define OUT NET_N_OUT\n'
-        header += "#define PREDICT net_predict(in, out)\n#define SELF_TEST net_self_test()\n"
-        real = "double" if dtype == "float64" else "float"
+        rows = np.random.default_rng(0).uniform(0, 255 if net.sizes[0] > 100 else 6, (200, net.sizes[0])).round()
+        is_int8 = dtype in ("int8", "class")
+        net.to_c(folder / "net.h", dtype="int8" if is_int8 else dtype, calibrate=rows if is_int8 else None)
+        header = '#include "net.h"\n#define IN NET_N_IN\n'
+        if dtype == "class":
+            header += "#define OUT 1\n#define PREDICT out[0] = net_classify_int(in)\n#define SELF_TEST 0\n"
+            types, sizes = ("net_integer", "int"), (1, 4)
+        else:
+            header += "#define OUT NET_N_OUT\n"
+            header += "#define PREDICT net_predict(in, out)\n#define SELF_TEST net_self_test()\n"
+            types, sizes = ("double", "double") if dtype == "float64" else types, (4, 4)
+            sizes = (8, 8) if dtype == "float64" else sizes
     else:
         header = "#define IN 1\n#define OUT 1\n#define PREDICT\n#define SELF_TEST 0\n"
     (folder / "layout.ld").write_text(LAYOUT)
-    (folder / "main.c").write_text(PROGRAM % (repeats, header, real))
+    (folder / "main.c").write_text(PROGRAM % (repeats, header, *types))
     command = ["arm-none-eabi-gcc", *FLAGS, optimize, "-T", folder / "layout.ld", folder / "main.c", "-o", elf, *LINK]
     subprocess.run(command, check=True)
     table = subprocess.run(["arm-none-eabi-size", elf], check=True, capture_output=True, text=True).stdout
     text, data, bss = map(int, table.splitlines()[1].split()[:3])
-    buffers = 0 if net is None else (net.sizes[0] + net.sizes[-1]) * (8 if dtype == "float64" else 4)
+    buffers = 0 if net is None else net.sizes[0] * sizes[0] + (1 if dtype == "class" else net.sizes[-1]) * sizes[1]
     return elf, text + data, data + bss - buffers  # the memory of the arrays `in` and `out` is not counted
 
 
@@ -159,7 +168,7 @@ def main():
     networks = networks or {"4-16-3": build_small(), "LeNet-5": build_lenet()}
     print("network      type     flags      flash    memory  instructions")
     for name, net in networks.items():
-        for dtype in ("float32", "int8"):
+        for dtype in ("float32", "int8", "class"):
             for optimize in ("-Os", "-O2"):
                 print_measurement(name, net, optimize, dtype)
 

@@ -11,9 +11,9 @@ from nnc._interop.program import SCALE_SIGNS
 SCALE = """\
 static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $real *out, int n)
 {
-    int i;
-    for (i = 0; i < n; i++)
-        out[i] = in[i] %s numbers[i %% m];
+    for (int i = 0; i < n; i += m)
+        for (int j = 0; j < m; j++)
+            out[i + j] = in[i + j] %s numbers[j];
 }
 """
 SCALES = {function: SCALE % (function, sign) for function, sign in SCALE_SIGNS.items()}
@@ -22,18 +22,18 @@ POOL = """\
 static inline void ${name}_%(name)s(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
                                     $real *out, int rows, int columns)
 {
-    int y, x, c, ky, kx;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++)
-            for (c = 0; c < channels; c++) {
-                const $real *first = in + (y * sy * width + x * sx) * channels + c;
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++)
+            for (int c = 0; c < channels; c++) {
+                const $real *first = &in[(((y * sy * width) + (x * sx)) * channels) + c];
                 $real %(result)s = %(start)s;
-                for (ky = 0; ky < kh; ky++)
-                    for (kx = 0; kx < kw; kx++) {
-                        const $real number = first[(ky * width + kx) * channels];
+                for (int ky = 0; ky < kh; ky++)
+                    for (int kx = 0; kx < kw; kx++) {
+                        const $real number = first[((ky * width) + kx) * channels];
                         %(result)s = %(next)s;
                     }
-                *out++ = %(output)s;
+                *out = %(output)s;
+                out++;
             }
 }
 """
@@ -42,14 +42,14 @@ MAX_POOL = POOL % {
     "name": "max_pool",
     "result": "largest",
     "start": "*first",
-    "next": "number > largest ? number : largest",
+    "next": "(number > largest) ? number : largest",
     "output": "largest",
 }
 AVG_POOL = POOL % {
     "statistic": "Mean",
     "name": "avg_pool",
     "result": "sum",
-    "start": "0",
+    "start": "0.0$f",
     "next": "sum + number",
     "output": "sum / ($real)(kh * kw)",
 }
@@ -77,22 +77,25 @@ static inline void ${name}_conv(const $real *in, int height, int width, int chan
                                 int kh, int kw, int sy, int sx, int top, int left,
                                 $real *out, int rows, int columns, int m)
 {
-    int y, x, j, ky, i;
-    for (y = 0; y < rows; y++)
-        for (x = 0; x < columns; x++) {
-            const int y0 = y * sy - top, x0 = x * sx - left;
-            const int ky0 = y0 < 0 ? -y0 : 0, ky1 = y0 + kh > height ? height - y0 : kh;
-            const int kx0 = x0 < 0 ? -x0 : 0, kx1 = x0 + kw > width ? width - x0 : kw;
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++) {
+            const int y0 = (y * sy) - top;
+            const int x0 = (x * sx) - left;
+            const int ky0 = (y0 < 0) ? -y0 : 0;
+            const int ky1 = ((y0 + kh) > height) ? (height - y0) : kh;
+            const int kx0 = (x0 < 0) ? -x0 : 0;
+            const int kx1 = ((x0 + kw) > width) ? (width - x0) : kw;
             const int n = (kx1 - kx0) * channels;
-            for (j = 0; j < m; j++) {
-                $real sum = b ? b[j] : 0;
-                for (ky = ky0; ky < ky1; ky++) {
-                    const $real *row = in + ((y0 + ky) * width + x0 + kx0) * channels;
-                    const $real *weights = W + ((j * kh + ky) * kw + kx0) * channels;
-                    for (i = 0; i < n; i++)
+            for (int j = 0; j < m; j++) {
+                $real sum = b ? b[j] : 0.0$f;
+                for (int ky = ky0; ky < ky1; ky++) {
+                    const $real *row = &in[(((y0 + ky) * width) + x0 + kx0) * channels];
+                    const $real *weights = &W[((((j * kh) + ky) * kw) + kx0) * channels];
+                    for (int i = 0; i < n; i++)
                         sum += weights[i] * row[i];
                 }
-                *out++ = sum;
+                *out = sum;
+                out++;
             }
         }
 }
@@ -103,13 +106,15 @@ static inline void ${name}_conv(const $real *in, int height, int width, int chan
 /* Overwrite n numbers by their softmax. Subtracting the largest one prevents overflow. */
 static inline void ${name}_softmax($real *a, int n)
 {
-    $real largest = a[0], sum = 0;
-    int i;
-    for (i = 1; i < n; i++)
-        largest = a[i] > largest ? a[i] : largest;
-    for (i = 0; i < n; i++)
-        sum += a[i] = exp$f(a[i] - largest);
-    for (i = 0; i < n; i++)
+    $real largest = a[0];
+    $real sum = 0.0$f;
+    for (int i = 1; i < n; i++)
+        largest = (a[i] > largest) ? a[i] : largest;
+    for (int i = 0; i < n; i++) {
+        a[i] = exp$f(a[i] - largest);
+        sum += a[i];
+    }
+    for (int i = 0; i < n; i++)
         a[i] /= sum;
 }
 """,
@@ -118,11 +123,10 @@ static inline void ${name}_softmax($real *a, int n)
    targets. */
 static inline void ${name}_sort($real *a, int n, int m)
 {
-    int i;
-    for (i = m; i < n; i++) {
+    for (int i = m; i < n; i++) {
         const $real number = a[i];
         int j = i - m;
-        for (; j >= 0 && a[j] > number; j -= m)
+        for (; (j >= 0) && (a[j] > number); j -= m)
             a[j + m] = a[j];
         a[j + m] = number;
     }
@@ -233,8 +237,7 @@ static inline void ${name}_lstm_step(const $real *x, int n, const $real *W, cons
 ELEMENTWISE = """\
 static inline void ${name}_$activation($real *a, int n)
 {
-    int i;
-    for (i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         const $real z = a[i];
         a[i] = $formula;
     }

@@ -129,9 +129,9 @@ CLASS_OF_LARGEST = """\
 /* Return the index of the predicted class, whose name is in ${name}_labels: that of the largest output$of_step. */
 static inline int ${name}_class(const $real *out)
 {
-    int i, best = 0;
-    for (i = 1; i < $n_classes; i++)
-        best = out[i] > out[best] ? i : best;
+    int best = 0;
+    for (int i = 1; i < $n_classes; i++)
+        best = (out[i] > out[best]) ? i : best;
     return best;
 }
 """
@@ -149,12 +149,12 @@ static inline int ${name}_self_test(void)
     static const $real in[$n_in] = $X;
     static const $real expected[$n_out] = $P;
     $real out[$n_out];
-    int i;
+    int different = 0;
     ${name}_predict(in, ${steps}out);
-    for (i = 0; i < $n_out; i++)
-        if (!(fabs$f(out[i] - expected[i]) <= $tolerance * (1 + fabs$f(expected[i]))))
-            return i + 1;
-    return 0;
+    for (int i = $last_out; i >= 0; i--)
+        if (!(fabs$f(out[i] - expected[i]) <= ($tolerance * (1.0$f + fabs$f(expected[i])))))
+            different = i + 1;
+    return different;
 }
 """
 CLASS_FUNCTIONS = {"multiclass": CLASS_OF_LARGEST, "binary": CLASS_OF_THRESHOLD}
@@ -225,7 +225,7 @@ class Source(Writer):
         self.n_state_calls = 0  # number of `calls` up to the last layer with states; the others compute only outputs
         self.n_ring_buffers = 0  # number of convolutions with states in the struct for single steps
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
-        self.constant_bytes = 0
+        self.constant_bytes = self.n_arrays = 0
         self.element_bytes = 4 if dtype == "float32" else 8
 
     def fill(self, template: str, **values: Any) -> str:
@@ -244,9 +244,14 @@ class Source(Writer):
 
     def array(self, kind: str, values: Sequence[float]) -> str:
         """Add a constant C array of numbers, and return its name."""
-        name = f"{self.name}_{kind}{len(self.arrays)}"
-        self.arrays.append(f"static const {self.real} {name}[{len(values)}] = {self.numbers(values)};\n")
         self.constant_bytes += len(values) * self.element_bytes
+        return self.add_array(kind, self.real, len(values), self.numbers(values))
+
+    def add_array(self, kind: str, c_type: str, size: int, numbers: str) -> str:
+        """Add a constant C array with an initializer, and return its name."""
+        name = f"{self.name}_{kind}{self.n_arrays}"
+        self.arrays.append(f"static const {c_type} {name}[{size}] = {numbers};\n")
+        self.n_arrays += 1
         return name
 
     def texts(self, kind: str, labels: Sequence[Any]) -> str:
@@ -255,8 +260,7 @@ class Source(Writer):
 
     def function(self, key: str) -> str:
         """Add a C function from `templates` if it is not in the header yet, and return its name."""
-        if key not in self.functions:
-            self.functions[key] = self.fill(self.templates[key])
+        self.functions.setdefault(key, self.fill(self.templates[key]))
         return f"{self.name}_{key}"
 
     def call(
@@ -268,7 +272,7 @@ class Source(Writer):
         of `after`. If `in_place` is true and the current array is a buffer, the results overwrite it. Otherwise they
         are written to the other buffer, which becomes the current array.
         """
-        result = self.current if in_place and self.current in ("a", "b") else "b" if self.current == "a" else "a"
+        result = self.current if in_place and self.current in ("a", "b", "out") else "b" if self.current == "a" else "a"
         self.buffers[result] = max(self.buffers[result], size)
         arguments = ", ".join(map(str, [self.current, *before, result, *after]))
         self.calls.append(f"{self.function(function)}({arguments});")
@@ -508,7 +512,7 @@ class Source(Writer):
             P = predict(program.row(X))[0].ravel().tolist()
             # The expected outputs P have the precision of the network, which may be lower than that of the header.
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
-            sizes: dict[str, Any] = {"n_in": len(X), "n_out": len(P)}
+            sizes: dict[str, Any] = {"n_in": len(X), "n_out": len(P), "last_out": len(P) - 1}
             sizes["steps"] = f"{N_TEST_STEPS}, " if program.any_steps else ""
             parts.append(self.fill(SELF_TEST, X=self.numbers(X), P=self.numbers(P), tolerance=tolerance, **sizes))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])

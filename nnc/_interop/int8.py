@@ -9,12 +9,12 @@ The sum is converted to the range of the output by an integer multiplication and
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). A relu needs no
 operation: the output range of the layer before a relu begins at 0, so that clipping has the same effect. Other
 activations are lookup tables with 256 entries. The integer sums of the last layer are converted to floats, and the
-output activation is computed in floats.
+output activation is computed in floats. The class follows from the sums alone, without floats.
 """
 
 from __future__ import annotations
 
-from math import frexp, prod
+from math import ceil, frexp, log, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,13 +170,82 @@ class QuantizedNetwork(Value):
         X, blocks = np.asarray(X, np.float64), []
         for first in range(0, len(X), BLOCK_ROWS):
             q = self.input_range.quantize((X[first : first + BLOCK_ROWS] - self.minus) * self.times)
-            for layer in self.layers:
-                q = layer.run(q)
-            blocks.append(self.last.sums(q) * self.last.scales)
-        outputs = np.concatenate(blocks)
+            blocks.append(self.outputs(q))
+        return np.concatenate(blocks)
+
+    def outputs(self, q: Array) -> Array:
+        """Return the outputs for quantized inputs q (n, n_in)."""
+        outputs: Array = self.sums(q) * self.last.scales
         for operation in self.float_operations:
             outputs = evaluate(operation, outputs)
         return outputs
+
+    def sums(self, q: Array) -> Array:
+        """Return the integer sums of the last layer for quantized inputs q (n, n_in)."""
+        for layer in self.layers:
+            q = layer.run(q)
+        sums: Array = self.last.sums(q)
+        return sums
+
+    def computes_classes(self, task: str) -> bool:
+        """Return whether the sums of the last layer determine the class: the output activation does not change it."""
+        monotonic = {"multiclass": "softmax", "binary": "sigmoid"}.get(task)
+        return monotonic is not None and all(
+            isinstance(each, op.Activate) and each.name == monotonic for each in self.float_operations
+        )
+
+    @property
+    def class_weights(self) -> Array:
+        """Scales of the sums of the last layer as integers; the class has the largest product of sum and weight."""
+        weights: Array = np.round(self.last.scales / self.last.scales.max() * 2.0**30)
+        return weights
+
+    def sum_threshold(self, threshold: float) -> int:
+        """Return the smallest sum of the single output for which the output is at least `threshold`."""
+        net_input = log(threshold / (1 - threshold)) if self.float_operations else threshold
+        return ceil(min(max(net_input / float(self.last.scales[0]), -(2.0**31)), 2.0**31 - 1))
+
+
+class IntegerInputs(Value):
+    """Quantization of raw inputs that are integers: q = (x * multiplier + offset) >> shift, clipped to int8.
+
+    Attributes
+    ----------
+    c_type : str
+        Smallest of the C types uint8_t, int16_t and int32_t that has all calibration rows.
+    multiplier, offset, shift : array (n_in,) or (1,)
+        Integers. The offset includes the shift of the scaling, the zero point, and 1/2 for rounding.
+    """
+
+    c_type: str
+    multiplier: Any
+    offset: Any
+    shift: Any
+
+    def quantize(self, X: Array) -> Array:
+        """Quantize raw integers X (n, n_in)."""
+        q = (np.asarray(X, np.int64) * self.multiplier + self.offset) >> self.shift
+        clipped: Array = np.clip(q, -128, 127).astype(np.float64)
+        return clipped
+
+
+def integer_inputs(quantized: QuantizedNetwork, X: Array) -> IntegerInputs | None:
+    """Return the quantization of raw integers, or None if the calibration rows X are not integers of 32 bits."""
+    if not (np.array_equal(X, np.floor(X)) and np.all(np.abs(quantized.minus) < 2.0**31)):
+        return None
+    low, high = X.min(), X.max()
+    types = {"uint8_t": (0, 255), "int16_t": (-(2**15), 2**15 - 1), "int32_t": (-(2**31), 2**31 - 1)}
+    c_type = next((name for name, (least, most) in types.items() if least <= low and high <= most), None)
+    if c_type is None:
+        return None
+    factor = quantized.times / quantized.input_range.scale
+    # With at most 30 bits, the product with an integer of 32 bits and the offset are below 2**62.
+    shift = np.clip(30 - np.frexp(factor)[1], 0, 50).astype(np.int64)
+    multiplier = np.round(np.ldexp(factor, shift))
+    if np.any(np.abs(multiplier) > 2.0**30):
+        return None
+    offset = np.round((quantized.input_range.zero + 0.5 - quantized.minus * factor) * 2.0**shift)
+    return IntegerInputs(c_type, multiplier.astype(np.int64), offset.astype(np.int64), shift)
 
 
 class Quantization(Value):

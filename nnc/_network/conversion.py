@@ -82,7 +82,9 @@ class Conversion(Files):
         dtype : {"float64", "float32", "int8"}, optional
             Type of the numbers: double, float, or 8-bit integers. Default: that of the network. With "int8" the layers
             compute with 8-bit integers and 32-bit sums. Weights take a quarter of the memory of floats, and only inputs
-            and outputs need floating-point arithmetic. "int8" does not support recurrent layers.
+            and outputs need floating-point arithmetic. `name_classify(in)` returns the class without computing the
+            outputs. If all rows of `calibrate` are whole numbers, `name_predict_int` and `name_classify_int` accept
+            integers. "int8" does not support recurrent layers.
         calibrate : array (n, n_in), optional
             Some hundred rows of inputs, which determine the ranges of all values; required with "int8".
         validation : (X, y), optional
