@@ -41,7 +41,11 @@ MAY_IMPORT = {
     "_report": ABOVE,
     "_online": {"_utils", "_network"},
     "river": {"_utils", "_online"},
-    "_cli": {"_utils", "_data", "datasets", "_inspection", "layers", "_model", "_report", "_training", "tabular"},
+    "_browser": {"layers", "reference"},
+    "_cli": {
+        *("_browser", "_utils", "_data", "datasets", "_inspection", "layers", "_model", "_report", "_training"),
+        "tabular",
+    },
 }
 NUMPY_FREE = (
     "_utils.checks",

@@ -337,8 +337,17 @@ def _export(command: argparse.ArgumentParser) -> None:
 def _demo(command: argparse.ArgumentParser) -> None:
     """Train two example networks, compare the engine with plain Python, and save and load the networks.
 
-    The demo checks its results; the exit status is 1 if a check fails.
+    The demo checks its results; the exit status is 1 if a check fails. With --browser, a page on this computer trains
+    the network of the tutorial and explains each number of a step; it requires the extra [browser].
     """
+    command.add_argument("--browser", action="store_true", help="serve a page at 127.0.0.1 until Ctrl-C")
+    command.add_argument(
+        "--port",
+        metavar="N",
+        type=partial(_parse_integer, minimum=1, maximum=65535),
+        help="with --browser: number of the port (default: a free one)",
+    )
+    command.add_argument("--no-open", action="store_true", help="with --browser: only print the address of the page")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:

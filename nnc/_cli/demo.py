@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc import NeuralNetwork, compare
+from nnc._cli.arguments import UsageError
 from nnc.datasets import load_digits, train_test_split
 
 if TYPE_CHECKING:
@@ -221,6 +222,18 @@ def _check_saving(network: NeuralNetwork, X: NDArray[np.float64], name: str, fai
         failures.append(f"the network loaded from {path.name} has other predictions than the saved network")
 
 
+def _serve(arguments: Namespace) -> int:
+    """Serve the page of `nnc demo --browser` until Ctrl-C, and return the exit status."""
+    try:
+        from nnc._browser.server import serve
+    except ImportError as error:
+        from nnc._utils.packages import missing_package
+
+        raise missing_package("nnc demo --browser", "starlette and uvicorn", error, "browser") from None
+    serve(arguments.port or 0, not arguments.no_open)
+    return 0
+
+
 def run(arguments: Namespace) -> int:
     """Run `nnc demo` and return the exit status.
 
@@ -231,6 +244,10 @@ def run(arguments: Namespace) -> int:
         and plain Python agree, at least 95 % of the test digits are recognized, and a loaded network predicts the
         same bits as the saved one.
     """
+    if arguments.browser:
+        return _serve(arguments)
+    if arguments.port is not None or arguments.no_open:
+        raise UsageError("--port and --no-open require --browser")
     style = _character_set()
     failures: list[str] = []
     print("nnc: train small neural networks fast")

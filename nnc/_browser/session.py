@@ -1,0 +1,243 @@
+"""Answers to the requests of the page: data, networks, training and explanations.
+
+Each request contains the network as JSON text and the rows, so the server has no state and pages do not share anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import math
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc import NeuralNetwork, from_json
+from nnc.layers import Dense, Input
+from nnc.reference import layers as reference_layers
+from nnc.reference import network as reference_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Answer = dict[str, Any]
+
+MAX_ROWS = 2000  # rows of a data set
+MAX_HIDDEN_LAYERS = 4
+MAX_UNITS = 12  # neurons of a layer; an explanation lists every number of layers of at most this size
+MAX_EPOCHS = 100_000  # epochs of one request
+GRID_POINTS = 41  # points on each side of the grid on which the decision boundary is computed
+ACTIVATIONS = ("sigmoid", "tanh", "relu")  # activations that the plain-Python reference supports
+
+
+def answer(request: str, values: dict[str, Any]) -> Answer:
+    """Return the answer to a request of the page, as a dict for JSON.
+
+    Raises
+    ------
+    ValueError
+        The request or one of its values is invalid.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"the values of a request must be an object, got {type(values).__name__}")
+    handlers: dict[str, Callable[..., Answer]] = {
+        "data": example_data,
+        "csv": csv_data,
+        "create": create,
+        "show": show,
+        "train": train,
+        "explain": explain,
+    }
+    try:
+        handler = handlers[request]
+        inspect.signature(handler).bind(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"request must be one of {', '.join(handlers)} with its values, got {error}") from None
+    return handler(**values)
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def example_data(name: str) -> Answer:
+    """Return the rows of an example: "xor" of the tutorial, "circle" or "spiral"."""
+    rng = np.random.default_rng(0)
+    if name == "xor":  # the third input of the tutorial is always 1
+        X, y = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]), np.array([0, 1, 1, 0])
+    elif name == "circle":
+        X = rng.uniform(-1, 1, (200, 2))
+        y = np.hypot(X[:, 0], X[:, 1]) < 0.6
+    elif name == "spiral":
+        t, arm = np.tile(np.linspace(0.15, 1, 100), 2), np.repeat([0, 1], 100)
+        angle = 1.75 * math.pi * t + math.pi * arm
+        X = np.column_stack([t * np.cos(angle), t * np.sin(angle)]) + rng.normal(0, 0.02, (200, 2))
+        y = arm
+    else:
+        raise ValueError(f"data must be xor, circle or spiral, got {name!r}")
+    return _rows(X, y, ["x0", "x1"], ["0", "1"])
+
+
+def csv_data(text: str, inputs: list[str], target: str) -> Answer:
+    """Return the rows of two numeric columns and a column with two values of a CSV text; inputs are scaled to -1 to 1.
+
+    If `target` is empty, return only the names of the columns.
+    """
+    table = [row for row in csv.reader(io.StringIO(text.lstrip("\ufeff"))) if row]
+    if len(table) < 3 or len({len(row) for row in table}) > 1:
+        raise ValueError("the CSV file must have a header and at least 2 rows with equal numbers of columns")
+    names, rows = table[0], table[1:]
+    if not target:
+        return {"columns": names}
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"the CSV file must have at most {MAX_ROWS} rows, got {len(rows)}")
+    if len(inputs) != 2 or not {*inputs, target} <= set(names):
+        raise ValueError(f"the columns must be two inputs and a target of the CSV file, got {inputs} and {target!r}")
+    columns = []
+    for name in inputs:
+        try:
+            x = np.array([float(row[names.index(name)]) for row in rows])
+        except ValueError as error:
+            raise ValueError(f"column {name!r} must have numbers: {error}") from None
+        if not np.isfinite(x).all() or x.min() == x.max():
+            raise ValueError(f"column {name!r} must have at least two different finite numbers")
+        columns.append((x - (x.min() + x.max()) / 2) / (np.ptp(x) / 2))
+    labels = [row[names.index(target)] for row in rows]
+    classes = sorted(set(labels))
+    if len(classes) != 2:
+        raise ValueError(f"column {target!r} must have 2 different values, got {len(classes)}; choose another target")
+    return _rows(np.column_stack(columns), np.array([classes.index(label) for label in labels]), inputs, classes)
+
+
+def _rows(X: Array, y: Array, names: list[str], classes: list[str]) -> Answer:
+    """Return the answer that contains a data set."""
+    return {"X": X.tolist(), "y": y.astype(int)[:, None].tolist(), "names": names, "classes": classes}
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+
+def create(X: Any, y: Any, hidden: list[int], activation: str, seed: int) -> Answer:
+    """Return a new network with hidden layers of these sizes and one output."""
+    if len(hidden) > MAX_HIDDEN_LAYERS or not all(isinstance(n, int) and 1 <= n <= MAX_UNITS for n in hidden):
+        raise ValueError(f"layers must be at most {MAX_HIDDEN_LAYERS} numbers from 1 to {MAX_UNITS}, got {hidden}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
+    X = _array(X)
+    # The tutorial adds up the errors of its four rows; the mean suits data sets of any size.
+    layers = [Input(X.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
+    return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), X, _array(y), 0)
+
+
+def show(network: str, X: Any, y: Any, row: int = 0) -> Answer:
+    """Return the pictures of a network, such as one that the user has loaded."""
+    X, y = _array(X), _array(y)
+    return _shown(_network(network, X), X, y, row)
+
+
+def train(network: str, X: Any, y: Any, epochs: int, lr: float, row: int = 0) -> Answer:
+    """Train by gradient descent on all rows; return the losses before each epoch, and the pictures of the network."""
+    X, y = _array(X), _array(y)
+    net = _network(network, X)
+    if not (isinstance(epochs, int) and 1 <= epochs <= MAX_EPOCHS):
+        raise ValueError(f"epochs must be a number from 1 to {MAX_EPOCHS}, got {epochs!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning states that the training diverges
+        try:
+            history = net.fit(X, y, epochs=epochs, lr=lr, optimizer="sgd", batch_size=len(X), n_threads=1)
+        except Warning as warning:
+            raise ValueError(str(warning)) from None
+    return {"losses": history.loss.tolist(), **_shown(net, X, y, row)}
+
+
+def _array(values: Any) -> Array:
+    """Return the rows of a request as an array."""
+    array = np.array(values, np.float64)
+    if array.ndim != 2 or not 1 <= len(array) <= MAX_ROWS or array.shape[1] > 3:
+        raise ValueError(f"data must have 1 to {MAX_ROWS} rows of at most 3 numbers, got the shape {array.shape}")
+    return array
+
+
+def _network(text: str, X: Array) -> NeuralNetwork:
+    """Return the network in a JSON text, if it has the inputs of X and one output."""
+    net = from_json(text)
+    if not isinstance(net, NeuralNetwork):
+        raise ValueError(f"the file must have a NeuralNetwork, got {type(net).__name__}; load it with nnc.load")
+    is_small = all(layer.kind.type == "dense" and layer.n_out <= MAX_UNITS for layer in net.layers)
+    if net.sizes[0] != X.shape[1] or net.sizes[-1] != 1 or not is_small or len(net.sizes) > MAX_HIDDEN_LAYERS + 2:
+        raise ValueError(
+            f"the network must have {X.shape[1]} inputs, one output and dense layers of at most {MAX_UNITS} neurons, "
+            f"got {'-'.join(map(str, net.sizes))}; choose the data of this network first"
+        )
+    return net
+
+
+def _shown(net: NeuralNetwork, X: Array, y: Array, row: int) -> Answer:
+    """Return the network with its loss, its drawing and its outputs on a grid around the rows."""
+    low, high = X[:, :2].min(axis=0), X[:, :2].max(axis=0)
+    margin = 0.15 * (high - low)
+    sides = np.linspace(low - margin, high + margin, GRID_POINTS).T
+    points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    points = np.hstack([points, np.tile(X[0, 2:], (len(points), 1))])
+    return {
+        "network": net.to_json(),
+        "hidden": list(net.sizes[1:-1]),
+        "loss": net.evaluate_loss(X, y),
+        "svg": net.to_svg(row=X[row % len(X)], neurons=MAX_UNITS),
+        "grid": net.predict(points)[:, 0].round(3).tolist(),
+        "bounds": [[float(side[0]), float(side[-1])] for side in sides],
+    }
+
+
+# ------------------------------------------------------------------------------------------------ explanations
+
+
+def explain(network: str, X: Any, y: Any, row: int, lr: float) -> Answer:
+    """Return the lines of `explain_step` for one row, each with the line of the plain-Python reference."""
+    X, y = _array(X), _array(y)
+    net, row = _network(network, X), row % len(X)
+    explanation = str(net.explain_step(X[row : row + 1], y[row : row + 1], lr))
+    return {"lines": [{"text": text, "code": code} for text, code in _with_reference(explanation, net)]}
+
+
+def _with_reference(explanation: str, net: NeuralNetwork) -> Iterator[tuple[str, str]]:
+    """Yield each line of an explanation with the code line of nnc/reference that computes it, or ""."""
+    Dense, Network = reference_layers.Dense, reference_network.NeuralNetwork
+    sources = [
+        (r"^ +Row \d+, output", reference_network.squared_error, "return sum("),
+        (r"^ L = ", Network.evaluate_loss, "return self._scale"),
+        (r"(^|: )z = ", reference_layers.product, "return [[sum("),
+        (r"^ +a = ", Dense.forward, "return [[f("),
+        (r"delta = ", Dense.backward, "delta = [["),
+        (r"dL/dw = ", Dense.backward, "dW = product("),
+        (r"dL/db = ", Dense.backward, "db = [sum("),
+        (r"^ +w = ", Network._step, "layer.W = "),
+        (r"^ +b = ", Network._step, "layer.b = "),
+    ]
+    names = [*(f"Hidden Layer {i}" for i in range(1, len(net.sizes) - 1)), "Output Layer"]
+    layer = ""
+    for line in filter(None, explanation.split("\n")):
+        layer = next((name for name in names if line.startswith(f" {name}")), layer)
+        code = ""
+        if re.search(r"dL/da = ", line):
+            is_output = layer == "Output Layer"
+            code = _code(Network._backward_group, "dA: Rows") if is_output else _code(Dense.input_gradient, "return")
+        elif re.match(r" +da/dz = ", line):
+            code = _code(reference_layers, f'"{net.activations[names.index(layer)]}": (')
+        elif line.startswith("  "):
+            code = next((_code(source, text) for pattern, source, text in sources if re.search(pattern, line)), "")
+        elif match := next((each for each in sources[:2] if re.search(each[0], line)), None):
+            code = _code(match[1], match[2])
+        yield line, code
+
+
+def _code(source: Any, start: str) -> str:
+    """Return the first line in the source code of a function or module that starts with a text, and where it is."""
+    lines, first = inspect.getsourcelines(source)
+    index = next(i for i, line in enumerate(lines) if line.strip().startswith(start))
+    return f"{inspect.getmodule(source).__name__.rpartition('.')[2]}.py:{max(first, 1) + index}  {lines[index].strip()}"  # type: ignore[union-attr]
