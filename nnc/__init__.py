@@ -86,6 +86,7 @@ _NAMES = {
     "_training.callbacks": ("Checkpoint", "Progress", "Record"),
     "_training.divergence": ("DivergedError",),
     "_training.history": ("History",),
+    "_training.live": ("LivePlot",),
     "_training.loggers": ("CSVLogger", "TensorBoard"),
     "_training.schedules": (
         "Constant",

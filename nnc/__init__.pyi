@@ -74,6 +74,7 @@ from nnc._training.callbacks import Progress as Progress
 from nnc._training.callbacks import Record as Record
 from nnc._training.divergence import DivergedError as DivergedError
 from nnc._training.history import History as History
+from nnc._training.live import LivePlot as LivePlot
 from nnc._training.loggers import CSVLogger as CSVLogger
 from nnc._training.loggers import TensorBoard as TensorBoard
 from nnc._training.schedules import Constant as Constant
@@ -119,6 +120,7 @@ __all__ = [
     "LearningRateWarning",
     "LeastSquares",
     "LevenbergMarquardt",
+    "LivePlot",
     "ManyHistory",
     "Metric",
     "MinMax",

@@ -13,6 +13,7 @@ from nnc._drawing.svg import (
     Drawing,
     element,
     format_number,
+    image_data_uri,
     shorten,
     sign_color,
     text,
@@ -172,6 +173,36 @@ def draw_bars(names: Sequence[str], values: Values, errors: Values, label: str) 
     parts.append(draw_line(zero, frame.top, zero, frame.top + height, 0.6))
     described = ", ".join(f"{name} {value:.4g}" for name, value in zip(shown, values.tolist(), strict=True))
     return Drawing(label, described, left + BAR_LENGTH + RIGHT_MARGIN, frame.top + height + BOTTOM_MARGIN, parts)
+
+
+def draw_plane(
+    image: NDArray[np.uint8],
+    x_limits: tuple[float, float],
+    y_limits: tuple[float, float],
+    points: Values,
+    colors: Sequence[str],
+) -> Drawing:
+    """Draw outputs for the points of a plane, such as a decision boundary.
+
+    Parameters
+    ----------
+    image : uint8 array (height, width, 4)
+        Red, green, blue and opacity of each pixel; the first row is at the top.
+    x_limits, y_limits : (float, float)
+        Ranges of the two inputs.
+    points : array (n, 2)
+        Rows that are drawn as circles.
+    colors : sequence of str
+        Color of each row.
+    """
+    frame = Frame(LEFT_MARGIN, TOP_MARGIN, SIDE, SIDE, Scale(*x_limits, False), Scale(*y_limits, False))
+    size = {"x": frame.left, "y": frame.top, "width": SIDE, "height": SIDE}
+    parts = [element("image", href=image_data_uri(image), preserveAspectRatio="none", **size)]
+    parts += frame.draw("input 1", "input 2")
+    xs, ys = frame.x(points[:, 0]).tolist(), frame.y(points[:, 1]).tolist()
+    for x, y, color in zip(xs, ys, colors, strict=True):
+        parts.append(element("circle", cx=x, cy=y, r=3.0, fill=color, stroke="currentColor", stroke_width=0.7))
+    return Drawing("Decision boundary", "Outputs of the network for two inputs.", *_square_size(), parts)
 
 
 def _square_frame(scale: Scale) -> Frame:

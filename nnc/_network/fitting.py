@@ -59,7 +59,7 @@ class Fitting(Parameters):
         target_loss: float | None = None,
         max_seconds: float | None = None,
         callback: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
-        progress: bool = False,
+        progress: bool | str = False,
         verbose: int = 0,
         n_threads: int | None = None,
     ) -> History:
@@ -171,8 +171,9 @@ class Fitting(Parameters):
             (minimum time between two calls); the last epoch always has a call. A call takes about ten microseconds, in
             which a tiny network trains 100 epochs. A method `open` is called before the first epoch, and `close` after
             the training, even if it fails. See nnc.Checkpoint, nnc.CSVLogger and nnc.TensorBoard.
-        progress : bool, default False
-            Whether to show a progress bar (extra `[progress]`).
+        progress : bool or "plot", default False
+            True shows a progress bar (extra `[progress]`). "plot" plots losses, metrics and, for two inputs, the
+            decision boundary, in notebooks and terminals; see nnc.LivePlot.
         verbose : {0, 1, 2}, default 0
             1 prints lines like those of Keras, at most ten per second; 2 prints a line for each epoch, which takes more
             time than an epoch of a small network.

@@ -55,7 +55,7 @@ class FitArguments:
         target_loss: float | None = None,
         max_seconds: float | None = None,
         callback: Callback | Sequence[Callback] | None = None,
-        progress: bool = False,
+        progress: bool | str = False,
         verbose: int = 0,
         n_threads: int | None = None,
     ) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nnc._training.arguments import Callback, FitArguments, Measure, Rate
     from nnc._training.callbacks import Lines, Progress
     from nnc._training.epoch_settings import EpochSettings
+    from nnc._training.live import LivePlot
     from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
@@ -85,7 +86,7 @@ class TrainingOptions:
         Callbacks of the caller.
     epoch_settings : EpochSettings or None
         Schedules of weight decay and dropout.
-    display : Progress, Lines or None
+    display : Progress, Lines, LivePlot or None
         Display of the progress.
     network : NeuralNetwork or None
         Value of `network` in a Record.
@@ -112,7 +113,7 @@ class TrainingOptions:
     target_loss: float | None = None
     max_seconds: float | None = None
     callbacks: Sequence[Callback] = ()
-    display: Progress | Lines | None = None
+    display: Progress | Lines | LivePlot | None = None
     epoch_settings: EpochSettings | None = None
     network: Trainable | None = None
     preset: str = "plain"
@@ -271,12 +272,20 @@ def _parse_restore_best(restore_best: bool | str) -> str:
 
 def _check_display(arguments: FitArguments, options: TrainingOptions, network: Trainable, state: TrainingState) -> None:
     """Check the arguments `progress` and `verbose`, and store the display in the options."""
-    progress, verbose = check_bool("progress", arguments.progress), arguments.verbose
+    progress, verbose = arguments.progress, arguments.verbose
+    if isinstance(progress, str):
+        check_choice("progress", progress, ("plot",), ", True or False")
+    else:
+        progress = check_bool("progress", progress)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
     if progress and verbose:
-        raise ValueError(f"verbose must be 0 if progress is True, got {verbose}")
-    if progress or verbose:
+        raise ValueError(f"verbose must be 0 if progress is {progress!r}, got {verbose}")
+    if progress == "plot":
+        from nnc._training.live import LivePlot
+
+        options.display, options.network = LivePlot(), network
+    elif progress or verbose:
         from nnc._training.callbacks import Lines, Progress
 
         epochs = options.epochs

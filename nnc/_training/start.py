@@ -64,6 +64,9 @@ def bound_array_loop(
     converter, X = bind_rows(network.converter, X, lengths, arguments.validation)
     run = array_loop(bound_network(network, converter), X, y, arguments)
     run.options.network = network
+    if arguments.progress == "plot" and network.model.input_shape == (2,):
+        display: Any = run.options.display
+        display.show_rows(X, y)
     return run
 
 
