@@ -20,6 +20,7 @@ import tarfile
 from pathlib import Path
 
 from Cython import Tempita
+from Cython import __version__ as cython_version
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -126,6 +127,41 @@ def write_activations():
         path.write_text(text)
 
 
+def translate(extensions):
+    """Return the extensions with the C files that Cython writes as sources.
+
+    cythonize also compares the C files with the files of Cython, which pip installs anew for each isolated build. So it
+    is called only if a source of nnc is newer than its last call, or the version of Cython is another one. Otherwise a
+    second installation compiles nothing.
+    """
+    sources = {extension.name: Path("build/c", extension.sources[0]).with_suffix(".c") for extension in extensions}
+    last_call = Path("build/c/last_call")  # contains the version of Cython
+    inputs = [Path("setup.py"), *Path("src").iterdir(), *STUBS.iterdir()]
+    newest = max(path.stat().st_mtime_ns for path in inputs)
+    is_current = last_call.exists() and last_call.stat().st_mtime_ns > newest
+    if is_current and last_call.read_text() == cython_version and all(path.exists() for path in sources.values()):
+        for extension in extensions:
+            extension.sources = [str(sources[extension.name])]
+        return extensions
+    extensions = cythonize(
+        extensions,
+        include_path=["src", str(STUBS)],
+        build_dir="build/c",
+        shared_utility_qualified_name=SHARED,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "initializedcheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "embedsignature": False,
+            "freethreading_compatible": True,
+        },
+    )
+    last_call.write_text(cython_version)
+    return extensions
+
+
 class Build(build_ext):
     """Build command that names the missing package if there is no compiler or no header of Python."""
 
@@ -176,21 +212,7 @@ for isa, isa_flags in INSTRUCTION_SETS.items():
     extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))
 
 setup(
-    ext_modules=cythonize(
-        extensions,
-        include_path=["src", str(STUBS)],
-        build_dir="build/c",
-        shared_utility_qualified_name=SHARED,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "initializedcheck": DEBUG,
-            "wraparound": False,
-            "cdivision": True,
-            "embedsignature": False,
-            "freethreading_compatible": True,
-        },
-    ),
+    ext_modules=translate(extensions),
     cmdclass={"build_ext": Build, "sdist": SourceArchive},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )
