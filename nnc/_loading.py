@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnc.tabular import TableClassifier, TableRegressor
 
 
-def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
+def load(path: Any, loss: LossFunction | None = None) -> Any:
     """Load a model of any class from a file that its `save` has written.
 
     The member "format" of the file determines the class. The `load` of a class accepts only files of that class.
@@ -46,9 +46,7 @@ def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensembl
     return load_model(path, loss, BUILDERS)
 
 
-def from_json(
-    text: str, loss: LossFunction | None = None
-) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
+def from_json(text: str, loss: LossFunction | None = None) -> Any:
     """Return the model in a text that `to_json` has returned, or in the content of a JSON file.
 
     Parameters

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._registry.choices import HiddenActivationName, LossName
+
 MAX_SCALED = 10.0  # clip standardized inputs and targets to this many standard deviations
 # Numbers are clipped to this many standard deviations before they update the statistics. The limit exceeds MAX_SCALED,
 # because rare but regular values, in 0.1 % of the rows, must influence the scale.
@@ -99,17 +101,23 @@ class _OnlineModel:
     """Base class of the online models: a network that gets a new input for each new feature of the stream."""
 
     hidden: Sequence[int]
-    activation: str
+    activation: HiddenActivationName
     optimizer: Any
     lr: float
     l2: float
     seed: int | None
 
-    _loss: str
+    _loss: LossName
     _extra_arguments: tuple[str, ...] = ()  # names of the additional constructor arguments of the subclass, for repr
 
     def __init__(
-        self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
+        self,
+        hidden: Sequence[int],
+        activation: HiddenActivationName,
+        optimizer: Any,
+        lr: float,
+        l2: float,
+        seed: int | None,
     ) -> None:
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.lr, self.l2, self.seed = lr, l2, seed
@@ -187,7 +195,7 @@ class _OnlineModel:
             if value is not None:
                 self._features[name].update(value)
 
-    def _outputs(self, x: Mapping[Hashable, Any]) -> NDArray[Any] | None:
+    def _outputs(self, x: Mapping[Any, Any]) -> NDArray[Any] | None:
         """Return the outputs for a row, or None if there is no network yet."""
         values = _numbers(x)
         if self._network is None:
@@ -196,7 +204,7 @@ class _OnlineModel:
         return outputs
 
 
-def _numbers(x: Mapping[Hashable, Any]) -> dict[Hashable, float | None]:
+def _numbers(x: Mapping[Any, Any]) -> dict[Hashable, float | None]:
     """Return the features as floats, with None for missing values; raise an error for other values."""
     if not hasattr(x, "items"):
         raise TypeError(f"x must be a dict of features by name, got {short_repr(x)}")
@@ -260,7 +268,7 @@ class OnlineClassifier(_OnlineModel):
         self,
         classes: Iterable[Hashable] | None = None,
         hidden: Sequence[int] = (16,),
-        activation: str = "relu",
+        activation: HiddenActivationName = "relu",
         optimizer: Any = "adam",
         lr: float = 0.005,
         l2: float = 0.0,
@@ -273,7 +281,7 @@ class OnlineClassifier(_OnlineModel):
         if classes is not None and len(self._class_index) < 2:
             raise ValueError(f"classes must contain at least two classes, got {self.classes!r}")
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: Hashable) -> None:
+    def learn_one(self, x: Mapping[Any, Any], y: Hashable) -> None:
         """Train one step on a row.
 
         Parameters
@@ -299,7 +307,7 @@ class OnlineClassifier(_OnlineModel):
         if len(self._class_index) > 1:  # with a single class, the model always predicts this class
             self._learn(values, len(self._class_index), np.array([self._class_index[y]]))
 
-    def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
+    def predict_proba_one(self, x: Mapping[Any, Any]) -> dict[Hashable, float]:
         """Return the probability of each class seen or declared so far.
 
         Before the first training step, all probabilities are equal.
@@ -319,7 +327,7 @@ class OnlineClassifier(_OnlineModel):
             return {label: 1 / len(self._class_index) for label in self._class_index}
         return dict(zip(self._class_index, outputs.tolist(), strict=True))
 
-    def predict_one(self, x: Mapping[Hashable, Any]) -> Any:
+    def predict_one(self, x: Mapping[Any, Any]) -> Any:
         """Return the most probable class, or None if there is no class yet."""
         probabilities = self.predict_proba_one(x)
         return max(probabilities, key=probabilities.__getitem__) if probabilities else None
@@ -352,7 +360,7 @@ class OnlineRegressor(_OnlineModel):
     def __init__(
         self,
         hidden: Sequence[int] = (16,),
-        activation: str = "relu",
+        activation: HiddenActivationName = "relu",
         optimizer: Any = "adam",
         lr: float = 0.005,
         l2: float = 0.0,
@@ -361,7 +369,7 @@ class OnlineRegressor(_OnlineModel):
         super().__init__(hidden, activation, optimizer, lr, l2, seed)
         self._target_statistics = RunningStatistics()
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
+    def learn_one(self, x: Mapping[Any, Any], y: float) -> None:
         """Train one step on a row.
 
         Parameters
@@ -382,7 +390,7 @@ class OnlineRegressor(_OnlineModel):
         self._target_statistics.update(target)
         self._learn(values, 1, np.array([[self._target_statistics.standardize(target)]]))
 
-    def predict_one(self, x: Mapping[Hashable, Any]) -> float:
+    def predict_one(self, x: Mapping[Any, Any]) -> float:
         """Return the predicted target, or 0 before the first row.
 
         Parameters

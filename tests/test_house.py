@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "sklearn": {"_parallel", *ABOVE},
     "tabular": {"_parallel", "_report", *ABOVE},
     "_report": ABOVE,
-    "_online": {"_utils", "_network"},
+    "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"layers", "reference"},
     "_cli": {

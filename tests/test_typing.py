@@ -8,10 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import nnc
+from nnc._data import scaling
+from nnc._registry import activations, choices, initializers, losses, optimizers
+from nnc._training import options
 
 SCRIPT = """
 from pathlib import Path
@@ -53,7 +57,7 @@ assert_type(net.jacobian(X), NDArray[Any])
 assert_type(net.gradients(X, y), list[tuple[NDArray[Any], NDArray[Any] | None]])
 assert_type(net.sizes, tuple[int, ...])
 assert_type(net.weights[0], NDArray[Any])
-assert_type(net.layers[0].b, NDArray[Any] | None)
+assert_type(net.layers[0].b, NDArray[Any] | Any)
 assert_type(net.copy(), NeuralNetwork)
 net.weights[0] = [[0.0] * 32] * 64
 net.weights = [W * 0.5 for W in net.weights]
@@ -90,6 +94,12 @@ net.fit(X, y, epochs="1")  # type: ignore[arg-type]
 NeuralNetwork(3)  # type: ignore[arg-type]
 assert_type(nnc.SGD(0.1, momentum=0.9).momentum, float)
 assert_type(nnc.AdamW().betas, tuple[float, float])
+NeuralNetwork([3, 1], activation="reluu")  # type: ignore[arg-type]
+NeuralNetwork([3, 1], loss="crossentropy")  # type: ignore[arg-type]
+NeuralNetwork([3, 1], dtype="float16")  # type: ignore[arg-type]
+net.fit(X, y, optimizer="adm")  # type: ignore[arg-type]
+net.fit(X, y, preset="automatic")  # type: ignore[arg-type]
+nnc.layers.Dense(3, "reluu")  # type: ignore[arg-type]
 nnc.SGD(rate=0.1)  # type: ignore[call-arg]
 nnc.StepLR(0.1)  # type: ignore[call-arg]
 nnc.Adam().lr = 0.1  # type: ignore[misc]
@@ -112,6 +122,68 @@ def test_mypy_accepts_script_of_user(tmp_path):
         encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("literal", "names"),
+    [
+        (choices.HiddenActivationName, activations.HIDDEN),
+        (choices.ActivationName, activations.NAMES),
+        (choices.LossName, losses.NAMES),
+        (choices.InitializerName, initializers.NAMES),
+        (choices.OptimizerName, optimizers.NAMES),
+        (choices.ScalerName, scaling.SCALERS),
+        (choices.PresetName, options.PRESETS),
+    ],
+)
+def test_types_of_names_match_tables(literal, names):
+    parts = get_args(literal)
+    flat = [name for part in parts for name in (get_args(part) or [part])]
+    assert sorted(flat) == sorted(names)
+
+
+def test_types_of_names_of_table_models_match_tables():
+    recipe = pytest.importorskip("nnc.tabular.recipe", exc_type=ImportError)
+    assert sorted(get_args(choices.TablePresetName)) == sorted(recipe.PRESETS)
+    assert sorted(get_args(choices.TableLossName)) == sorted(recipe.ENGINE_LOSSES)
+
+
+# Lines of the guide with errors on purpose, and lines about which the types of other packages are wrong.
+IGNORED_LINES = (
+    'activation="swish"',
+    "learning_rate=",
+    'loss="sparse_categorical_crossentropy"',
+    "label == net.predict_classes(X_test)",
+    "model.validation_loss_curve_",
+)
+
+
+def test_pyright_accepts_code_of_guide(tmp_path):
+    """One process of pyright checks the code blocks of all pages, and a file with an error that it must find."""
+    pytest.importorskip("pyright")
+    guide = Path(__file__).parent.parent / "docs" / "guide"
+    if not guide.exists():
+        pytest.skip("needs the checkout")
+    for page in guide.glob("*.md"):
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        (tmp_path / f"page_{page.stem.replace('-', '_')}.py").write_text("".join(blocks), encoding="utf-8")
+    (tmp_path / "wrong.py").write_text('import nnc\nnnc.NeuralNetwork([3, 1], activation="reluu")\n')
+    settings = {"reportMissingImports": False, "reportMissingModuleSource": False}
+    settings["extraPaths"] = [str(Path(nnc.__file__).parents[1])]  # an editable installation
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-P", "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path)
+    errors = []
+    for finding in json.loads(result.stdout)["generalDiagnostics"]:
+        path, line = Path(finding["file"]), finding["range"]["start"]["line"]
+        text = path.read_text(encoding="utf-8").splitlines()[line]
+        is_unbound = "PossiblyUnbound" in finding.get("rule", "")  # after a loop
+        if finding["severity"] == "error" and not is_unbound and not any(part in text for part in IGNORED_LINES):
+            errors.append(f"{path.stem}: {text.strip()}: {finding['message']}")
+    wrong = [error for error in errors if error.startswith("wrong:")]
+    assert len(wrong) == 1
+    assert '"reluu"' in wrong[0]
+    assert errors == wrong
 
 
 def public_definitions():

@@ -122,7 +122,7 @@ def _rows(X: Array, y: Array, names: list[str], classes: list[str]) -> Answer:
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def create(X: Any, y: Any, hidden: list[int], activation: str, seed: int) -> Answer:
+def create(X: Any, y: Any, hidden: list[int], activation: Any, seed: int) -> Answer:
     """Return a new network with hidden layers of these sizes and one output."""
     if len(hidden) > MAX_HIDDEN_LAYERS or not all(isinstance(n, int) and 1 <= n <= MAX_UNITS for n in hidden):
         raise ValueError(f"layers must be at most {MAX_HIDDEN_LAYERS} numbers from 1 to {MAX_UNITS}, got {hidden}")

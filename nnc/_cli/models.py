@@ -20,7 +20,8 @@ def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
     Files do not contain custom loss functions. The loaded network has a placeholder instead, because inspection and
     prediction do not compute the loss.
     """
-    return nnc.load(path, loss=_missing_loss)
+    model: NeuralNetwork | Ensemble | TableEstimator = nnc.load(path, loss=_missing_loss)
+    return model
 
 
 def load_table_model(path: str, command: str) -> TableEstimator:

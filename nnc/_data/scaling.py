@@ -21,7 +21,7 @@ from nnc._utils.arrays import as_real_array, describe_shape
 from nnc._utils.checks import check_finite, pluralize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -126,8 +126,8 @@ class Standardize(DataScaler):
         Only one of the arguments is given, or one is invalid. A network raises ValueError for a wrong number of values.
     """
 
-    mean: float | tuple[float, ...] | None = None
-    std: float | tuple[float, ...] | None = None
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
 
     name = "standardize"
     target: ClassVar[float] = 0.0

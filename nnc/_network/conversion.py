@@ -9,6 +9,7 @@ from nnc._network.files import Files
 if TYPE_CHECKING:
     from nnc._interop.int8 import Quantization
     from nnc._interop.parts import Parts
+    from nnc._registry.choices import DType, Int8
 
 
 class Conversion(Files):
@@ -27,7 +28,7 @@ class Conversion(Files):
         network.converter.classes = parts.classes
         return network
 
-    def to_onnx(self, path: Any, dtype: Any = None) -> None:
+    def to_onnx(self, path: Any, dtype: DType | None = None) -> None:
         """Write the network as an ONNX model, which onnxruntime and other programs can run.
 
         The model has standard operators of opset 17. Its input "X" (n, n_in), (n, height, width, channels) for images,
@@ -60,8 +61,13 @@ class Conversion(Files):
         disk.replace_file(path, to_onnx([self._export_document()], self._dtype_name(dtype)), "network")
 
     def to_c(
-        self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
-    ) -> Quantization | None:
+        self,
+        path: Any,
+        name: str | None = None,
+        dtype: DType | Int8 | None = None,
+        calibrate: Any = None,
+        validation: Any = None,
+    ) -> Quantization | Any:  # Any: type checkers require no check for None if dtype is int8
         """Write the network as a C99 or C++11 header, which needs only math.h and static memory.
 
         `name_predict(in, out)` computes the NAME_N_OUT outputs of `predict` from NAME_N_IN raw inputs. For

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.custom import Function as LossFunction
+    from nnc._registry.choices import DType
 
 
 class Files(Prediction):
@@ -201,7 +202,7 @@ class Files(Prediction):
                 _serialization.verify_self_test(document, P.ravel().tolist(), where)
         return network
 
-    def astype(self, dtype: Any) -> Self:
+    def astype(self, dtype: DType) -> Self:
         """Return an independent copy in another precision, without training state.
 
         Parameters

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc._data.derivatives import GradientsLike
+    from nnc._registry.choices import OptimizerName, PresetName
     from nnc._registry.optimizers import Optimizer
     from nnc._team import Stepper
     from nnc._training.callbacks import Record
@@ -32,8 +33,8 @@ class Fitting(Parameters):
         *,
         epochs: int | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
-        optimizer: str | Optimizer | None = None,
-        preset: str | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
+        preset: PresetName | None = None,
         reset_optimizer: bool = False,
         batch_size: int | None = None,
         shuffle: bool = True,
@@ -299,7 +300,7 @@ class Fitting(Parameters):
         X: ArrayLike,
         y: Any = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
-        optimizer: str | Optimizer | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         dP: ArrayLike | None = None,
@@ -358,7 +359,7 @@ class Fitting(Parameters):
         self,
         gradients: GradientsLike,
         lr: float | Schedule | Callable[[int], float] | None = None,
-        optimizer: str | Optimizer | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
         *,
         reset_optimizer: bool = False,
     ) -> None:
@@ -407,7 +408,7 @@ class Fitting(Parameters):
     @suggest_arguments(elsewhere="fit")
     def stepper(
         self,
-        optimizer: str | Optimizer | None = None,
+        optimizer: OptimizerName | Optimizer | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         *,
         reset_optimizer: bool = False,

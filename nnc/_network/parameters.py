@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaler
     from nnc._model.custom import Function as LossFunction
+    from nnc._registry.choices import (
+        ActivationName,
+        Auto,
+        DType,
+        HiddenActivationName,
+        InitializerName,
+        LossName,
+        ScalerName,
+    )
     from nnc._registry.heads import Heads
     from nnc._registry.losses import Loss
     from nnc._team import Stepper
@@ -36,7 +45,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"  # the argument `loss` has this value if the first training chooses the loss from its targets
-PROVISIONAL_LOSS = "mse"  # loss of the engine before the first training if the argument `loss` is "auto"
+PROVISIONAL_LOSS: Final = "mse"  # loss of the engine before the first training if the argument `loss` is "auto"
 EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
@@ -69,15 +78,15 @@ class Parameters(SuggestsAttributes):
         self,
         layers: Sequence[int | base.Layer],
         *,
-        activation: str | Sequence[str] = "sigmoid",
-        output: str | None = None,
-        loss: str | Loss | Heads | LossFunction = "sse",
+        activation: HiddenActivationName | Sequence[HiddenActivationName] = "sigmoid",
+        output: ActivationName | None = None,
+        loss: LossName | Auto | Loss | Heads | LossFunction = "sse",
         bias: bool = True,
-        init: str | Sequence[ArrayLike] | None = None,
-        dtype: Any = "float64",
+        init: InitializerName | Sequence[ArrayLike] | None = None,
+        dtype: DType = "float64",
         seed: int | None = None,
-        scale_X: str | Scaler | None = "auto",
-        scale_y: str | Scaler | None = "auto",
+        scale_X: ScalerName | Auto | Scaler | None = "auto",
+        scale_y: ScalerName | Auto | Scaler | None = "auto",
     ) -> None:
         scalers = as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y)
         self._has_automatic_loss, converter = isinstance(loss, str) and loss == AUTO, DataConverter
@@ -246,7 +255,7 @@ class Parameters(SuggestsAttributes):
         return self.model.n_params
 
     @property
-    def history(self) -> History | None:
+    def history(self) -> History | Any:  # Any: type checkers require no check for None after a fit
         """Loss and other values of all epochs since the optimizer started, including those before a checkpoint.
 
         None before the first fit. Steps outside of `fit` add no row. The history stores only the last 1000 fits and

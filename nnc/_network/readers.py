@@ -10,10 +10,11 @@ from nnc._utils.checks import check_bool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nnc._registry.choices import DType, LossName
     from nnc._registry.losses import Loss
 
 
-def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
+def from_sklearn(mlp: Any, dtype: DType | None = None) -> NeuralNetwork:
     """Convert a fitted MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`) to a network.
 
     Classes that are dates become text, as in `NeuralNetwork.fit`.
@@ -43,7 +44,7 @@ def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
 
 
 def from_torch(
-    module: Any, shape: Sequence[int | None] | None = None, loss: str | Loss | None = None, verify: bool = True
+    module: Any, shape: Sequence[int | None] | None = None, loss: LossName | Loss | None = None, verify: bool = True
 ) -> NeuralNetwork:
     """Convert a PyTorch module to a network with the same predictions as the module in evaluation mode.
 
@@ -83,7 +84,7 @@ def from_torch(
     return read(NeuralNetwork._from_parts, module, shape, loss, check_bool("verify", verify))
 
 
-def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) -> NeuralNetwork:
+def from_keras(model: Any, loss: LossName | Loss | None = None, verify: bool = True) -> NeuralNetwork:
     """Convert a Sequential model of Keras 3 to a network with the same predictions as the model in inference mode.
 
     docs/exchange.md lists the supported layers. Other layers, subclasses and additional attributes are rejected.
@@ -110,7 +111,7 @@ def from_keras(model: Any, loss: str | Loss | None = None, verify: bool = True) 
     return read(NeuralNetwork._from_parts, model, loss, check_bool("verify", verify))
 
 
-def from_onnx(path: Any, loss: str | Loss | None = None, verify: bool = False) -> NeuralNetwork:
+def from_onnx(path: Any, loss: LossName | Loss | None = None, verify: bool = False) -> NeuralNetwork:
     """Read an ONNX model as a network with the same predictions up to rounding.
 
     Supported are models of `to_onnx`, skl2onnx, PyTorch and Keras whose layers exist in nnc. Operators, attributes and

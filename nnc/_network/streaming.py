@@ -55,7 +55,7 @@ class Stream:
         self._dtype = model.dtype
         vars(self)["step"] = self._core.step  # the compiled method is faster to call than the Python method
 
-    def step(self, x: ArrayLike) -> float | NDArray[Any]:
+    def step(self, x: ArrayLike) -> float | Any:
         """Process the inputs of one step, and return the outputs after it.
 
         Parameters
@@ -78,7 +78,7 @@ class Stream:
         >>> stream = net.stream()
         >>> outputs = [stream.step(x) for x in samples]
         """
-        return self._core.step(x)  # type: ignore[no-any-return]
+        return self._core.step(x)
 
     def reset(self) -> None:
         """Set all states to 0, as before the first step of a sequence."""

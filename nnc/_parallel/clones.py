@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from reprlib import repr as short_repr
+from typing import TYPE_CHECKING
 
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
 from nnc._utils.checks import check_choice, check_count
 from nnc._utils.random import Streams, check_seed
 
+if TYPE_CHECKING:
+    from nnc._registry.choices import InitializerName
+
 
 def clones(
-    net: NeuralNetwork, n: int, seeds: Iterable[int] | None = None, init: str | None = None
+    net: NeuralNetwork, n: int, seeds: Iterable[int] | None = None, init: InitializerName | None = None
 ) -> list[NeuralNetwork]:
     """Return untrained networks with the same layers and settings and with other seeds.
 
@@ -49,7 +53,8 @@ def clones(
     )
     if len(checked_seeds) != n:
         raise ValueError(f"seeds must contain {n} seeds, one for each clone, got {len(checked_seeds)}")
-    init = None if init is None else check_choice("init", init, initializers.NAMES)
+    if init is not None:
+        check_choice("init", init, initializers.NAMES)
     return [_clone(net, seed, init) for seed in checked_seeds]
 
 

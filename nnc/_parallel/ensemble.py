@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._data.converter import DataConverter
+    from nnc._registry.choices import DType
 
 
 class Ensemble(SuggestsAttributes):
@@ -167,7 +168,7 @@ class Ensemble(SuggestsAttributes):
         target_variance = self._converter.loss.compute_variance
         return mean, np.sqrt(variance if target_variance is None else variance + target_variance(mean))
 
-    def conformal(self, X: ArrayLike, y: Any, level: float = 0.9) -> ConformalIntervals | ConformalSets:
+    def conformal(self, X: ArrayLike, y: Any, level: float = 0.9) -> Any:
         """Calibrate prediction intervals or sets of classes that cover the true target of a fraction `level` of rows.
 
         Parameters
@@ -279,7 +280,7 @@ class Ensemble(SuggestsAttributes):
         with _serialization.build_errors(where, "ensemble"):
             return cls(networks)
 
-    def to_onnx(self, path: Any, dtype: Any = None) -> None:
+    def to_onnx(self, path: Any, dtype: DType | None = None) -> None:
         """Write an ONNX model that computes the mean of the networks.
 
         Parameters
@@ -299,7 +300,7 @@ class Ensemble(SuggestsAttributes):
 
         disk.replace_file(path, to_onnx(self._export_documents(), self._dtype_name(dtype)), "ensemble")
 
-    def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
+    def to_c(self, path: Any, name: str | None = None, dtype: DType | None = None) -> None:
         """Write a C header that computes the mean of the networks.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class ManyHistory(Sequence["History"]):
         return self._last("loss")
 
     @property
-    def val_loss(self) -> NDArray[np.float64] | None:
+    def val_loss(self) -> NDArray[np.float64] | Any:  # Any: type checkers require no check for None
         """Validation loss of the last epoch of each network; None if no network had validation rows."""
         return self._last("val_loss") if any("val_loss" in history for history in self._histories) else None
 

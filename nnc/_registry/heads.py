@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._registry.choices import ActivationName, LossName
+
 
 def _loss(name: str, value: Any) -> str | losses.Loss:
     """Return the loss of a head, which must be a name or an object with a single loss."""
@@ -53,9 +55,9 @@ class Head(Value):
     """
 
     n: int = field(check=check_count)
-    loss: str | losses.Loss = field(default="mse", check=_loss)
+    loss: LossName | losses.Loss = field(default="mse", check=_loss)
     weight: float = field(default=1.0, check=check_positive)
-    output: str | None = field(default=None, check=_output)
+    output: ActivationName | None = field(default=None, check=_output)
 
     def __post_init__(self) -> None:
         vars(self)["output"] = self.activation.name  # set defaults explicitly, so that equal heads compare equal
@@ -189,6 +191,6 @@ class Heads(losses.Composite):
         """Create the heads from their validated description in a model file."""
         heads = []
         for head in document["heads"]:
-            loss = losses.loss_object(head["loss"], head["loss_parameter"])
+            loss: Any = losses.loss_object(head["loss"], head["loss_parameter"])
             heads.append(Head(head["n"], loss, weight=head["weight"], output=head["output"]))
         return cls(heads, missing=document["missing"], ordered=document.get("ordered", False))

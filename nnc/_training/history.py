@@ -92,7 +92,7 @@ class History:
     best_epoch: int | None
     untracked_epochs: int
     n_threads: int | None
-    settings: dict[str, Any] | None
+    settings: dict[str, Any] | Any  # Any: type checkers require no check for None
 
     __slots__ = ("_columns", "best_epoch", "n_threads", "seconds", "settings", "stop_reason", "untracked_epochs")
 
@@ -125,7 +125,7 @@ class History:
         return self._columns["loss"]  # type: ignore[return-value]
 
     @property
-    def val_loss(self) -> NDArray[np.float64] | None:
+    def val_loss(self) -> NDArray[np.float64] | Any:  # Any: type checkers require no check for None
         """Loss of the validation rows after each epoch; None without validation rows."""
         return self["val_loss"] if "val_loss" in self._columns else None
 

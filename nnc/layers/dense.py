@@ -15,6 +15,7 @@ from nnc.layers.base import ParameterArray, ParametricLayer
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc._registry.choices import ActivationName, InitializerName
     from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
@@ -54,9 +55,11 @@ class Dense(ParametricLayer):
     stream_obstacle: ClassVar[None] = None
 
     n: int = field(check=check_size)
-    activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
+    activation: ActivationName | None = field(
+        default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS))
+    )
     bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    init: InitializerName | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)

@@ -25,6 +25,7 @@ from nnc.layers.base import Layer, ParameterArray, ParametricLayer, flatten_desc
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc._registry.choices import ActivationName, InitializerName
     from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
@@ -217,11 +218,13 @@ class Conv2D(Convolution):
     type: ClassVar[str] = "conv2d"
 
     size: Any = field(check=check_pair)  # height and width of the window; a single number sets both
-    activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
+    activation: ActivationName | None = field(
+        default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS))
+    )
     stride: Any = field(default=(1, 1), check=check_pair)
     padding: Any = field(default="valid", check=check_padding)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    init: InitializerName | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)

@@ -15,6 +15,7 @@ from nnc.layers.base import ParameterArray, ParametricLayer, as_image_shape
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc._registry.choices import HiddenActivationName
     from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
@@ -71,7 +72,9 @@ class BatchNorm(ParametricLayer):
     bias: ClassVar[bool] = True
     init: ClassVar[float] = 1.0  # initial value of gamma
 
-    activation: str = field(default="identity", check=partial(check_choice, choices=activations.HIDDEN))
+    activation: HiddenActivationName = field(
+        default="identity", check=partial(check_choice, choices=activations.HIDDEN)
+    )
     momentum: float = field(default=0.1, check=build_check(lambda x: 0 <= x <= 1, "from 0 to 1"))
     eps: float = field(default=1e-5, check=check_positive)
     trainable: bool = field(default=True, check=check_bool)

@@ -15,6 +15,7 @@ from nnc.layers.base import ParameterArray, ParametricLayer
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc._registry.choices import HiddenActivationName, InitializerName
     from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
@@ -211,13 +212,13 @@ class SimpleRNN(RecurrentLayer):
     gate_names: ClassVar[tuple[str, ...]] = ("h",)
 
     units: int = field(check=check_size)
-    activation: str = field(default="tanh", check=partial(check_choice, choices=STEP_ACTIVATIONS))
+    activation: HiddenActivationName = field(default="tanh", check=partial(check_choice, choices=STEP_ACTIVATIONS))
     return_sequences: bool = field(default=False, check=check_bool)
     go_backwards: bool = field(default=False, check=check_bool)
     bidirectional: bool = field(default=False, check=check_bool)
     dropout: float = field(default=0.0, check=check_fraction)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    init: InitializerName | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)
@@ -234,7 +235,7 @@ class GatedLayer(RecurrentLayer):
     bidirectional: bool = field(default=False, check=check_bool)
     dropout: float = field(default=0.0, check=check_fraction)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    init: InitializerName | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)

@@ -16,6 +16,7 @@ from nnc.layers.image import Convolution, Pool, WindowGeometry
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc._registry.choices import ActivationName, InitializerName
     from nnc.layers.base import Shape
 
 PADDINGS = ("valid", "same", "causal")
@@ -88,12 +89,14 @@ class Conv1D(Convolution):
     type: ClassVar[str] = "conv1d"
 
     size: int = field(check=check_size)
-    activation: str | None = field(default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS)))
+    activation: ActivationName | None = field(
+        default=None, check=allow_none(partial(check_choice, choices=ACTIVATIONS))
+    )
     stride: int = field(default=1, check=check_size)
     padding: Any = field(default="valid", check=check_padding)
     dilation: int = field(default=1, check=check_size)
     bias: bool | None = field(default=None, check=allow_none(check_bool))
-    init: str | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
+    init: InitializerName | None = field(default=None, check=allow_none(partial(check_choice, choices=INITIALIZERS)))
     trainable: bool = field(default=True, check=check_bool)
     lr_factor: float = field(default=1.0, check=check_positive)
     bias_lr_factor: float = field(default=1.0, check=check_positive)

@@ -209,7 +209,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):  # noqa: D10
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalIntervals:
         """Return conformal intervals that are calibrated on X and y, which `fit` must not have used."""
         X = self._checked(X)
-        return self.ensemble_.conformal(X, np.asarray(y, np.float64), level)  # type: ignore[return-value]
+        return self.ensemble_.conformal(X, np.asarray(y, np.float64), level)  # type: ignore[no-any-return]
 
     def _like_y(self, P: NDArray[Any]) -> NDArray[Any]:
         return P[:, 0] if self._single else P
@@ -251,7 +251,7 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):  # noqa: D101 (`__doc__` is 
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalSets:
         """Return conformal sets of classes that are calibrated on X and y, which `fit` must not have used."""
         X = self._checked(X)
-        return self.ensemble_.conformal(X, class_indices(y, self.classes_), level)  # type: ignore[return-value]
+        return self.ensemble_.conformal(X, class_indices(y, self.classes_), level)  # type: ignore[no-any-return]
 
 
 def class_indices(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:

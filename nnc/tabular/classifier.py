@@ -21,6 +21,7 @@ from nnc.tabular.target import Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc._registry.choices import TablePresetName
     from nnc.tabular.explain import Explanations
     from nnc.tabular.model import TableModel
 
@@ -59,7 +60,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
     def __init__(
         self,
-        preset: str = "default",
+        preset: TablePresetName = "default",
         *,
         members: int | None = None,
         class_weight: Any = None,

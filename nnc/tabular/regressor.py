@@ -17,6 +17,7 @@ from nnc.tabular.target import Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc._registry.choices import TableLossName, TablePresetName
     from nnc.tabular.explain import Explanations
     from nnc.tabular.model import TableModel
 
@@ -59,10 +60,10 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
 
     def __init__(
         self,
-        preset: str = "default",
+        preset: TablePresetName = "default",
         *,
         members: int | None = None,
-        loss: str | None = None,
+        loss: TableLossName | None = None,
         quantiles: Any = None,
         max_seconds: float | None = None,
         n_jobs: int | None = None,
