@@ -611,8 +611,10 @@ INVALID_ARGUMENTS = [
     ({"max_seconds": np.nan}, "max_seconds must be a positive finite number, got nan"),
     ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),
     ({"callback": 3}, "callback must be a function that takes a Record, or a list of such functions, got 3"),
-    ({"callback": [print, None]}, "callback must be a function that takes a Record, or a list of such functions, "
-     "got None"),
+    (
+        {"callback": [print, None]},
+        "callback must be a function that takes a Record, or a list of such functions, got None",
+    ),
     ({"progress": 1}, "progress must be True or False, got 1"),
     ({"n_threads": 0}, "n_threads must be 1 or more, got 0"),
     ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got 2 columns \(shape \(60, 2\)\)"),

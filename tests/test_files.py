@@ -635,8 +635,7 @@ def test_loss_parameter_has_default_and_is_saved(loss: str, default: float) -> N
 
 def test_loss_parameter_of_loss_without_parameter_raises() -> None:
     message = (
-        'loss_parameter is 1.0, expected null for loss "mse"; '
-        "only huber, quantile, cross_entropy have a parameter"
+        'loss_parameter is 1.0, expected null for loss "mse"; only huber, quantile, cross_entropy have a parameter'
     )
     assert load_error(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
 

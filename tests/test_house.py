@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "sklearn": {"_parallel", *ABOVE},
     "tabular": {"_parallel", "_report", *ABOVE},
     "_report": ABOVE,
+    "forecast": {"_parallel", "tabular", *ABOVE},
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"layers", "reference"},

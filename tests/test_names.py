@@ -187,6 +187,7 @@ MODULES = {  # public modules, with the package that each needs
     "nnc.reference": "numpy",
     "nnc.sklearn": "sklearn",
     "nnc.tabular": "sklearn",
+    "nnc.forecast": "numpy",
     "nnc.dask": "distributed",
     "nnc.river": "river",
 }

@@ -98,7 +98,6 @@ def test_command_in_message_installs_missing_package(tmp_path):
         pytest.skip("needs ensurepip")
     programs = tmp_path / "new" / ("Scripts" if os.name == "nt" else "bin")
 
-
     def run(command, **variables):
         """Run a command as a user types it in the new environment."""
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"

@@ -23,7 +23,9 @@ TWINS = runpy.run_path(str(PAGES.parent / "twins.py"))
 
 API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
-PUBLIC_MODULES = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}
+PUBLIC_MODULES = {
+    *("", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".forecast", ".dask", ".river"),
+}
 
 
 @pytest.mark.parametrize("page", TOOL["pages_with_code"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
@@ -93,7 +95,8 @@ def public_names():
     yield from set(nnc.__all__) - modules
     for name in ("datasets", "layers"):
         yield from (f"{name}.{member}" for member in getattr(nnc, name).__all__)
-    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # packages that these modules import may be missing
+    # Packages that these modules import may be missing.
+    for name in ("plot", "sklearn", "dask", "tabular", "forecast", "river"):
         members = source_of(name).split("\n__all__ = [")[1].split("]")[0]
         yield from (f"{name}.{member}" for member in re.findall(r'"(\w+)"', members))
 

@@ -277,7 +277,8 @@ REJECTED |= {
         nn.Linear(144, 2),
     ],
     r"module 1 \(ZeroPad2d\) must fit its inputs, got \[1, 1, 1, 1\] zeros for rows of the shape \(2,\)": [
-        nn.Linear(5, 2), nn.ZeroPad2d(1)
+        nn.Linear(5, 2),
+        nn.ZeroPad2d(1),
     ],
     r"module 1 \(NoneType\) must have a supported type, one of": [nn.Linear(5, 2), None],
     "shape must be .* if the inputs of the first module are images": [],

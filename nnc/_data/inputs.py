@@ -153,9 +153,7 @@ class InputConversion:
             self.feature_names = names.distinct_names(column_names, self.model.sizes[0])
         return array
 
-    def bind(
-        self, X: Any, lengths: ArrayLike | None = None, steps: int = 0, trims: bool = False
-    ) -> tuple[Self, Any]:
+    def bind(self, X: Any, lengths: ArrayLike | None = None, steps: int = 0, trims: bool = False) -> tuple[Self, Any]:
         """Return the converter for the number of steps of X, and X; rows of different lengths become Sequences.
 
         The converter is this one, unless the network accepts any number of steps. It is then a copy whose model has an

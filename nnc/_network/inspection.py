@@ -151,9 +151,7 @@ class Inspection(Prediction):
         inputs, targets = lines.get("inputs", ()), lines.get("targets", ())
         print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
 
-    def explain_step(
-        self, X: ArrayLike, y: Any, lr: float = 0.5, *, lengths: ArrayLike | None = None
-    ) -> Explanation:
+    def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5, *, lengths: ArrayLike | None = None) -> Explanation:
         """Print and return one step of gradient descent with all intermediate results.
 
         The text contains the formula and the value of each number in the forward pass, the loss, the backward pass and

@@ -361,9 +361,7 @@ class GeneralStep:
         gradient = model.heads.backpropagate(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), gradient
 
-    def custom_error(
-        self, model: Model, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
-    ) -> Exception:
+    def custom_error(self, model: Model, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float) -> Exception:
         """Return the error to raise if a custom loss has failed: DivergedError if its result is not finite."""
         from nnc._model.custom import NonFiniteLossError
         from nnc._training.custom import custom_divergence_error

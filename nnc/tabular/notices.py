@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-
 from nnc._training.advice import TrainingWarning
 
 
@@ -18,11 +15,3 @@ class ColumnWarning(TrainingWarning):
 
 class LeakageWarning(TrainingWarning):
     """Warning about a column that determines the target almost exactly, such as a copy of the target."""
-
-
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Issue a warning that refers to the line of the user's code that called nnc."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nnc":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)

@@ -23,6 +23,7 @@ from nnc._interop.table import RawColumn
 from nnc._utils import fields
 from nnc._utils.checks import check_count, pluralize
 from nnc._utils.names import find_similar_name
+from nnc._utils.notices import warn_user
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_booleans
@@ -30,7 +31,7 @@ from nnc.tabular.encoding import Encoding
 from nnc.tabular.encodings import Binary, Date, IgnoresValues, LeftOut, Number
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
-from nnc.tabular.notices import ColumnWarning, warn_user
+from nnc.tabular.notices import ColumnWarning
 from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, read_format
 from nnc.tabular.zones import local_time
 

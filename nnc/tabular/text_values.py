@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnc._utils import fields
+from nnc._utils.notices import warn_user
 from nnc._utils.value import Value, field
 from nnc.tabular.cells import Column, iso_date, wrong_kind_error
 from nnc.tabular.encoding import from_members, text_list
-from nnc.tabular.notices import ColumnWarning, warn_user
+from nnc.tabular.notices import ColumnWarning
 from nnc.tabular.zones import local_moment, offset_name
 
 if TYPE_CHECKING:

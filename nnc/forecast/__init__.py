@@ -1,0 +1,26 @@
+"""Forecasts of time series; no setting is required.
+
+    from nnc.forecast import Forecaster
+    model = Forecaster(horizon=12).fit(y)
+    model.predict(), model.predict(level=[80, 95])
+    model.update(y_new), model.backtest(windows=5), print(model.report())
+    model.save("forecast.json"), nnc.load("forecast.json")
+
+Arrays need only NumPy. Frames and series of pandas and polars need the extra `[tables]`.
+"""
+
+from typing import TYPE_CHECKING
+
+from nnc.forecast.backtest import Backtest
+from nnc.forecast.forecaster import Forecaster
+from nnc.forecast.metrics import mase, smape
+from nnc.forecast.reading import ForecastWarning
+
+__all__ = ["Backtest", "ForecastWarning", "Forecaster", "mase", "smape"]
+
+if not TYPE_CHECKING:  # type checkers that see __getattr__ accept any name as an attribute
+
+    def __getattr__(name: str) -> object:
+        from nnc._utils.names import unknown_attribute_error
+
+        raise unknown_attribute_error("module 'nnc.forecast'", name, __all__)

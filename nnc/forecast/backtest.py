@@ -1,0 +1,195 @@
+"""Backtests: forecasts from rolling origins, with metrics for each horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._drawing import html
+from nnc._inspection.text import aligned
+from nnc.forecast.metrics import quantile_terms, seasonal_scale, smape_terms
+from nnc.forecast.model import adapt_width
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nnc.forecast.model import ForecastModel
+    from nnc.forecast.panel import Panel
+    from nnc.forecast.statistics import Floats, Ints
+
+MIN_TRAINING_VALUES = 6  # a series takes part in a window if it has at least this number of earlier values
+
+
+@dataclass(eq=False, repr=False)
+class Backtest:
+    """Forecasts from rolling origins and their errors.
+
+    `print(backtest)` prints the metrics as a table, and notebooks show it.
+
+    Attributes
+    ----------
+    forecasts, actuals : arrays (windows, series, horizon)
+        Forecasts and observations; the last window is the latest. NaN where there is no observation, and for series
+        that are too short.
+    starts : int array (windows,)
+        Time of the first forecast of each window, in steps relative to the end of the series.
+    lower, upper : dict of float to array (windows, series, horizon)
+        Ends of the prediction intervals for each level in percent.
+    by_horizon : dict of str to array (horizon,)
+        Metrics for each step: "mase", "rmsse" (both scaled by the seasonal naive errors before the origin), "smape" in
+        percent, "quantile_loss" (the mean loss of the ends of all intervals, scaled like "mase") and "coverage_80", ...
+        (fractions).
+    scores : dict of str to float
+        The same metrics for all steps together.
+    """
+
+    forecasts: Floats
+    actuals: Floats
+    starts: Ints
+    lower: dict[float, Floats]
+    upper: dict[float, Floats]
+    by_horizon: dict[str, Floats]
+    scores: dict[str, float]
+
+    def __str__(self) -> str:
+        return "\n".join(aligned([self._head(), *self._lines()]))
+
+    def __repr__(self) -> str:
+        windows, series, horizon = self.forecasts.shape
+        return f"<Backtest: {windows} windows, {series} series, horizon {horizon}, MASE {self.scores['mase']:.3f}>"
+
+    def _repr_html_(self) -> str:
+        return html.table(self._head(), self._lines())
+
+    def _head(self) -> list[str]:
+        return ["step", *self.scores]
+
+    def _lines(self) -> list[list[str]]:
+        """Return the rows of the table: one for each step, and one for all steps."""
+        columns = list(self.by_horizon.values())
+        lines = [[str(k + 1), *(f"{column[k]:.4g}" for column in columns)] for k in range(self.forecasts.shape[2])]
+        return [*lines, ["all", *(f"{value:.4g}" for value in self.scores.values())]]
+
+    def plot(self, ax: Any = None, *, series: int = 0) -> Any:
+        """Plot the forecasts of all windows for one series, with observations and intervals (extra `[plot]`).
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Default: new axes.
+        series : int, default 0
+            Index of the series.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from nnc.plot.axes import axes
+
+        ax = axes(ax)
+        windows, _, horizon = self.forecasts.shape
+        for i in range(windows):
+            t = np.arange(horizon) + self.starts[i]
+            ax.plot(t, self.actuals[i, series], color="black", label="observation" if i == 0 else None)
+            ax.plot(t, self.forecasts[i, series], color="C0", label="forecast" if i == 0 else None)
+            for level in sorted(self.lower, reverse=True):
+                label = f"{level:g} % interval" if i == 0 else None
+                ends = self.lower[level][i, series], self.upper[level][i, series]
+                ax.fill_between(t, *ends, color="C0", alpha=0.2, linewidth=0, label=label)
+        ax.set_xlabel("step, relative to the end of the series")
+        ax.legend()
+        return ax
+
+
+def run_backtest(
+    panel: Panel,
+    rows: Ints,
+    fit: Callable[[Panel], ForecastModel],
+    horizon: int,
+    windows: int,
+    step: int,
+    slides: bool,
+    refit: bool,
+    levels: Sequence[float],
+) -> Backtest:
+    """Forecast from rolling origins; see `Forecaster.backtest`.
+
+    Parameters
+    ----------
+    panel : Panel
+    rows : int array (series,)
+        Order of the series in the result.
+    fit : callable
+        Returns the model of a panel.
+    horizon, windows, step : int
+        Number of steps of a forecast, number of origins, and number of steps between them.
+    slides, refit : bool
+    levels : sequence of float
+        Levels of intervals in percent.
+    """
+    first = horizon + (windows - 1) * step  # number of values after the first origin
+    observed = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.before(first).values])
+    used = np.flatnonzero(observed >= MIN_TRAINING_VALUES)
+    if not len(used):
+        raise ValueError(
+            f"windows must leave {MIN_TRAINING_VALUES} observations before the first origin, got {first} later values "
+            f"in series of at most {panel.lengths.max()}; use fewer windows or a smaller step"
+        )
+    part = panel.select(used)
+    shape = windows, len(panel), horizon
+    names = ["forecast", *(f"{side}{level:g}" for level in levels for side in ("lower", "upper"))]
+    arrays = {name: np.full(shape, np.nan) for name in ("actual", *names)}
+    scales = np.full((2, windows, len(panel), 1), np.nan)  # seasonal naive errors: mean absolute value, mean square
+    model, width, before = fit(part.before(first)), np.ones(len(part)), part.before(first)
+    for w in range(windows):
+        back = first - w * step
+        origins, past = part.lengths - back, part.before(back)
+        if w and not refit:
+            width = adapt_width(model, before, past, width)
+        visible = part.before(back, int(origins.max()) - w * step) if slides else past
+        if w and refit:
+            model = fit(visible)
+        cut = [slice(origin, origin + horizon) for origin in origins.tolist()]
+        prediction = model.predict(visible, [X[steps] for X, steps in zip(part.regressors, cut, strict=True)])
+        arrays["actual"][w, used] = [y[steps] for y, steps in zip(part.values, cut, strict=True)]
+        arrays["forecast"][w, used] = prediction.forecast()
+        for level in levels:
+            for side, probability in (("lower", 0.5 - level / 200), ("upper", 0.5 + level / 200)):
+                shift = width[:, None] * model.score_quantile(probability)
+                arrays[f"{side}{level:g}"][w, used] = prediction.forecast(shift)
+        for power in (1, 2):
+            scales[power - 1, w, used, 0] = [seasonal_scale(y, model.season, power) for y in past.values]
+        before = past
+    arrays = {name: values[:, rows] for name, values in arrays.items()}
+    return _evaluate(arrays, scales[:, :, rows], np.arange(windows) * step - first, levels)
+
+
+def _evaluate(arrays: dict[str, Floats], scales: Floats, starts: Ints, levels: Sequence[float]) -> Backtest:
+    """Return the Backtest of forecasts, observations and ends of intervals."""
+    actual, forecast = arrays["actual"], arrays["forecast"]
+    error = np.abs(actual - forecast)
+    losses = []
+    coverage = {}
+    for level in levels:
+        low, high = arrays[f"lower{level:g}"], arrays[f"upper{level:g}"]
+        for ends, probability in ((low, 0.5 - level / 200), (high, 0.5 + level / 200)):
+            losses.append(quantile_terms(actual, ends, probability))
+        coverage[f"coverage_{level:g}"] = np.where(np.isnan(actual), np.nan, (actual >= low) & (actual <= high))
+    terms = {"mase": error / scales[0], "smape": smape_terms(actual, forecast), "rmsse": error / np.sqrt(scales[1])}
+    if losses:
+        terms["quantile_loss"] = np.mean(losses, axis=0) / scales[0]
+    terms |= coverage
+    by_horizon = {name: _mean(values, (0, 1)) for name, values in terms.items()}
+    scores = {name: float(_mean(values, None)) for name, values in terms.items()}
+    scores["rmsse"] = float(_mean(np.sqrt(_mean(terms["rmsse"] ** 2, 2)), None))
+    lower, upper = ({level: arrays[f"{side}{level:g}"] for level in levels} for side in ("lower", "upper"))
+    return Backtest(forecast, actual, starts, lower, upper, by_horizon, scores)
+
+
+def _mean(values: Floats, axis: int | tuple[int, ...] | None) -> Any:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    return np.where(count > 0, np.where(present, values, 0).sum(axis=axis) / np.maximum(count, 1), np.nan)

@@ -1,0 +1,144 @@
+"""Corrections of the statistical forecasts: a linear map and small networks that learn from windows of all series.
+
+All members map the inputs of `Windows` to the errors of the statistical forecasts at all horizons. They are odd
+functions (without biases): a mirrored series gets a mirrored forecast, so a common trend of the training years is not
+learned. Later windows, which no member has seen, determine the weights of the members. Networks alone are worse than
+statistics on short series; then their weights are 0.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc._model.cores import load_core
+from nnc._network import NeuralNetwork
+from nnc._parallel.fit import train_networks
+from nnc._training.schedules import CosineLR
+from nnc.layers import Dense, Input
+
+if TYPE_CHECKING:
+    from nnc.forecast.statistics import Floats
+
+N_NETWORKS = 4  # number of networks, with different seeds
+HIDDEN_UNITS, EPOCHS, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 32, 10, 64, 0.002, 0.05
+RIDGE = 0.1  # penalty of the linear map, relative to the mean square of the inputs
+ERROR_SCALE = 1.0  # the linear map learns asinh of errors, which limits the influence of errors above this scale
+MAX_ERROR = 20.0  # largest error from which the networks learn, in scales of the series
+MIN_WINDOWS = 60  # with fewer windows to learn from or to validate on, there are no corrections
+SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights of the linear map and of all networks together that are compared
+PRIOR_WEIGHT = 0.25  # mean of the linear map's weight, and of the networks', before validation
+MIN_GAIN = 0.003  # smallest relative reduction of the validation error for which a larger weight is chosen
+
+
+class Corrections(NamedTuple):
+    """Weighted members that correct the statistical forecasts.
+
+    Attributes
+    ----------
+    networks : tuple of NeuralNetwork
+        The linear map, followed by the networks; () if there are no corrections.
+    weights : tuple of float
+        Weight of each member.
+    input_scale : array (width,)
+        Divisor of the inputs.
+    unit : array (horizon,)
+        Factor of the outputs.
+    """
+
+    networks: tuple[NeuralNetwork, ...]
+    weights: tuple[float, ...]
+    input_scale: Floats
+    unit: Floats
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Return the corrections (windows, horizon) for inputs (windows, width), in scales of the series."""
+        total = np.zeros((len(inputs), len(self.unit)))
+        if not self.networks or not len(inputs):
+            return total
+        scaled = (inputs / self.input_scale).astype(np.float32)
+        for network, weight in zip(self.networks, self.weights, strict=True):
+            if weight:
+                total += weight * network.predict(scaled)
+        return total * self.unit
+
+
+def no_corrections(width: int, horizon: int) -> Corrections:
+    """Return Corrections without members, whose corrections are 0."""
+    return Corrections((), (), np.ones(width), np.ones(horizon))
+
+
+def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corrections:
+    """Train all members on windows; the weights of the result are those of their mean."""
+    scale = np.sqrt(np.mean(inputs**2, axis=0)) + 1e-9
+    scaled = inputs / scale
+    unit = np.sqrt(np.mean(np.clip(errors, -3, 3) ** 2, axis=0)) + 1e-9
+    horizon = errors.shape[1]
+    options: dict[str, Any] = {"bias": False, "dtype": "float32", "scale_X": None, "scale_y": None}
+    linear = NeuralNetwork([Input(inputs.shape[1]), Dense(horizon, "identity")], seed=seed, **options)
+    linear.weights[0][...] = solve_ridge(scaled, np.arcsinh(errors / ERROR_SCALE) * ERROR_SCALE) / unit
+    networks = [
+        NeuralNetwork(
+            [Input(inputs.shape[1]), Dense(HIDDEN_UNITS, "tanh"), Dense(horizon, "identity", init="zeros")],
+            loss="mae",
+            seed=seed + i,
+            **options,
+        )
+        for i in range(N_NETWORKS)
+    ]
+    targets = np.clip(errors, -MAX_ERROR, MAX_ERROR) / unit
+    fit_options = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH_ROWS,
+        "optimizer": "adamw",
+        "weight_decay": WEIGHT_DECAY,
+        "lr": CosineLR(LEARNING_RATE),
+    }
+    train_networks(networks, scaled.astype(np.float32), targets.astype(np.float32), None, fit_options, n_jobs)
+    return Corrections((linear, *networks), (0.5, *[0.5 / N_NETWORKS] * N_NETWORKS), scale, unit)
+
+
+def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
+    """Return the coefficients (width, outputs) of a ridge regression without intercept of Y on X.
+
+    The engine computes the products and the factorization, so the result does not depend on a BLAS library.
+    """
+    width, outputs = X.shape[1], Y.shape[1]
+    core = load_core(np.dtype(np.float64), ())
+    columns = -(-(width + outputs) // core.LANES) * core.LANES
+    rows, sums = np.zeros((len(X), columns)), np.zeros((columns, columns))
+    rows[:, :width], rows[:, width : width + outputs] = X, Y
+    core.add_gram(rows, sums)
+    sums /= len(X)
+    factor = sums.copy()
+    factor.ravel()[: width * columns : columns + 1] += penalty
+    core.cholesky(factor, width)
+    solution = np.zeros((outputs, columns))
+    solution[:, :width] = sums[:width, width : width + outputs].T
+    for row in solution:
+        core.solve_cholesky(factor, row, width)
+    return np.ascontiguousarray(solution[:, :width].T)
+
+
+def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> tuple[float, ...]:
+    """Return weights of the members, given windows that are later than those from which the members have learned.
+
+    The weights are the means of PRIOR_WEIGHT and of the weights that minimize the mean absolute error. A larger sum of
+    weights is chosen only if it reduces the error by MIN_GAIN. If no correction reduces it, all weights are 0.
+    """
+    n_networks = len(corrections.networks) - 1
+    linear = corrections._replace(weights=(1.0, *[0.0] * n_networks)).predict(inputs)
+    networks = corrections._replace(weights=(0.0, *[1 / n_networks] * n_networks)).predict(inputs)
+    best, best_error = (0.0, 0.0), np.inf
+    for pair in sorted(product(SHARES, SHARES), key=lambda pair: (sum(pair), abs(pair[0] - pair[1]))):
+        if sum(pair) <= 1:
+            remaining = np.minimum(np.abs(errors - pair[0] * linear - pair[1] * networks), MAX_ERROR)
+            error = float(np.nanmean(remaining))
+            if error < best_error * (1 - MIN_GAIN * (sum(pair) > sum(best))):
+                best, best_error = pair, error
+    if not any(best):
+        return (0.0,) * (n_networks + 1)
+    linear_weight, network_weight = ((weight + PRIOR_WEIGHT) / 2 for weight in best)
+    return (linear_weight, *[network_weight / n_networks] * n_networks)

@@ -1,0 +1,125 @@
+"""Effects of covariates with known future values, such as promotions: they are removed from a series and added again.
+
+The coefficients of a series are shrunk to those of all series together, so that short series share what they have in
+common. Effects are factors for series of positive numbers, otherwise summands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nnc._model.cores import load_core
+from nnc.forecast.statistics import fill_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nnc.forecast.statistics import Bools, Floats, Ints
+
+PRIOR_OBSERVATIONS = 30.0  # weight of the coefficients of all series, in observations of the series
+RELATIVE_PENALTY = 0.003  # penalty of the coefficients of all series, relative to the number of observations
+MAX_LOG_EFFECT = 5.0  # effects on logarithms are clipped to this magnitude
+
+
+class Effects(NamedTuple):
+    """Linear effects of known covariates.
+
+    Attributes
+    ----------
+    coefficients : array (series, covariates)
+        Relative change of a series for each unit of a covariate.
+    center : array (series, covariates)
+        Means of the covariates of the series; the effect of the means is neutral.
+    positive : bool array (series,)
+        Whether effects are factors exp(e); otherwise they are summands e * scale.
+    scale : array (series,)
+        Mean magnitude of the series.
+    """
+
+    coefficients: Floats
+    center: Floats
+    positive: Bools
+    scale: Floats
+
+    def select(self, index: Ints) -> Effects:
+        """Return the effects for some of the series."""
+        return Effects(self.coefficients[index], self.center[index], self.positive[index], self.scale[index])
+
+    def _values(self, i: int, X: Floats) -> Floats:
+        """Return the relative effects (steps,) of covariates (steps, covariates) on series i."""
+        effects = np.sum((X - self.center[i]) * self.coefficients[i], axis=1)
+        return np.asarray(np.clip(effects, -MAX_LOG_EFFECT, MAX_LOG_EFFECT))
+
+    def remove(self, i: int, y: Floats, X: Floats) -> Floats:
+        """Return the values (steps,) of series i without the effects of the covariates."""
+        effect = self._values(i, X)
+        return np.asarray(y / np.exp(effect) if self.positive[i] else y - effect * self.scale[i])
+
+    def add(self, i: int, y: Floats, X: Floats) -> Floats:
+        """Return forecasts (..., steps) for series i with the effects of the future covariates (steps, covariates)."""
+        effect = self._values(i, X)
+        return np.asarray(y * np.exp(effect) if self.positive[i] else y + effect * self.scale[i])
+
+
+def solve(A: Floats, b: Floats) -> Floats:
+    """Return the solution (k, columns) of A x = b for a positive definite matrix A (k, k), independent of a BLAS."""
+    core = load_core(np.dtype(np.float64), ())
+    k, columns = b.shape
+    width = -(-k // core.LANES) * core.LANES
+    factor, solution = np.zeros((width, width)), np.zeros((columns, width))
+    factor[:k, :k], solution[:, :k] = A, b.T
+    core.cholesky(factor, k)
+    for row in solution:
+        core.solve_cholesky(factor, row, k)
+    return np.ascontiguousarray(solution[:, :k].T)
+
+
+def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season: int) -> Effects:
+    """Fit the effects by ridge regression of deviations from local means, without the mean of each phase.
+
+    Parameters
+    ----------
+    values : sequence of arrays (n,)
+        Series; NaN for missing values.
+    regressors : sequence of arrays (n, covariates)
+        Covariates of each series.
+    season : int
+    """
+    products = []
+    positive = np.array([bool(np.nanmin(y) > 0) for y in values])
+    scale = np.array([np.nanmean(np.abs(y)) or 1.0 for y in values])
+    for i, (y, X) in enumerate(zip(values, regressors, strict=True)):
+        z = np.log(y) if positive[i] else y / scale[i]
+        observed = ~np.isnan(z)
+        table = np.column_stack([fill_gaps(z, season), X])
+        table = _deviations(table, season)[observed]
+        products.append(np.einsum("ij,ik->jk", table, table))
+    total = np.sum(products, axis=0)
+    n = sum(np.count_nonzero(~np.isnan(y)) for y in values)
+    unit = np.sqrt(total.diagonal()[1:] / max(n, 1))
+    unit = np.where(unit > 1e-9, unit, np.inf)  # the coefficient of a constant covariate becomes 0
+    penalty = np.eye(len(unit))
+
+    def coefficients(sums: Floats, weight: float, prior: Floats) -> Floats:
+        A, b = sums[1:, 1:] / np.outer(unit, unit), sums[1:, :1] / unit[:, None]
+        return solve(A + weight * penalty, b + weight * prior)
+
+    common = coefficients(total, RELATIVE_PENALTY * n + 1e-6, np.zeros((len(unit), 1)))
+    own = np.stack([coefficients(sums, PRIOR_OBSERVATIONS, common)[:, 0] / unit for sums in products])
+    center = np.stack([X.mean(axis=0) for X in regressors])
+    return Effects(own, center, positive, scale)
+
+
+def _deviations(table: Floats, season: int) -> Floats:
+    """Return the deviations of each column from its moving average, without the mean of each phase."""
+    n = len(table)
+    width = min(max(season, 3) // 2 * 2 + 1, n)
+    padded = np.pad(table, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
+    sums = np.cumsum(np.concatenate([np.zeros((1, table.shape[1])), padded]), axis=0)
+    rest = table - (sums[width:] - sums[:-width]) / width
+    if 1 < season <= n // 2:
+        for phase in range(season):
+            rest[phase::season] -= rest[phase::season].mean(axis=0)
+    return np.asarray(rest)

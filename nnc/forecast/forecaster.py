@@ -1,0 +1,397 @@
+"""`Forecaster`: forecasts of one or many time series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._data.conformal import check_level
+from nnc._utils.attributes import SuggestsAttributes
+from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
+from nnc._utils.containers import column_names
+from nnc._utils.notices import warn_user
+from nnc.forecast.backtest import Backtest, run_backtest
+from nnc.forecast.model import ForecastModel, adapt_width, fit_model
+from nnc.forecast.reading import ForecastWarning, detect_season, read_arrays, read_covariates, short_series_message
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    from nnc.forecast.frames import Layout
+    from nnc.forecast.model import Prediction
+    from nnc.forecast.panel import Panel
+    from nnc.forecast.statistics import Floats
+
+MEMBERS = "auto", "statistics"
+MAX_HORIZON = 1000
+
+
+class Forecaster(SuggestsAttributes):
+    """Forecasts of time series, with prediction intervals; no setting is required.
+
+    The forecast is the median of four statistical forecasts (Theta and damped trend, each with and without logarithms,
+    after seasonal adjustment), corrected by a linear map and small networks. They learn from windows of all series of
+    a fit, and ordered validation determines their weights; the weights are 0 if they do not reduce the error.
+
+    Parameters
+    ----------
+    horizon : int
+        Number of steps to forecast, at most 1000.
+    season : int, optional
+        Number of steps in a season, 1 for no season. Default: determined by the frequency of the dates (12 for months,
+        4 for quarters, 52 for weeks, 7 for days, 5 for business days, 24 for hours); without dates, detected from
+        autocorrelations.
+    members : {"auto", "statistics"}, default "auto"
+        "statistics": no corrections.
+    n_jobs : int, optional
+        Number of networks that are trained at the same time; results do not depend on it. Default:
+        `nnc.get_num_threads()`.
+    seed : int, default 0
+        Seed of the networks.
+
+    Attributes
+    ----------
+    season_ : int
+        Number of steps in a season.
+    frequency_ : str or None
+        Name of the frequency, such as "monthly"; None for series without dates.
+    ids_ : list
+        Names of the series, in the order of the forecasts.
+    weights_ : dict of str to float
+        Weights of the corrections by the linear map and by the networks together.
+
+    Examples
+    --------
+    >>> model = Forecaster(horizon=12).fit(y)
+    >>> model.predict(level=[80, 95])["lower_80"]
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        season: int | None = None,
+        *,
+        members: str = "auto",
+        n_jobs: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.horizon = check_count("horizon", horizon, maximum=MAX_HORIZON)
+        self.season = None if season is None else check_count("season", season, maximum=MAX_HORIZON)
+        self.members = check_choice("members", members, MEMBERS)
+        self.n_jobs = None if n_jobs is None else check_count("n_jobs", n_jobs)
+        self.seed = check_count("seed", seed, 0)
+        self._model: ForecastModel | None = None
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._model is None else f"{len(self._panel)} series"
+        return f"<Forecaster: horizon {self.horizon}, {state}>"
+
+    # ------------------------------------------------------------------------------------------ fitting
+
+    @suggest_arguments("Forecaster")
+    def fit(
+        self,
+        y: Any,
+        X: ArrayLike | None = None,
+        *,
+        id: Any = None,
+        time: str | None = None,
+        target: str | None = None,
+        known: Sequence[str] | None = None,
+        past: Sequence[str] | None = None,
+        static: Sequence[str] | None = None,
+    ) -> Self:
+        """Learn from one or many series.
+
+        Missing values (NaN, or times that are left out) are interpolated. Missing values at the ends of a series are
+        dropped: forecasts begin after the last observation.
+
+        Parameters
+        ----------
+        y : array (n,), list of arrays, dict of arrays, series or frame
+            An array or list of numbers is one series. A list or dict of arrays contains several series, which may have
+            different lengths. A series of pandas may have dates as its index. A frame of pandas, polars or pyarrow has
+            a row for each time of each series (long format), in any order.
+        X : array (n, covariates), optional
+            Covariates of a single array whose future values are known; `predict` needs them for the next steps.
+        id, time, target : str
+            Column names of a frame: the name of the series (optional; a list of names if several columns identify a
+            series), the date or number of the time, and the values. Default of `target`: the only other column.
+        known : sequence of str, optional
+            Columns of the frame whose future values are known, such as promotions.
+        past : sequence of str, optional
+            Columns of the frame whose future values are not known.
+        static : sequence of str, optional
+            Columns of the frame that are constant in each series, such as the type of a shop.
+
+        Returns
+        -------
+        Forecaster
+            This object.
+
+        Raises
+        ------
+        ValueError
+            A series has fewer than three observations, infinite values, or two rows of the same time; the times are
+            not on a regular grid; or series have different frequencies.
+        TypeError
+            `y` or an argument has a wrong type.
+        ImportError
+            `y` is a frame, and the extra `[tables]` is not installed.
+
+        Warns
+        -----
+        ForecastWarning
+            Series are shorter than three seasons, or have fewer than ten observations.
+        """
+        start = perf_counter()
+        columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
+        self._layout: Layout | None = None
+        if is_frame(y):
+            from nnc.forecast.frames import read_frame
+
+            self._layout, names, panel = read_frame(y, X, columns)
+        else:
+            for name, value in columns.items():
+                if value is not None:
+                    raise TypeError(f"{name} must be None for arrays, got {value!r}; pass a frame to name its columns")
+            names, panel = read_arrays(y, X)
+        self._names: list[Hashable] | None = names
+        self.season_ = self._choose_season(panel)
+        order = panel.order()
+        self._rows = np.argsort(order)  # position of each series of the caller in the panel
+        self._panel = panel.select(order)
+        self._width = np.ones(len(panel))
+        self._model = fit_model(self._panel, self.season_, self.horizon, self.members == "auto", self.seed, self.n_jobs)
+        self.seconds_ = perf_counter() - start
+        message = short_series_message(panel, self.ids_, self.season_)
+        if message is not None:
+            warn_user(message, ForecastWarning)
+        return self
+
+    def _choose_season(self, panel: Panel) -> int:
+        """Return the number of steps in a season: the user's, that of the frequency, or a detected one."""
+        if self.season is not None:
+            return self.season
+        if self._layout is None or self._layout.frequency.unit == "number":
+            return detect_season(panel.values)
+        season = self._layout.frequency.season
+        return season if np.median(panel.lengths) >= 2 * season else 1
+
+    @property
+    def ids_(self) -> list[Hashable]:
+        """Names of the series, in the order of the forecasts."""
+        self._fitted()
+        return list(range(len(self._rows))) if self._names is None else list(self._names)
+
+    @property
+    def n_series_(self) -> int:
+        """Number of series."""
+        self._fitted()
+        return len(self._rows)
+
+    @property
+    def frequency_(self) -> str | None:
+        """Name of the frequency; None for series without dates."""
+        self._fitted()
+        return None if self._layout is None else self._layout.frequency.name
+
+    @property
+    def weights_(self) -> dict[str, float]:
+        """Weights of the corrections by the linear map and by the networks together; 0 without corrections."""
+        weights = self._fitted().corrections.weights or (0.0,)
+        return {"linear": weights[0], "networks": float(sum(weights[1:]))}
+
+    def _fitted(self) -> ForecastModel:
+        """Return the model; raise ValueError if `fit` has not been called."""
+        if self._model is None:
+            raise ValueError("this Forecaster must be fitted before this call, got none; call fit first")
+        return self._model
+
+    # ------------------------------------------------------------------------------------------ forecasts
+
+    def predict(self, X: Any = None, *, level: Any = None, quantiles: Any = None) -> Any:
+        """Forecast the next `horizon` steps of each series.
+
+        Parameters
+        ----------
+        X : array (horizon, covariates) or frame, optional
+            Future values of the known covariates. A frame has the id and time columns of the training frame.
+        level : number or sequence of numbers, optional
+            Levels of prediction intervals in percent, such as [80, 95]. An interval contains about this fraction of
+            the future values.
+        quantiles : number or sequence of numbers, optional
+            Probabilities of quantiles, above 0 and below 1.
+
+        Returns
+        -------
+        array, dict of arrays or frame
+            For arrays: forecasts (horizon,) for one series, (series, horizon) for several series. With `level` or
+            `quantiles`, a dict of such arrays with the keys "forecast", "lower_80", "upper_80", "quantile_0.1", ...
+            For frames: a frame of the same library with the id and time columns, and columns with these names.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is invalid, or future values of known covariates are missing.
+        """
+        model = self._fitted()
+        shifts = quantile_shifts(level, quantiles)
+        prediction = model.predict(self._panel, self._future(X))
+        columns = {"forecast": prediction.forecast()}
+        for name, probability in shifts.items():
+            columns[name] = self._quantile(prediction, probability)
+        columns = {name: values[self._rows] for name, values in columns.items()}
+        if self._layout is not None:
+            ends = (self._panel.starts + self._panel.lengths)[self._rows]
+            return self._layout.write(self._names, ends, columns)
+        results = {name: values[0] if self._names is None else values for name, values in columns.items()}
+        return results if shifts else results["forecast"]
+
+    def _quantile(self, prediction: Prediction, probability: float) -> Floats:
+        """Return a quantile (series, horizon) of the future values."""
+        return prediction.forecast(self._width[:, None] * self._fitted().score_quantile(probability))
+
+    def _future(self, X: Any) -> list[Floats]:
+        """Return the future values (horizon, covariates) of the known covariates of each series of the panel."""
+        n_known = self._panel.regressors[0].shape[1]
+        if self._layout is not None:
+            future = self._layout.read_future(X, self._names, self._panel, self._rows, self.horizon)
+            return [future[i] for i in np.argsort(self._rows)]
+        if not n_known:
+            if X is not None:
+                raise ValueError("X must be None, got covariates; fit the model with X to use them")
+            return [np.zeros((self.horizon, 0))] * len(self._panel)
+        if X is None:
+            raise ValueError(f"X must be an array ({self.horizon}, {n_known}), got None; the model was fitted with X")
+        future_values = read_covariates(X, self.horizon)
+        if future_values.shape[1] != n_known:
+            raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
+        return [future_values]
+
+    # ------------------------------------------------------------------------------------------ updates
+
+    def update(self, y_new: Any, X: ArrayLike | None = None) -> Self:
+        """Append observations without a refit; later forecasts begin after them.
+
+        The widths of the intervals adapt to the errors of each series, as in adaptive conformal inference (Gibbs and
+        Candes, 2021): a value outside the interval of level 80 increases the width by 4 %, a value inside decreases it
+        by 1 %. The weights of the members do not change.
+
+        Parameters
+        ----------
+        y_new : array, list of arrays, dict of arrays, series or frame
+            New observations in the form of the training data. A dict or a frame may contain only some of the series.
+        X : array (n, covariates), optional
+            Covariates of the new observations of a single array.
+
+        Returns
+        -------
+        Forecaster
+            This object.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The observations are invalid, belong to an unknown series, or do not follow the last observation.
+        """
+        model = self._fitted()
+        if self._layout is not None:
+            names, new = self._layout.read_update(y_new, X)
+        else:
+            new_names, new = read_arrays(y_new, X, minimum=1, name="y_new")
+            names = list(range(len(new))) if new_names is None else new_names
+        positions = {name: i for i, name in enumerate(self.ids_)}
+        for name in names:
+            if name not in positions:
+                raise ValueError(f"y_new must contain only series of the fit, got {name!r}; fit the model again")
+        index = np.array([self._rows[positions[name]] for name in names], np.intp)
+        panel = self._panel.extended(index, new, names, has_grid=self._layout is not None)
+        self._width = adapt_width(model, self._panel, panel, self._width)
+        self._panel = panel
+        return self
+
+    # ------------------------------------------------------------------------------------------ evaluation
+
+    def backtest(
+        self,
+        windows: int = 5,
+        *,
+        step: int | None = None,
+        mode: str = "expanding",
+        refit: bool = False,
+        level: Any = (80, 95),
+    ) -> Backtest:
+        """Forecast the last observations of each series from several rolling origins.
+
+        No forecast uses later observations: the members learn from the observations before the first origin, or before
+        each origin with `refit`. This model is not changed.
+
+        Parameters
+        ----------
+        windows : int, default 5
+            Number of origins.
+        step : int, optional
+            Number of steps between two origins. Default: `horizon`.
+        mode : {"expanding", "sliding"}, default "expanding"
+            Whether a forecast uses all earlier observations, or as many as the forecast from the first origin.
+        refit : bool, default False
+            Whether the members learn again at each origin.
+        level : number or sequence of numbers, default (80, 95)
+            Levels of the prediction intervals in percent.
+
+        Returns
+        -------
+        Backtest
+
+        Raises
+        ------
+        ValueError
+            An argument is invalid, or no series is long enough.
+        """
+        self._fitted()
+        check_choice("mode", mode, ("expanding", "sliding"))
+        return run_backtest(
+            self._panel,
+            self._rows,
+            lambda panel: fit_model(panel, self.season_, self.horizon, self.members == "auto", self.seed, self.n_jobs),
+            self.horizon,
+            check_count("windows", windows),
+            self.horizon if step is None else check_count("step", step),
+            mode == "sliding",
+            check_bool("refit", refit),
+            level_list(level),
+        )
+
+
+def level_list(level: Any) -> list[float]:
+    """Return levels in percent as a list; raise ValueError for a level outside (0, 100)."""
+    levels: list[float] = np.atleast_1d(np.asarray([] if level is None else level, np.float64)).tolist()
+    for value in levels:
+        if not 0 < value < 100:
+            raise ValueError(f"level must be above 0 and below 100 percent, got {value:g}")
+    return levels
+
+
+def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
+    """Return {column name: probability} for levels of intervals in percent and for quantiles."""
+    shifts = {}
+    for value in level_list(level):
+        shifts[f"lower_{value:g}"], shifts[f"upper_{value:g}"] = 0.5 - value / 200, 0.5 + value / 200
+    for value in np.atleast_1d(np.asarray([] if quantiles is None else quantiles, np.float64)).tolist():
+        shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
+    return shifts
+
+
+def is_frame(y: Any) -> bool:
+    """Return whether `y` is a frame, or a series of pandas whose index contains dates."""
+    if isinstance(y, (np.ndarray, list, tuple, Mapping)):
+        return False
+    index = getattr(y, "index", None) if hasattr(y, "rename_axis") else None
+    return column_names(y) is not None or hasattr(index, "to_period") or hasattr(index, "to_timestamp")

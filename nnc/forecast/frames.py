@@ -1,0 +1,372 @@
+"""Frames in long format: reading of series with dates and covariates, and frames of forecasts (extra `[tables]`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, show_time
+from nnc.forecast.panel import Panel
+from nnc.forecast.reading import MIN_OBSERVATIONS, describe_names, trim
+
+try:
+    import narwhals.stable.v2 as nw
+
+    from nnc.tabular.cells import Column, as_dates, as_numbers
+    from nnc.tabular.dates import circle_table, date_parts
+    from nnc.tabular.frames import Table, read_table
+    from nnc.tabular.schema import Schema
+    from nnc.tabular.zones import local_time
+except ImportError as error:
+    raise ImportError(
+        f'forecasts of frames need the extra [tables] ({error}); install it with pip install "nnc-cython[tables]"'
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from nnc.forecast.statistics import Floats, Ints
+
+ROLES = "known", "past", "static"  # roles of covariates
+MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS have features for the time of the year
+YEAR_HARMONICS = 2  # number of sine waves in a year
+
+
+@dataclass
+class Layout:
+    """Columns of the training frame, and how forecasts are written.
+
+    Parameters
+    ----------
+    id : tuple of str
+        Columns that identify a series; () for a single series.
+    time, target : str
+    covariates : dict of str to tuple of str
+        Columns for each role in ROLES.
+    frequency : Frequency
+    library : str
+        Library of the frame, such as "pandas".
+    time_type : {"date", "datetime", "text", "number"}
+        Type of the times in frames of forecasts.
+    zone : str or None
+        Time zone of the dates.
+    is_local : bool
+        Whether the grid consists of local times of the time zone, instead of UTC.
+    calendar : bool
+        Whether calendar features are known covariates.
+    schemas : dict of str to Schema or None
+        Encodings of the covariates for each role; None for no columns.
+    """
+
+    id: tuple[str, ...]
+    time: str
+    target: str
+    covariates: dict[str, tuple[str, ...]]
+    frequency: Frequency
+    library: str
+    time_type: str
+    zone: str | None
+    is_local: bool
+    calendar: bool = False
+    schemas: dict[str, Schema | None] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def read(self, frame: Any, roles: Sequence[str], learns: bool = False) -> _Rows:
+        """Return the rows of a frame, sorted by series and time; `learns` determines the encodings."""
+        columns = [column for role in roles for column in self.covariates[role]]
+        names = [*self.id, self.time, *([self.target] if "past" in roles else []), *columns]
+        table = _select(frame, names)
+        by_name = dict(zip(table.names, table, strict=True))
+        keys = _keys([by_name[name] for name in self.id], len(table))
+        distinct: dict[Hashable, int] = {}
+        codes = np.array([distinct.setdefault(key, len(distinct)) for key in keys], np.intp)
+        times = self.times(by_name[self.time])
+        order = np.lexsort((times, codes))
+        codes, times = codes[order], times[order]
+        encoded = {}
+        for role in roles:
+            part = Table([by_name[name].select_rows(order) for name in self.covariates[role]], True)
+            if learns:
+                self.schemas[role] = Schema.learn(part) if part.columns else None
+            schema = self.schemas[role]
+            encoded[role] = np.zeros((len(table), 0)) if schema is None else schema.encode(part).astype(np.float64)
+        target = None
+        if "past" in roles:
+            target = as_numbers(by_name[self.target]).values.astype(np.float64)[order]
+        return _Rows(list(distinct), codes, times, target, encoded)
+
+    def times(self, column: Column) -> Floats:
+        """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError if one is missing."""
+        values = column.values if self.time_type == "number" else as_dates(column).values
+        times = np.asarray(values, np.float64)
+        if np.isnan(times).any():
+            raise ValueError(
+                f"time must have no missing values, got one in row {int(np.isnan(times).argmax())} of column "
+                f"{self.time!r}; remove the row"
+            )
+        return local_time(times, self.zone) if self.is_local and self.zone is not None else times
+
+    def panel(self, rows: _Rows, minimum: int) -> Panel:
+        """Return the panel of sorted rows; raise ValueError for times off the grid."""
+        values, starts, regressors, past, static = [], [], [], [], []
+        assert rows.target is not None
+        for code, name in enumerate(rows.names):
+            part = rows.part(code)
+            index = self.grid_index(rows.times[part], name)
+            series = np.full(int(index[-1] - index[0]) + 1, np.nan)
+            position = index - index[0]
+            series[position] = rows.target[part]
+            observed = trim(f"{self.target} of series {name!r}", series, minimum)
+            values.append(series[observed])
+            starts.append(int(index[0]) + observed.start)
+            regressors.append(_spread(rows.encoded["known"][part], position, len(series))[observed])
+            past.append(_spread(rows.encoded["past"][part], position, len(series))[observed])
+            static.append(rows.encoded["static"][part][-1])
+        panel = Panel(values, np.array(starts, np.intp), regressors, past, np.array(static))
+        return self.with_calendar(panel) if self.calendar else panel
+
+    def grid_index(self, times: Floats, name: Hashable) -> Ints:
+        """Return the grid points of increasing times of a series; raise ValueError for duplicates or other times."""
+        are_dates = self.time_type != "number"
+        check_distinct(times, name, are_dates)
+        index = self.frequency.to_index(times)
+        wrong = np.abs(index - np.round(index)) > 1e-6
+        if wrong.any():
+            time = show_time(times[int(wrong.argmax())], are_dates)
+            raise ValueError(f"time must be {self.frequency.name}, got {time} in series {name!r}; remove the row")
+        return np.round(index).astype(np.intp)
+
+    # ------------------------------------------------------------------------------------------ covariates
+
+    def with_calendar(self, panel: Panel) -> Panel:
+        """Return a panel whose known covariates also contain the calendar features."""
+        regressors = [
+            np.hstack([X, self.calendar_features(start + np.arange(len(X)))])
+            for X, start in zip(panel.regressors, panel.starts.tolist(), strict=True)
+        ]
+        return replace(panel, regressors=regressors)
+
+    def calendar_features(self, index: Ints) -> Floats:
+        """Return features of grid points (n, features): the time of the year, or the day of the week below a day."""
+        parts = date_parts(self.frequency.to_times(index))
+        if self.frequency.unit == "second" and self.frequency.step < DAY_SECONDS:
+            return np.eye(7)[parts["day of the week"]]
+        circle = circle_table(YEAR_DAYS)
+        days = parts["time of year"]
+        return np.hstack([circle[(days * k) % 365] for k in range(1, YEAR_HARMONICS + 1)])
+
+    def uses_calendar(self, panel: Panel) -> bool:
+        """Return whether the series are long enough for calendar features."""
+        steps = int(panel.lengths.max())
+        if self.frequency.unit == "business day":
+            return steps >= MIN_YEARS * 261
+        if self.frequency.unit != "second":
+            return False
+        seconds = steps * self.frequency.step
+        return seconds >= (3 * 7 if self.frequency.step < DAY_SECONDS else MIN_YEARS * YEAR_DAYS) * DAY_SECONDS and (
+            self.frequency.step <= DAY_SECONDS
+        )
+
+    def read_future(
+        self, X: Any, names: Sequence[Hashable] | None, panel: Panel, rows: Ints, horizon: int
+    ) -> list[Floats]:
+        """Return the future covariates (horizon, covariates) of each series, in the order of `names`."""
+        ends = (panel.starts + panel.lengths)[rows]
+        future = [np.zeros((horizon, 0))] * len(ends)
+        columns = self.covariates["known"]
+        if columns and X is None:
+            raise ValueError(f"X must be a frame with the columns {describe_names(columns)}, got None")
+        if not columns and X is not None:
+            raise ValueError("X must be None, got covariates; pass the names of known covariates to fit to use them")
+        if columns:
+            found = self.read(X, ["known"])
+            codes = {name: code for code, name in enumerate(found.names)}
+            for i, end in enumerate(ends.tolist()):
+                name = names[i] if names is not None else ()
+                part = found.part(codes[name]) if name in codes else np.zeros(0, np.intp)
+                index = self.grid_index(found.times[part], name)
+                places = np.searchsorted(index, end + np.arange(horizon))
+                missing = np.array([k >= len(index) or index[k] != end + j for j, k in enumerate(places.tolist())])
+                if missing.any():
+                    step = end + int(missing.argmax())
+                    time = show_time(self.frequency.to_times(np.array([step]))[0], self.time_type != "number")
+                    raise ValueError(f"X must have a row for each future time, got none for {time} in series {name!r}")
+                future[i] = found.encoded["known"][part[places]]
+        if self.calendar:
+            future = [
+                np.hstack([values, self.calendar_features(end + np.arange(horizon))])
+                for values, end in zip(future, ends.tolist(), strict=True)
+            ]
+        return future
+
+    def read_update(self, y: Any, X: Any) -> tuple[list[Hashable], Panel]:
+        """Return the names of series with new observations, and a panel of these observations."""
+        if X is not None:
+            raise ValueError("X must be None for a frame, got covariates; add them to the columns of the frame")
+        rows = self.read(as_frame(y)[0], ROLES)
+        return rows.names, self.panel(rows, 1)
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def write(self, names: Sequence[Hashable] | None, ends: Ints, columns: Mapping[str, Floats]) -> Any:
+        """Return a frame of forecasts: id and time columns, and one column for each array (series, horizon)."""
+        horizon = columns["forecast"].shape[1]
+        data: dict[str, Any] = {}
+        for j, column in enumerate(self.id):
+            keys = [name[j] if len(self.id) > 1 else name for name in names or ()]  # type: ignore[index]
+            data[column] = [key for key in keys for _ in range(horizon)]
+        times = self.frequency.to_times((ends[:, None] + np.arange(horizon)).ravel())
+        data[self.time] = times if self.time_type == "number" else np.round(times).astype("M8[s]").astype("M8[us]")
+        data |= {name: values.ravel() for name, values in columns.items()}
+        frame = nw.from_dict(data, backend=self.library)
+        column = nw.col(self.time)
+        if self.time_type == "number" and np.array_equal(times, np.round(times)):
+            column = column.cast(nw.Int64)
+        elif self.time_type == "date":
+            column = column.cast(nw.Date)
+        elif self.time_type == "text":
+            whole_days = not (times % DAY_SECONDS).any()
+            column = column.dt.to_string("%Y-%m-%d" if whole_days else "%Y-%m-%d %H:%M:%S")
+        elif self.zone is not None:
+            column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC").dt.convert_time_zone(self.zone)
+        return frame.with_columns(column).to_native()
+
+
+@dataclass
+class _Rows:
+    """Rows of a frame, sorted by series and time.
+
+    Parameters
+    ----------
+    names : list
+        Names of the series in the order of their first rows.
+    codes : int array (n,)
+        Index of the series of each row.
+    times : array (n,)
+    target : array (n,) or None
+    encoded : dict of str to array (n, features)
+        Encoded covariates for each role.
+    """
+
+    names: list[Hashable]
+    codes: Ints
+    times: Floats
+    target: Floats | None
+    encoded: dict[str, Floats]
+
+    def part(self, code: int) -> Ints:
+        """Return the indices of the rows of a series."""
+        return np.arange(*np.searchsorted(self.codes, [code, code + 1]))
+
+
+def as_frame(y: Any) -> tuple[Any, bool]:
+    """Return a frame, and whether `y` was a series of pandas with dates, which becomes a frame."""
+    if not hasattr(y, "rename_axis") or hasattr(y, "columns"):
+        return y, False
+    if hasattr(y.index, "to_timestamp"):
+        y = y.to_timestamp()
+    name = y.index.name or "time"
+    return y.rename(y.name or "y").rename_axis(name).reset_index(), True
+
+
+def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list[Hashable] | None, Panel]:
+    """Return layout, names of the series (None for a single series without id) and panel of a training frame.
+
+    Parameters
+    ----------
+    y : frame, or series of pandas with dates
+    X : None
+    columns : dict
+        Arguments "id", "time", "target", "known", "past" and "static" of `Forecaster.fit`.
+    """
+    if X is not None:
+        raise ValueError("X must be None for a frame, got covariates; pass the names of its columns as known")
+    frame, was_series = as_frame(y)
+    native = nw.from_native(frame, eager_only=True)
+    id_columns, covariates = _texts("id", columns["id"]), {role: _texts(role, columns[role]) for role in ROLES}
+    time, target = columns["time"], columns["target"]
+    if was_series:
+        time, target = native.columns
+    if time is None:
+        raise ValueError("time must be the name of a column, got None; pass the column of dates or numbers")
+    if target is None:
+        used = {*id_columns, time, *(name for names in covariates.values() for name in names)}
+        others = [name for name in native.columns if name not in used]
+        if len(others) != 1:
+            raise ValueError(f"target must be the name of a column, got None; choose one of {others}")
+        target = others[0]
+    column = next(iter(_select(frame, [time])))
+    dtype = native.schema[time]
+    kind = "text" if column.is_text else "number"
+    if column.kind == "date":
+        kind = "date" if dtype == nw.Date else "datetime"
+    library = native.implementation.value
+    layout = Layout(
+        id_columns, time, target, covariates, Frequency("number", 1, 0), library, kind, column.zone, is_local=False
+    )
+    for is_local in (False, True):
+        layout.is_local = is_local
+        rows = layout.read(frame, ROLES, learns=True)
+        times = [rows.times[rows.part(code)] for code in range(len(rows.names))]
+        for name, part in zip(rows.names, times, strict=True):
+            check_distinct(part, name, kind != "number")
+        try:
+            layout.frequency = infer_frequency(times, rows.names, kind != "number")
+            break
+        except ValueError:
+            if is_local or layout.zone in (None, "UTC"):
+                raise
+    panel = layout.panel(rows, MIN_OBSERVATIONS)
+    layout.calendar = layout.uses_calendar(panel)
+    if layout.calendar:
+        panel = layout.with_calendar(panel)
+    return layout, rows.names if id_columns else None, panel
+
+
+def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
+    """Raise ValueError if increasing times of a series contain a time twice."""
+    same = np.diff(times) == 0
+    if same.any():
+        time = show_time(times[int(same.argmax())], are_dates)
+        raise ValueError(
+            f"time must have different values in a series, got {time} twice in series {name!r}; aggregate the rows, or "
+            "pass id"
+        )
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    """Return the column names in an argument: None, a name or a sequence of names."""
+    names = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(text, str) for text in names):
+        raise TypeError(f"{name} must be the name of a column or a list of names, got {value!r}")
+    return names
+
+
+def _select(frame: Any, names: Sequence[str]) -> Table:
+    """Return the table of some columns of a frame; raise ValueError if a column does not exist."""
+    native = nw.from_native(frame, eager_only=True)
+    missing = [name for name in names if name not in native.columns]
+    if missing:
+        raise ValueError(f"y must have the column {missing[0]!r}, got the columns {describe_names(native.columns)}")
+    return read_table(native.select(*dict.fromkeys(names)).to_native())
+
+
+def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
+    """Return the name of the series of each row: the value of the id column, or a tuple of several values."""
+    parts = []
+    for column in columns:
+        if column.missing.any():
+            row = int(column.missing.argmax())
+            raise ValueError(f"id must have no missing values, got one in row {row} of column {column.name!r}")
+        values = column.values.tolist()
+        parts.append([column.levels[value] for value in values] if column.is_text else values)
+    return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True)) if parts else [()] * n
+
+
+def _spread(rows: Floats, position: Ints, n: int) -> Floats:
+    """Return rows (k, features) at grid positions as an array (n, features); other positions repeat the row before."""
+    before = np.maximum(np.searchsorted(position, np.arange(n), side="right") - 1, 0)
+    return np.asarray(rows[before])

@@ -1,0 +1,168 @@
+"""Frequencies of time series: regular grids of dates or numbers, and the default length of a season."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.forecast.statistics import Floats, Ints
+
+DAY_SECONDS = 86400
+MIN_BUSINESS_DAYS = 10  # dates without a weekend are business days from this number of dates on
+SEASON_CANDIDATES = 4, 5, 7, 12, 24, 48, 52  # seasons that are detected in series without dates
+MAX_DAILY_STEPS = 96  # largest number of steps in a day for which a day is a season
+NAMES = {
+    ("month", 1): "monthly",
+    ("month", 3): "quarterly",
+    ("month", 12): "yearly",
+    ("second", DAY_SECONDS): "daily",
+    ("second", 7 * DAY_SECONDS): "weekly",
+    ("second", 3600): "hourly",
+    ("business day", 1): "business days",
+}
+
+
+class Frequency(NamedTuple):
+    """Regular grid of times.
+
+    Attributes
+    ----------
+    unit : {"month", "second", "business day", "number"}
+        Unit of the steps. Times are numbers for "number", otherwise seconds since 1970.
+    step : float
+        Number of units in a step.
+    anchor : float
+        Time of the grid point 0; for months, the offset from the begin of a month in seconds, or -DAY_SECONDS for the
+        last days of months.
+    """
+
+    unit: str
+    step: float
+    anchor: float
+
+    @property
+    def name(self) -> str:
+        """Name such as "monthly", or a description such as "every 900 seconds"."""
+        return NAMES.get((self.unit, int(self.step)), f"every {self.step:g} {self.unit}s")
+
+    @property
+    def season(self) -> int:
+        """Default number of steps in a season; 1 if there is none."""
+        if self.unit == "month":
+            return max(int(12 // self.step), 1)
+        if self.unit == "business day":
+            return 5
+        if self.unit == "second" and self.step in (DAY_SECONDS, 7 * DAY_SECONDS):
+            return 7 if self.step == DAY_SECONDS else 52
+        if self.unit == "second" and DAY_SECONDS % self.step == 0 and DAY_SECONDS // self.step <= MAX_DAILY_STEPS:
+            return int(DAY_SECONDS // self.step)
+        return 1
+
+    def to_index(self, times: Floats) -> Floats:
+        """Return the grid points of times; they are not whole numbers for times between grid points."""
+        if self.unit == "month":
+            return np.asarray(_months(times - self.anchor) / self.step)
+        if self.unit == "business day":
+            return np.busday_count(np.datetime64(0, "D"), _days(times)).astype(np.float64)
+        return np.asarray((times - self.anchor) / self.step)
+
+    def to_times(self, index: Ints) -> Floats:
+        """Return the times of grid points."""
+        if self.unit == "month":
+            months = (index * int(self.step)).astype("M8[M]")
+            return months.astype("M8[s]").astype(np.float64) + self.anchor
+        if self.unit == "business day":
+            days = np.busday_offset(np.datetime64(0, "D"), index, roll="forward")
+            return days.astype("M8[s]").astype(np.float64) + self.anchor
+        return np.asarray(index * self.step + self.anchor)
+
+
+def _days(times: Floats) -> NDArray[np.datetime64]:
+    """Return the days of times in seconds since 1970."""
+    return np.floor(times / DAY_SECONDS).astype(np.int64).view("M8[D]")
+
+
+def _months(times: Floats) -> Floats:
+    """Return the number of months since 1970; a fraction is added to times that are not the begin of a month."""
+    months = _days(times).astype("M8[M]")
+    begin = months.astype("M8[s]").astype(np.float64)
+    return np.where(times == begin, months.astype(np.int64), months.astype(np.int64) + 0.5)
+
+
+def infer_frequency(times: Sequence[Floats], names: Sequence[object], are_dates: bool) -> Frequency:
+    """Return the frequency of several series.
+
+    Parameters
+    ----------
+    times : sequence of arrays
+        Increasing times of each series: seconds since 1970, or numbers.
+    names : sequence
+        Names of the series in messages.
+    are_dates : bool
+        Whether the times are dates.
+
+    Raises
+    ------
+    ValueError
+        The times of a series are not on a regular grid, or two series have different frequencies.
+    """
+    longest = max(times, key=len)
+    if len(longest) < 2:
+        raise ValueError("time must have at least two different values in a series, got one in each series")
+    every = np.concatenate(times)
+    differences = np.concatenate([np.diff(t) for t in times])
+    candidates = []
+    if are_dates:
+        begin = _days(every[:1]).astype("M8[M]").astype("M8[s]").astype(np.float64)[0]
+        candidates += [Frequency("month", 1, anchor) for anchor in (float(every[0] - begin), -DAY_SECONDS)]
+        is_daily = differences.min() >= DAY_SECONDS and differences.max() < 7 * DAY_SECONDS
+        if is_daily and len(every) >= MIN_BUSINESS_DAYS and np.is_busday(_days(every)).all():
+            candidates.append(Frequency("business day", 1, float(every[0] % DAY_SECONDS)))
+    candidates.append(Frequency("second" if are_dates else "number", float(differences.min()), float(every.min())))
+    for frequency in candidates:
+        found = _with_step(frequency, times, names)
+        if found is not None:
+            return found
+    i = next(i for i, t in enumerate(times) if _with_step(candidates[-1], [t], names[i : i + 1]) is None)
+    position = candidates[-1].to_index(times[i])
+    row = int(np.argmax(np.abs(position - np.round(position)) > 1e-6))
+    raise ValueError(
+        f"time must have a regular frequency, got {show_time(times[i][row], are_dates)} in series {names[i]!r}, which "
+        f"is not a multiple of {candidates[-1].step:g} {candidates[-1].unit}s after the first time; aggregate the "
+        "series to a regular frequency"
+    )
+
+
+def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[object]) -> Frequency | None:
+    """Return the frequency with the smallest step between two times, or None if the times are not on its grid."""
+    positions = [frequency.to_index(t) for t in times]
+    if any((np.abs(p - np.round(p)) > 1e-6).any() or (np.diff(np.round(p)) < 1).any() for p in positions):
+        return None
+    steps = [int(np.diff(np.round(p)).min()) if len(p) > 1 else None for p in positions]
+    known_steps = [step for step in steps if step is not None]
+    step = min(known_steps)
+    if frequency.unit == "month" and step * (12 // step if step < 12 else 1) % 12:
+        step = 1
+    for name, other in zip(names, steps, strict=True):
+        if other is not None and other != step and (frequency.unit != "month" or step == 1) and other >= 3 * step:
+            first = names[steps.index(step)] if step in steps else names[0]
+            raise ValueError(
+                f"time must have one frequency in all series, got steps of {frequency._replace(step=step).name!r} in "
+                f"series {first!r} and at least {other} times as long steps in series {name!r}; fit one model for each "
+                "frequency"
+            )
+    if frequency.unit == "month":
+        remainders = {round(float(p[0])) % step for p in positions}
+        return frequency._replace(step=float(step)) if len(remainders) == 1 else frequency
+    return frequency
+
+
+def show_time(time: float, are_dates: bool) -> str:
+    """Return a time as text for messages."""
+    return str(np.datetime64(round(time), "s")).replace("T00:00:00", "") if are_dates else f"{time:g}"

@@ -1,0 +1,260 @@
+"""Forecast model: learning from a panel, forecasts and their intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nnc._data.conformal import quantile
+from nnc.forecast.corrections import MIN_WINDOWS, Corrections, choose_weights, learn, no_corrections
+from nnc.forecast.effects import Effects, learn_effects
+from nnc.forecast.statistics import fill_gaps
+from nnc.forecast.windows import Windows, build_windows, origins_back
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.forecast.panel import Panel
+    from nnc.forecast.statistics import Floats, Ints
+
+MAX_WINDOWS = 12_000  # windows from which each set of members learns
+ORIGINS = 8  # number of origins of each series, if there are enough series
+MIN_ORIGIN = 6  # smallest number of observations before an origin
+MIN_SCORES = 200  # number of nonconformity scores for each horizon, if the series are long enough
+MIN_POOLED_SCORES = 60  # scores of neighboring horizons are added up to this number
+MAX_SCORES = 2000  # maximum number of scores for each horizon
+ADAPTATION_RATE = 0.05  # relative change of the width of intervals for each value; see `Forecaster.update`
+ADAPTATION_LEVEL = 0.8  # level of the intervals whose misses change the width
+LAGS = 8  # number of past values of a covariate that the networks read
+
+
+@dataclass(eq=False)
+class ForecastModel:
+    """Result of a fit: corrections, effects of covariates, and nonconformity scores.
+
+    Parameters
+    ----------
+    season, horizon : int
+    corrections : Corrections
+    effects : Effects or None
+        None if there are no known covariates.
+    scores : array (windows, horizon)
+        Errors of forecasts for windows that no member has seen, in scales of the series; NaN for missing values.
+    """
+
+    season: int
+    horizon: int
+    corrections: Corrections
+    effects: Effects | None
+    scores: Floats
+
+    def predict(self, panel: Panel, future: Sequence[Floats]) -> Prediction:
+        """Return the prediction after the end of each series.
+
+        Parameters
+        ----------
+        panel : Panel
+            Series of the fit, which may have become longer.
+        future : sequence of arrays (horizon, covariates)
+            Future values of the known covariates.
+        """
+        series = complete(panel, self.effects, self.season)
+        index = np.arange(len(panel), dtype=np.intp)
+        windows = windows_of(panel, series, index, panel.lengths, self.season, self.horizon)
+        return Prediction(windows, self.corrections.predict(windows.inputs), self.effects, future)
+
+    def select(self, index: Ints) -> ForecastModel:
+        """Return the model for some series of the panel."""
+        if self.effects is None:
+            return self
+        return replace(self, effects=self.effects.select(index))
+
+    def score_quantile(self, probability: float) -> Floats:
+        """Return the quantile (horizon,) of the scores for a probability, with the rank of conformal prediction."""
+        sign, level = (1, probability) if probability >= 0.5 else (-1, 1 - probability)
+        return np.array([sign * _upper_quantile(sign * pool(self.scores, k), level) for k in range(self.horizon)])
+
+
+class Prediction(NamedTuple):
+    """Forecasts for all series of a panel.
+
+    Attributes
+    ----------
+    windows : Windows
+    corrections : array (series, horizon)
+    effects, future
+        Effects of known covariates, and their future values for each series.
+    """
+
+    windows: Windows
+    corrections: Floats
+    effects: Effects | None
+    future: Sequence[Floats]
+
+    def forecast(self, shift: Floats | float = 0.0) -> Floats:
+        """Return forecasts (series, horizon), shifted by a number of scales."""
+        result = self.windows.restore(self.corrections + shift)
+        if self.effects is not None:
+            for i, X in enumerate(self.future):
+                result[i] = self.effects.add(i, result[i], X)
+        return np.where(self.windows.nonnegative[:, None], np.maximum(result, 0), result)
+
+
+def pool(scores: Floats, k: int) -> Floats:
+    """Return the scores of horizon k, and of neighboring horizons if there are less than MIN_POOLED_SCORES.
+
+    Scores of another horizon are multiplied by the square root of the ratio of the horizons, as for a random walk.
+    """
+    for radius in range(scores.shape[1]):
+        columns = np.arange(max(k - radius, 0), min(k + radius + 1, scores.shape[1]))
+        part = scores[:, columns] * np.sqrt((k + 1) / (columns + 1))
+        found = part[~np.isnan(part)]
+        if len(found) >= MIN_POOLED_SCORES:
+            break
+    return np.asarray(found)
+
+
+def _upper_quantile(scores: Floats, level: float) -> float:
+    """Return the conformal quantile of scores for a level of at least 0.5; extrapolate for few scores."""
+    n = len(scores)
+    if not n:
+        return NormalDist().inv_cdf(level) * 1.25  # the scale is a mean absolute change: 1.25 of them are one deviation
+    highest = n / (n + 1)
+    if level <= highest:
+        return float(quantile(scores, level))
+    normal = NormalDist().inv_cdf
+    return float(max(scores.max(), 0)) * normal(level) / normal(max(highest, 0.6))
+
+
+def complete(panel: Panel, effects: Effects | None, season: int) -> list[Floats]:
+    """Return the series without missing values, and without the effects of known covariates."""
+    series = [fill_gaps(y, season) for y in panel.values]
+    if effects is None:
+        return series
+    return [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(series, panel.regressors, strict=True))]
+
+
+def windows_of(
+    panel: Panel, series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int
+) -> Windows:
+    """Return windows whose inputs also contain past covariates and static features."""
+    windows = build_windows(series, index, origins, season, horizon)
+    extra = [panel.static[index]] if panel.static.shape[1] else []
+    if panel.past and panel.past[0].shape[1]:
+        lags = [_lags(panel.past[i], n) for i, n in zip(index, origins, strict=True)]
+        extra.append(np.array(lags).reshape(-1, LAGS * panel.past[0].shape[1]))
+    return windows._replace(inputs=np.concatenate([windows.inputs, *extra], axis=1)) if extra else windows
+
+
+def _lags(past: Floats, origin: int) -> Floats:
+    """Return the last LAGS values of the covariates before an origin, minus their mean, (LAGS * covariates,)."""
+    recent = past[max(origin - LAGS, 0) : origin]
+    recent = np.pad(recent, ((LAGS - len(recent), 0), (0, 0)), mode="edge")
+    return np.asarray((recent - past[:origin].mean(axis=0)).ravel())
+
+
+def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, n_jobs: int | None) -> ForecastModel:
+    """Fit a model to a panel.
+
+    The last origins validate: members learn from windows that end before them. The validation determines the weights
+    of the members and the scores of the intervals. Then all members learn from all windows.
+
+    Parameters
+    ----------
+    panel : Panel
+    season, horizon : int
+    learns : bool
+        Whether corrections are learned.
+    seed, n_jobs : int
+        Seed of the networks, and number of networks that are trained at the same time.
+    """
+    lengths = panel.lengths
+    minimum = max(MIN_ORIGIN, season + 3)
+    longest = int(lengths.max()) - minimum
+    n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
+    first = horizon + n_validation  # the first number of steps back of windows that are only learned from
+    has_regressors = panel.regressors[0].shape[1] > 0
+    effects = early = None
+    if has_regressors:
+        cut = panel.before(first - 1)
+        short = any(np.count_nonzero(~np.isnan(y)) < minimum for y in cut.values)
+        effects = learn_effects(panel.values, panel.regressors, season)
+        early = effects if short else learn_effects(cut.values, cut.regressors, season)
+
+    def build(back: NDArray[np.intp], used: Effects | None) -> tuple[Windows, Floats]:
+        """Return the windows whose origins are `back` steps before the ends of the series, and their errors."""
+        index, origins = origins_back(lengths, back, minimum)
+        chosen = thin(len(index))
+        index, origins = index[chosen], origins[chosen]
+        windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon)
+        return windows, windows.errors(_actual(panel, used, index, origins, horizon))
+
+    stride = np.arange(n_validation, n_validation + max(ORIGINS, MAX_WINDOWS // len(panel)))
+    validation, errors = build(np.arange(horizon, first), early)
+    if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:  # also use forecasts beyond the ends of the series
+        validation, errors = build(np.arange(1, first), early)
+    corrections = no_corrections(validation.inputs.shape[1], horizon)
+    if learns and len(validation.base) >= MIN_WINDOWS:
+        learned, learned_errors = build(stride + 2 * horizon - 1, early)
+        rows = ~np.isnan(learned_errors).any(axis=1)
+        if rows.sum() >= MIN_WINDOWS:
+            trial = learn(learned.inputs[rows], learned_errors[rows], seed, n_jobs)
+            weights = choose_weights(trial, validation.inputs, errors)
+            errors = errors - trial._replace(weights=weights).predict(validation.inputs)
+            if any(weights):
+                recent, recent_errors = build(np.arange(horizon, 2 * horizon + stride[-1]), effects)
+                rows = ~np.isnan(recent_errors).any(axis=1)
+                corrections = learn(recent.inputs[rows], recent_errors[rows], seed, n_jobs)._replace(weights=weights)
+    return ForecastModel(season, horizon, corrections, effects, errors[thin(len(errors), MAX_SCORES)])
+
+
+def thin(n: int, limit: int = MAX_WINDOWS) -> Ints:
+    """Return the indices of at most `limit` of n rows, at equal distances."""
+    return np.arange(n) if n <= limit else (np.arange(limit) * n) // limit
+
+
+def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
+    """Return the values (windows, horizon) after the origins, without effects; NaN if they are missing."""
+    values = panel.values
+    if effects is not None:
+        values = [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(values, panel.regressors, strict=True))]
+    padded = [np.pad(y, (0, horizon), constant_values=np.nan) for y in values]
+    actual = [padded[i][n : n + horizon] for i, n in zip(index, origins, strict=True)]
+    return np.array(actual).reshape(-1, horizon)
+
+
+def adapt_width(model: ForecastModel, old: Panel, new: Panel, width: Floats) -> Floats:
+    """Return the factors (series,) of the widths of intervals after the new values of a longer panel.
+
+    A value outside the interval of the level ADAPTATION_LEVEL increases the factor, and a value inside decreases it, so
+    that the factor is constant on average if the coverage is right.
+    """
+    width = width.copy()
+    added = new.lengths - old.lengths
+    miss_probability = 1 - ADAPTATION_LEVEL
+    ends = [model.score_quantile(p) for p in (miss_probability / 2, 1 - miss_probability / 2)]
+    for start in range(0, int(added.max(initial=0)), model.horizon):
+        index = np.flatnonzero(added > start)
+        part = new.select(index)
+        origins = old.lengths[index] + start
+        stops = np.minimum(origins + model.horizon, part.lengths)
+        past = part.before(part.lengths - origins)
+        future = [
+            np.pad(X[origin:stop], ((0, model.horizon - (stop - origin)), (0, 0)), mode="edge")
+            for X, origin, stop in zip(part.regressors, origins, stops, strict=True)
+        ]
+        prediction = model.select(index).predict(past, future)
+        for step in range(model.horizon):
+            low, high = (prediction.forecast(width[index, None] * end)[:, step] for end in ends)
+            for row, i in enumerate(index.tolist()):
+                position = int(origins[row]) + step
+                if position < stops[row] and not np.isnan(actual := part.values[row][position]):
+                    miss = not low[row] <= actual <= high[row]
+                    width[i] *= np.exp(ADAPTATION_RATE * (miss - miss_probability))
+    return width

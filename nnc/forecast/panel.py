@@ -1,0 +1,110 @@
+"""Panel: several series with their covariates, as arrays in an order that does not depend on the caller's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nnc.forecast.statistics import Floats, Ints
+
+
+@dataclass(eq=False)
+class Panel:
+    """Series on a regular grid.
+
+    Parameters
+    ----------
+    values : list of arrays (n,)
+        Series; NaN for missing values, except the first and the last one.
+    starts : int array (series,)
+        Grid point of the first value of each series.
+    regressors, past : lists of arrays (n, covariates)
+        Covariates whose future values are known (regressors), or are not known (past).
+    static : array (series, features)
+        Features of the series.
+    """
+
+    values: list[Floats]
+    starts: Ints
+    regressors: list[Floats]
+    past: list[Floats]
+    static: Floats
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def lengths(self) -> Ints:
+        """Number of values of each series, including missing ones."""
+        return np.array([len(y) for y in self.values], np.intp)
+
+    def order(self) -> Ints:
+        """Return an order of the series that depends only on their content."""
+        static = [row.tobytes() for row in self.static]
+        rows = zip(self.values, self.regressors, self.past, static, self.starts, strict=True)
+        keys = [(len(y), y.tobytes(), X.tobytes(), Z.tobytes(), row, int(start)) for y, X, Z, row, start in rows]
+        return np.array(sorted(range(len(self)), key=keys.__getitem__), np.intp)
+
+    def select(self, index: Sequence[int] | Ints) -> Panel:
+        """Return a panel with the series whose indices are given."""
+        return Panel(
+            [self.values[i] for i in index],
+            self.starts[np.asarray(index, np.intp)],
+            [self.regressors[i] for i in index],
+            [self.past[i] for i in index],
+            self.static[np.asarray(index, np.intp)],
+        )
+
+    def before(self, steps: int | Ints, length: int | None = None) -> Panel:
+        """Return a panel without the last `steps` values of each series, and with at most `length` values before."""
+        ends = np.maximum(self.lengths - steps, 0)
+        starts = np.zeros_like(ends) if length is None else np.maximum(ends - length, 0)
+        parts = [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+        def cut(arrays: list[Floats]) -> list[Floats]:
+            return [array[part] for array, part in zip(arrays, parts, strict=True)]
+
+        return replace(
+            self,
+            values=cut(self.values),
+            starts=self.starts + starts,
+            regressors=cut(self.regressors),
+            past=cut(self.past),
+        )
+
+    def extended(self, index: Ints, new: Panel, names: Sequence[object], has_grid: bool) -> Panel:
+        """Return a panel with additional values at the ends of some series; values between them are missing.
+
+        Parameters
+        ----------
+        index : int array
+            Series of this panel to which each series of `new` belongs.
+        new : Panel
+            Additional values.
+        names : sequence
+            Names of the series of `new`, for messages.
+        has_grid : bool
+            Whether `starts` of both panels are grid points of the same grid; otherwise new values follow the last one.
+        """
+        parts: dict[str, Any] = {key: list(getattr(self, key)) for key in ("values", "regressors", "past")}
+        for j, i in enumerate(index.tolist()):
+            end = int(self.starts[i]) + len(self.values[i])
+            gap = int(new.starts[j]) - (end if has_grid else 0)
+            if gap < 0:
+                raise ValueError(
+                    f"y_new must be later than the last observation, got a value {-gap} steps before the next one in "
+                    f"series {names[j]!r}; pass only new rows"
+                )
+            for key, arrays in parts.items():
+                addition = getattr(new, key)[j]
+                if key == "values":
+                    filled = np.pad(addition, (gap, 0), constant_values=np.nan)
+                else:
+                    filled = np.pad(addition, ((gap, 0), (0, 0)), mode="edge")
+                arrays[i] = np.concatenate([arrays[i], filled])
+        return replace(self, **parts)

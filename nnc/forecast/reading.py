@@ -1,0 +1,161 @@
+"""Reading of arrays: one series or several, missing values, detection of the season."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import pluralize
+from nnc.forecast.frequency import SEASON_CANDIDATES
+from nnc.forecast.panel import Panel
+from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from nnc.forecast.statistics import Floats
+
+MIN_OBSERVATIONS = 3  # series with fewer observations are rejected
+ADVISED_OBSERVATIONS = 10  # a warning names series with fewer observations
+SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
+MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
+MAX_DETECTION_SERIES = 200  # number of series from which the season is detected
+
+
+class ForecastWarning(UserWarning):
+    """Warning about series that are too short for a method, or that have irregular values."""
+
+
+def read_arrays(
+    y: Any, X: Any, minimum: int = MIN_OBSERVATIONS, name: str = "y"
+) -> tuple[list[Hashable] | None, Panel]:
+    """Return the names of the series, None for a single one, and the panel.
+
+    Parameters
+    ----------
+    y : array (n,), list of arrays or dict of arrays
+    X : array (n, covariates) or None
+        Known covariates of a single series.
+    minimum : int
+        Smallest number of observations of a series.
+    name : str
+        Name of `y` in messages.
+    """
+    if isinstance(y, Mapping):
+        names: list[Hashable] | None = list(y)
+        arrays = list(y.values())
+    elif _is_single(y):
+        names, arrays = None, [y]
+    else:
+        arrays = list(y)
+        names = list(range(len(arrays)))
+    if not arrays:
+        raise ValueError(f"{name} must contain at least one series, got none")
+    labels = [name] if names is None else [f"{name}[{key!r}]" for key in names]
+    values = [read_values(label, array) for label, array in zip(labels, arrays, strict=True)]
+    if X is not None and names is not None:
+        raise ValueError("X must be None for several arrays, got covariates; pass a frame in long format instead")
+    if X is None:
+        covariates = [np.zeros((len(series), 0)) for series in values]
+    else:
+        covariates = [read_covariates(X, len(values[0]))]
+    trimmed = [trim(label, series, minimum) for label, series in zip(labels, values, strict=True)]
+    return names, Panel(
+        [series[part] for series, part in zip(values, trimmed, strict=True)],
+        np.array([part.start for part in trimmed], np.intp),
+        [Z[part] for Z, part in zip(covariates, trimmed, strict=True)],
+        [np.zeros((part.stop - part.start, 0)) for part in trimmed],
+        np.zeros((len(values), 0)),
+    )
+
+
+def _is_single(y: Any) -> bool:
+    """Return whether `y` is one series instead of a list of series."""
+    if isinstance(y, (list, tuple)):
+        return not len(y) or np.ndim(y[0]) == 0
+    return getattr(y, "ndim", 1) == 1
+
+
+def read_values(name: str, values: Any) -> Floats:
+    """Return a series (n,) as float64; None and NaN are missing values, infinity is an error."""
+    if isinstance(values, (list, tuple)):
+        values = [np.nan if value is None else value for value in values]
+    series = as_real_array(name, values).astype(np.float64)
+    if series.ndim != 1:
+        raise ValueError(f"{name} must be a series (n,), got shape {series.shape}; pass several series as a list")
+    if np.isinf(series).any():
+        i = int(np.isinf(series).argmax())
+        raise ValueError(f"{name} must be finite, got {series[i]} at position {i}; use NaN if the value is missing")
+    return series
+
+
+def read_covariates(X: Any, n: int) -> Floats:
+    """Return covariates as a finite float64 array (n, covariates)."""
+    table = as_real_array("X", X).astype(np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or len(table) != n:
+        raise ValueError(f"X must have shape ({n}, covariates), got {table.shape}; pass one row for each step")
+    if not np.isfinite(table).all():
+        raise ValueError("X must be finite, got NaN or infinity; fill missing values of covariates")
+    return table
+
+
+def trim(name: str, series: Floats, minimum: int = MIN_OBSERVATIONS) -> slice:
+    """Return the slice from the first to the last observation of a series; raise ValueError if there are too few."""
+    observed = np.flatnonzero(~np.isnan(series))
+    if len(observed) < minimum:
+        raise ValueError(
+            f"{name} must have at least {pluralize(minimum, 'observation')}, got {len(observed)} in {len(series)} "
+            "values; remove the series"
+        )
+    return slice(int(observed[0]), int(observed[-1]) + 1)
+
+
+def detect_season(values: Sequence[Floats]) -> int:
+    """Return the number of steps in a season of series without dates; 1 if no candidate is significant.
+
+    The autocorrelation at the lag of a season must be significant in the median series, and higher than at the
+    neighboring lags.
+    """
+    chosen = [values[i] for i in np.linspace(0, len(values) - 1, min(len(values), MAX_DETECTION_SERIES)).astype(int)]
+    best, best_z = 1, SEASON_Z
+    for season in SEASON_CANDIDATES:
+        long = [fill_gaps(y, 1) for y in chosen if len(y) >= 3 * season]
+        if 2 * len(long) < len(chosen):
+            continue
+        n = np.array([len(y) for y in long], np.intp)
+        Y = np.full((len(long), n.max()), np.nan)
+        for row, y in zip(Y, long, strict=True):
+            row[: len(y)] = y
+        r = np.median(autocorrelations(Y, n, season + 1)[:, -3:], axis=0)
+        z = float(np.median(seasonality(Y, n, season)))
+        if z > best_z and r[1] > max(1.02 * max(r[0], r[2]), MIN_SEASON_AUTOCORRELATION):
+            best, best_z = season, z
+    return best
+
+
+def describe_names(names: Sequence[object]) -> str:
+    """Return the first names as text, such as "'a', 'b' and 3 more"."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(name) for name in names[:3]) + more
+
+
+def short_series_message(panel: Panel, names: Sequence[object], season: int) -> str | None:
+    """Return the text of the warning about short series, or None."""
+    counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
+    few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
+    short = [name for name, n in zip(names, panel.lengths, strict=True) if n < 3 * season]
+    if few:
+        return (
+            f"{len(few)} of {len(names)} series have fewer than {ADVISED_OBSERVATIONS} observations: "
+            f"{describe_names(few)}; their forecasts and intervals are unreliable"
+        )
+    if season > 1 and short:
+        return (
+            f"{len(short)} of {len(names)} series are shorter than three seasons of {season} steps: "
+            f"{describe_names(short)}; their forecasts are mixed with the last season (seasonal naive member)"
+        )
+    return None

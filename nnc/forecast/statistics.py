@@ -1,0 +1,237 @@
+"""Statistical forecasts of many series at once: Theta, damped trends, seasonal adjustment, gaps.
+
+A batch is a matrix (rows, T) whose rows begin in column 0 and are followed by NaN, and an array of lengths. All rows
+and all candidates of the smoothing parameters are computed together. The forecasts of the candidates are averaged with
+the weights of their likelihoods, which is more accurate than the best candidate.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.intp]
+    Bools = NDArray[np.bool_]
+
+MAX_BLOCK_ROWS = 256  # rows that are smoothed together, so that all candidates fit into the second-level cache
+SEASONALITY_Z = 1.28  # the autocorrelation at the lag of a season must exceed this number of standard errors
+MAX_LOG_GROWTH = 3.0  # forecasts of logarithms exceed the largest observation by at most this number
+INITIAL_OBSERVATIONS = 10  # number of observations that determine the initial level and trend
+ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])  # smoothing factors of the level
+INTERMITTENT_ALPHAS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3])  # the same for series with many zeros
+# Candidates of the damped trend: smoothing factor of the level, that of the trend, and damping factor.
+DAMPED = np.array(
+    [(a, a * b, phi) for a, b, phi in product((0.05, 0.2, 0.4, 0.7, 0.95), (0.01, 0.03, 0.1, 0.25), (0.8, 0.9, 0.98))]
+).T
+
+
+def fill_gaps(y: Floats, season: int) -> Floats:
+    """Return a series (n,) with its missing values replaced; the first and the last value must not be missing.
+
+    Missing values are interpolated linearly. In series of at least two seasons, the deviations from the line are then
+    those of the same phase in the nearest seasons: the mean of the earlier and the later one, if both are observed.
+    """
+    missing = np.isnan(y)
+    if not missing.any():
+        return y
+    t = np.arange(len(y))
+    line = np.interp(t, t[~missing], y[~missing])
+    if season == 1 or len(y) < 2 * season:
+        return line
+    width = season // 2
+    sums = np.cumsum(np.pad(line, (width + 1, season - 1 - width), mode="edge"))
+    level = (sums[season:] - sums[:-season]) / season  # moving average over a season
+    deviation = np.where(missing, np.nan, y - level)
+    neighbors = np.full((2, len(y)), np.nan)
+    neighbors[0, season:], neighbors[1, :-season] = deviation[:-season], deviation[season:]
+    observed = ~np.isnan(neighbors)
+    count = observed.sum(0)
+    mean = np.where(observed, neighbors, 0).sum(0) / np.maximum(count, 1)
+    return np.where(missing, np.where(count > 0, level + mean, line), y)
+
+
+# -------------------------------------------------------------------------------------------- seasonal adjustment
+
+
+def reverse(Y: Floats, n: Ints, steps: int) -> Floats:
+    """Return the last `steps` values (rows, steps) of each row, the last one first; NaN before the first value."""
+    position = n[:, None] - 1 - np.arange(steps)
+    return np.where(position >= 0, np.take_along_axis(Y, np.maximum(position, 0), 1), np.nan)
+
+
+def fit_lines(Y: Floats, n: Ints) -> tuple[Floats, Floats]:
+    """Return intercept and slope (rows,) of the line through the first n values of each row by least squares."""
+    t = np.arange(Y.shape[1])
+    inside, center = t < n[:, None], (n - 1) / 2
+    mean = np.sum(np.where(inside, Y, 0), 1) / n
+    products = np.where(inside, (t - center[:, None]) * (Y - mean[:, None]), 0)
+    slope = np.sum(products, 1) / np.maximum(n * (n * n - 1.0) / 12, 1)
+    return mean - slope * center, slope
+
+
+def autocorrelations(Y: Floats, n: Ints, lags: int) -> Floats:
+    """Return the autocorrelations (rows, lags) of the deviations from a linear trend, for the lags 1 to `lags`."""
+    intercept, slope = fit_lines(Y, n)
+    t = np.arange(Y.shape[1])
+    Z = np.where(t < n[:, None], Y - intercept[:, None] - slope[:, None] * t, 0)
+    variance = np.sum(Z * Z, 1)
+    scale = np.where(variance > 0, variance, 1)
+    return np.stack([np.sum(Z[:, k:] * Z[:, :-k], 1) for k in range(1, lags + 1)], 1) / scale[:, None]
+
+
+def seasonality(Y: Floats, n: Ints, season: int) -> Floats:
+    """Return the autocorrelation (rows,) at the lag of a season, divided by its standard error (Bartlett)."""
+    if Y.shape[1] <= season:
+        return np.zeros(len(n))
+    r = autocorrelations(Y, n, season)
+    return np.asarray(r[:, -1] * np.sqrt(n) / np.sqrt(1 + 2 * np.sum(r[:, :-1] ** 2, 1)))
+
+
+def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
+    """Return the seasonal index of each phase, (rows, season), by classical decomposition with shrinkage.
+
+    Column k belongs to the time k steps before the end of the row. The deviations of the indices from their mean are
+    multiplied by 1 minus the estimated ratio of noise variance to total variance (Miller and Williams, 2003). Rows
+    without significant seasonality, and rows of at most two seasons, have neutral indices.
+
+    Parameters
+    ----------
+    Y, n
+        Batch.
+    season : int
+        Number of steps in a season, at least 2.
+    multiply : bool
+        Whether the indices are factors (of positive series) instead of summands.
+    """
+    neutral = 1.0 if multiply else 0.0
+    rows, T = Y.shape
+    tested = n > 2 * season
+    indices = np.full((rows, season), neutral)
+    if not tested.any():
+        return indices
+    half, odd = season // 2, season % 2
+    level = np.full((rows, T), np.nan)
+    sums = np.zeros((rows, T - 2 * half))
+    for k in range(-half, half + 1):
+        sums += Y[:, half + k : T - half + k] * (0.5 if abs(k) == half and not odd else 1.0)
+    level[:, half : T - half] = sums / season
+    cycles = -(-T // season)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = reverse(Y / level if multiply else Y - level, n, cycles * season).reshape(rows, cycles, season)
+    present = np.isfinite(ratios)
+    count = np.maximum(present.sum(1), 1)
+    ratios = np.where(present, ratios, 0)
+    means = ratios.sum(1) / count
+    within = np.sum(np.where(present, ratios - means[:, None], 0) ** 2, (1, 2))
+    noise = within / np.maximum(present.sum((1, 2)) - season, 1) * np.mean(1 / count, 1)
+    deviations = (means / means.mean(1, keepdims=True) if multiply else means - means.mean(1, keepdims=True)) - neutral
+    total = np.sum(deviations**2, 1) / (season - 1)
+    factor = np.clip(1 - noise / np.where(total > 0, total, 1), 0, 1)
+    seasonal = tested & (total > 0) & (seasonality(Y, n, season) > SEASONALITY_Z)
+    indices[seasonal] = neutral + (factor[:, None] * deviations)[seasonal]
+    return np.maximum(indices, 0.01) if multiply else indices
+
+
+def phases(n: Ints, steps: int, season: int) -> Ints:
+    """Return the column of `seasonal_indices` for the first `steps` values of rows with n values, (rows, steps)."""
+    return np.asarray((n[:, None] - 1 - np.arange(steps)) % season)
+
+
+def future_indices(indices: Floats, horizon: int) -> Floats:
+    """Return the seasonal indices (rows, horizon) of the next `horizon` steps."""
+    return np.asarray(indices[:, (-1 - np.arange(horizon)) % indices.shape[1]])
+
+
+# -------------------------------------------------------------------------------------------- exponential smoothing
+
+
+def smooth(Y: Floats, n: Ints, candidates: Floats, level: Floats, trend: Floats | None) -> tuple[Floats, ...]:
+    """Smooth all rows with all candidates.
+
+    Parameters
+    ----------
+    Y, n
+        Batch.
+    candidates : array (3, candidates) or (1, candidates)
+        Smoothing factor of the level, that of the trend, and damping factor; or only the first one.
+    level : array (rows,)
+        Level before the first observation.
+    trend : array (rows,), optional
+        Trend before the first observation. Default: no trend.
+
+    Returns
+    -------
+    level, trend, squares : arrays (rows, candidates)
+        Final level and trend, and the sum of the squared errors of the forecasts by one step.
+    """
+    shape = len(n), candidates.shape[1]
+    results = tuple(np.zeros(shape) for _ in range(3))
+    order = np.argsort(-n, kind="stable")
+    for start in range(0, len(n), MAX_BLOCK_ROWS):
+        rows = order[start : start + MAX_BLOCK_ROWS]
+        lengths, values = n[rows], np.ascontiguousarray(Y[rows].T)
+        levels, trends = np.repeat(level[rows, None], shape[1], 1), np.zeros((len(rows), shape[1]))
+        if trend is not None:
+            trends += trend[rows, None]
+        squares = np.zeros_like(levels)
+        active = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")  # rows with more than t values
+        for t, k in enumerate(active.tolist()):
+            current = levels[:k]
+            if trend is not None:
+                slope = trends[:k]
+                slope *= candidates[2]
+                current += slope
+            error = values[t, :k, None] - current
+            current += candidates[0] * error
+            if trend is not None:
+                slope += candidates[1] * error
+            error *= error
+            squares[:k] += error
+        for result, part in zip(results, (levels, trends, squares), strict=True):
+            result[rows] = part
+    return results
+
+
+def likelihood_weights(squares: Floats, n: Ints) -> Floats:
+    """Return weights (rows, candidates) in proportion to the likelihoods of normal errors, given sums of squares."""
+    best = squares.min(1, keepdims=True)
+    relative = np.where(best > 0, squares / np.where(best > 0, best, 1), np.where(squares > 0, np.inf, 1))
+    weights = relative ** (-0.5 * n[:, None])
+    return np.asarray(weights / weights.sum(1, keepdims=True))
+
+
+def theta(Y: Floats, n: Ints, horizon: int) -> Floats:
+    """Return the forecasts (rows, horizon) of the Theta method (Assimakopoulos and Nikolopoulos, 2000).
+
+    They are the mean of the linear trend and of the smoothed series with doubled deviations from the trend.
+    """
+    intercept, slope = fit_lines(Y, n)
+    doubled = 2 * Y - intercept[:, None] - slope[:, None] * np.arange(Y.shape[1])
+    levels, _, squares = smooth(doubled, n, ALPHAS[None], doubled[:, 0], None)
+    level = np.sum(likelihood_weights(squares, n) * levels, 1)
+    line = intercept[:, None] + slope[:, None] * (n[:, None] + np.arange(horizon))
+    return np.asarray((level[:, None] + line) / 2)
+
+
+def damped_trend(Y: Floats, n: Ints, horizon: int) -> Floats:
+    """Return the forecasts (rows, horizon) of smoothing with a damped trend (Gardner and McKenzie, 1985)."""
+    first = np.minimum(n, INITIAL_OBSERVATIONS)
+    intercept, slope = fit_lines(Y[:, : first.max()], first)
+    levels, trends, squares = smooth(Y, n, DAMPED, intercept - slope, slope)
+    weights = likelihood_weights(squares, n)
+    levels, trends = np.sum(weights * levels, 1), weights * trends
+    damping = np.cumsum(DAMPED[2] ** np.arange(1, horizon + 1)[:, None], 0)
+    return np.stack([levels + np.sum(trends * factors, 1) for factors in damping], 1)
+
+
+def smoothed_level(Y: Floats, n: Ints, horizon: int) -> Floats:
+    """Return constant forecasts (rows, horizon): the smoothed mean of series with many zeros."""
+    mean = np.nansum(np.where(np.arange(Y.shape[1]) < n[:, None], Y, 0), 1) / n
+    levels, _, squares = smooth(Y, n, INTERMITTENT_ALPHAS[None], mean, None)
+    return np.repeat(np.sum(likelihood_weights(squares, n) * levels, 1)[:, None], horizon, 1)

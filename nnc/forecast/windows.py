@@ -1,0 +1,167 @@
+"""Windows: statistical forecasts from several origins of each series, and the inputs of the networks.
+
+An origin is the number of observations that a forecast uses. Forecasts, inputs and errors are in adjusted units:
+without the seasonal pattern, and divided by a scale of the series, so that one network learns from all series.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nnc.forecast.statistics import (
+    MAX_LOG_GROWTH,
+    damped_trend,
+    future_indices,
+    phases,
+    reverse,
+    seasonal_indices,
+    smoothed_level,
+    theta,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.forecast.statistics import Bools, Floats, Ints
+
+MAX_WINDOWS_IN_BLOCK = 1024  # windows that are computed together, which limits memory
+MIN_RELATIVE_SCALE = 1e-3  # smallest scale of a series, relative to its last value
+MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are intermittent
+MIN_LOOKBACK, MAX_LOOKBACK = 8, 64  # limits for the number of observations that the networks read
+MIN_SEASONS = 3  # forecasts of shorter series are mixed with their last season, the seasonal naive forecast
+SQUASH = 3.0  # inputs are compressed by asinh beyond about this number of scales
+MEMBERS = "theta", "damped trend", "log theta", "log damped trend"
+
+
+class Windows(NamedTuple):
+    """Forecasts and network inputs for several windows; forecast = (base + correction * scale) * factor + offset.
+
+    Attributes
+    ----------
+    base : array (windows, horizon)
+        Statistical forecast in seasonally adjusted units.
+    scale : array (windows, 1)
+        Mean absolute change of the adjusted series from step to step.
+    factor, offset : arrays (windows, horizon)
+        Seasonal indices of the future steps.
+    inputs : array (windows, width)
+        Inputs of the networks: changes up to the last observation, and differences between forecasts, in scales.
+    nonnegative : bool array (windows,)
+        Whether no observation is negative, so that forecasts are not negative either.
+    """
+
+    base: Floats
+    scale: Floats
+    factor: Floats
+    offset: Floats
+    inputs: Floats
+    nonnegative: Bools
+
+    def restore(self, correction: Floats | float) -> Floats:
+        """Return forecasts in the units of the series, (windows, horizon), given corrections in scales."""
+        forecast = (self.base + correction * self.scale) * self.factor + self.offset
+        return np.where(self.nonnegative[:, None], np.maximum(forecast, 0), forecast)
+
+    def errors(self, actual: Floats) -> Floats:
+        """Return actual values (windows, horizon) minus the statistical forecast, in scales."""
+        return np.asarray(((actual - self.offset) / self.factor - self.base) / self.scale)
+
+
+def lookback(season: int) -> int:
+    """Return the number of observations that the networks read."""
+    return min(max(2 * season, MIN_LOOKBACK), max(MAX_LOOKBACK, season + 1))
+
+
+def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int) -> Windows:
+    """Return the windows whose series and origins are given.
+
+    Parameters
+    ----------
+    series : sequence of arrays
+        Complete series: no value is missing.
+    index, origins : int arrays (windows,)
+        Series of each window, and the number of its observations that the window uses.
+    season, horizon : int
+    """
+    history = max(300, 6 * season)  # older observations have almost no influence on the forecast
+    blocks = []
+    for start in range(0, max(len(index), 1), MAX_WINDOWS_IN_BLOCK):
+        part = slice(start, start + MAX_WINDOWS_IN_BLOCK)
+        n = np.minimum(origins[part], history)
+        Y = np.full((len(n), n.max(initial=1)), np.nan)
+        for row, (i, origin, k) in enumerate(zip(index[part], origins[part], n, strict=True)):
+            Y[row, :k] = series[i][origin - k : origin]
+        blocks.append(_build_block(Y, n, season, horizon))
+    return Windows(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+
+
+def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
+    """Return the windows of a batch."""
+    observed = np.arange(Y.shape[1]) < n[:, None]
+    lowest = np.where(observed, Y, np.inf).min(1)
+    zeros = np.sum(observed & (Y == 0), 1)
+    rows = len(n)
+    factor, offset, level = np.ones((rows, horizon)), np.zeros((rows, horizon)), Y.copy()
+    forecasts = np.empty((rows, len(MEMBERS), horizon))
+    positive = lowest > 0
+    for mask, multiply in ((positive, True), (~positive, False)):
+        if mask.any():
+            Z, m = Y[mask][:, : n[mask].max()], n[mask]
+            level[mask, : Z.shape[1]], forecasts[mask], indices = _forecast(Z, m, season, horizon, multiply)
+            (factor if multiply else offset)[mask] = indices
+    intermittent = zeros > MIN_ZERO_FRACTION * n
+    if intermittent.any():
+        m = n[intermittent]
+        forecasts[intermittent] = smoothed_level(level[intermittent], m, horizon)[:, None]
+    base = np.median(forecasts, axis=1)
+    if season > 1:
+        naive = (reverse(Y, n, season)[:, (-1 - np.arange(horizon)) % season] - offset) / factor
+        share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
+        share = np.where(np.isnan(naive).any(1), 0.0, share)[:, None]
+        base = np.where(share > 0, (1 - share) * base + share * np.where(share > 0, naive, 0), base)
+    steps = lookback(season)
+    recent = reverse(level, n, steps)
+    last = recent[:, :1]
+    recent = np.where(np.isnan(recent), level[:, :1], recent)  # a series that is too short begins with its first value
+    changes = np.abs(np.diff(reverse(level, n, max(steps, 2)), axis=1))
+    count = np.maximum((~np.isnan(changes)).sum(1), 1)
+    scale = np.nansum(changes, 1) / count
+    scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + np.finfo(np.float64).tiny)[:, None]
+    spread = (forecasts - base[:, None])[:, :, [0, horizon // 2, horizon - 1]].reshape(rows, 3 * len(MEMBERS))
+    inputs = np.concatenate([recent[:, 1:] - last, base - last, spread], 1) / scale
+    return Windows(base, scale, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0)
+
+
+def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
+    """Return the adjusted batch, the forecasts (rows, members, horizon) in its units, and the future indices."""
+    rows, T = Y.shape
+    seasonal, future = Y, np.full((rows, horizon), 1.0 if positive else 0.0)
+    if season > 1:
+        indices = seasonal_indices(Y, n, season, positive)
+        pattern = np.take_along_axis(indices, phases(n, T, season), 1)
+        seasonal, future = (Y / pattern if positive else Y - pattern), future_indices(indices, horizon)
+    forecasts = [theta(seasonal, n, horizon), damped_trend(seasonal, n, horizon)]
+    if not positive:
+        return seasonal, np.stack([*forecasts, *forecasts], 1), future
+    logs, shift = np.log(Y), np.zeros((rows, horizon))
+    if season > 1:
+        indices = seasonal_indices(logs, n, season, False)
+        logs, shift = logs - np.take_along_axis(indices, phases(n, T, season), 1), future_indices(indices, horizon)
+    limit = np.nanmax(logs, 1)[:, None] + MAX_LOG_GROWTH
+    for method in (theta, damped_trend):
+        forecasts.append(np.exp(np.minimum(method(logs, n, horizon), limit) + shift) / future)
+    return seasonal, np.stack(forecasts, 1), future
+
+
+def origins_back(lengths: Ints, back: Sequence[int] | NDArray[np.intp], minimum: int) -> tuple[Ints, Ints]:
+    """Return series and origin of all windows that end `back` steps before the end of a series.
+
+    Windows with less than `minimum` observations are left out.
+    """
+    origins = lengths[:, None] - np.asarray(back)
+    index, column = np.nonzero(origins >= minimum)
+    return index, origins[index, column]

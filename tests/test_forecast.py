@@ -1,0 +1,272 @@
+"""Tests of nnc.forecast on arrays: forecasts, intervals, updates, backtests, unusual series and errors."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnc.forecast import Forecaster, ForecastWarning, mase, smape
+
+
+def monthly(n, seed=0, noise=1.0, level=100.0):
+    """Return a series with a trend, a season of 12 steps and noise."""
+    t = np.arange(n)
+    return level + 0.3 * t + 10 * np.sin(2 * np.pi * t / 12) + noise * np.random.default_rng(seed).normal(size=n)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Return a model of 40 series, the series and their next 6 values."""
+    series = [monthly(90 + i % 7, seed=i, level=50 + 10 * i) for i in range(40)]
+    train = [y[:-6] for y in series]
+    return Forecaster(6).fit(train), train, np.array([y[-6:] for y in series])
+
+
+def test_one_array_gives_an_array_near_the_next_values():
+    y = monthly(132)
+    model = Forecaster(12).fit(y[:120])
+    forecast = model.predict()
+    assert forecast.shape == (12,)
+    assert model.season_ == 12
+    assert mase(y[120:], forecast, y[:120], 12) < 0.6
+    np.testing.assert_array_equal(forecast, Forecaster(12).fit(y[:120].tolist()).predict())
+
+
+def test_several_arrays_give_one_row_for_each(many):
+    model, train, actual = many
+    forecast = model.predict()
+    assert forecast.shape == (40, 6)
+    assert model.n_series_ == 40
+    naive = np.array([y[-1] for y in train])[:, None]
+    assert np.abs(forecast - actual).mean() < 0.4 * np.abs(naive - actual).mean()
+
+
+def test_result_does_not_depend_on_order_of_series_and_threads(many):
+    model, train, _ = many
+    order = np.random.default_rng(1).permutation(40)
+    other = Forecaster(6, n_jobs=2).fit([train[i] for i in order])
+    expected, actual = (m.predict(level=[80, 95]) for m in (model, other))
+    for name, values in expected.items():
+        assert values[order].tobytes() == actual[name].tobytes(), name
+
+
+def test_dict_names_the_series():
+    model = Forecaster(3).fit({"a": monthly(50), "b": monthly(40, 1)})
+    assert model.ids_ == ["a", "b"]
+    before = model.predict()
+    model.update({"b": [120.0, 121.0]})
+    assert (model.predict()[0] == before[0]).all()
+    assert (model.predict()[1] != before[1]).any()
+
+
+def test_intervals_cover_about_their_level():
+    series = [monthly(96 + 12, seed=i, noise=2 + i % 3) for i in range(60)]
+    columns = Forecaster(12).fit([y[:-12] for y in series]).predict(level=[80, 95], quantiles=[0.1])
+    actual = np.array([y[-12:] for y in series])
+    for level, limits in ((80, (0.73, 0.87)), (95, (0.91, 0.98))):
+        inside = (actual >= columns[f"lower_{level}"]) & (actual <= columns[f"upper_{level}"])
+        assert limits[0] < inside.mean() < limits[1]
+    np.testing.assert_array_equal(columns["quantile_0.1"], columns["lower_80"])
+
+
+def test_corrections_learn_what_statistics_miss():
+    # The sign of each change is the sign of the last change but one: no statistical member finds this pattern.
+    rng = np.random.default_rng(0)
+    series = []
+    for _ in range(60):
+        changes = [1.0, 1.0]
+        for _ in range(80):
+            changes.append(-np.sign(changes[-2]) + 0.1 * rng.normal())
+        series.append(100 + np.cumsum(changes))
+    train, actual = [y[:-4] for y in series], np.array([y[-4:] for y in series])
+    learned = Forecaster(4, season=1).fit(train)
+    plain = Forecaster(4, season=1, members="statistics").fit(train)
+    assert sum(learned.weights_.values()) > 0.5
+    assert plain.weights_ == {"linear": 0.0, "networks": 0.0}
+    assert np.abs(learned.predict() - actual).mean() < 0.8 * np.abs(plain.predict() - actual).mean()
+
+
+def test_corrections_do_not_hurt_random_walks():
+    rng = np.random.default_rng(0)
+    series = [100 + np.cumsum(rng.normal(size=36)) for _ in range(50)]
+    train, actual = [y[:-6] for y in series], np.array([y[-6:] for y in series])
+    errors = [
+        np.abs(Forecaster(6, 1, members=members).fit(train).predict() - actual).mean()
+        for members in ("auto", "statistics")
+    ]
+    assert errors[0] < 1.03 * errors[1]
+
+
+# -------------------------------------------------------------------------------------------- covariates and updates
+
+
+def test_known_covariates_of_an_array_improve_the_forecast():
+    rng = np.random.default_rng(0)
+    X = (rng.random((130, 1)) < 0.2).astype(float)
+    y = 100 + 30 * X[:, 0] + rng.normal(size=130)
+    model = Forecaster(10, season=1).fit(y[:120], X[:120])
+    forecast = model.predict(X[120:])
+    assert np.abs(forecast - y[120:]).mean() < 3
+    with pytest.raises(ValueError, match="X must be an array \\(10, 1\\), got None"):
+        model.predict()
+    with pytest.raises(ValueError, match="X must have shape \\(10, covariates\\), got \\(9, 1\\)"):
+        model.predict(X[121:])
+
+
+def test_update_equals_fit_of_statistics_on_longer_series():
+    y = monthly(100)
+    updated = Forecaster(5, 12, members="statistics").fit(y[:90]).update(y[90:])
+    fitted = Forecaster(5, 12, members="statistics").fit(y)
+    np.testing.assert_allclose(updated.predict(), fitted.predict(), rtol=1e-12)
+
+
+def test_misses_widen_intervals_and_hits_narrow_them():
+    series = [monthly(76, seed=i) for i in range(20)]
+    widths = []
+    for shift in (0, 500):
+        model = Forecaster(6, 12).fit([y[:-6] for y in series]).update([y[-6:] + shift for y in series])
+        widths.append(model._width.mean())  # the width of the interval itself also depends on the new scale
+    assert widths[0] == pytest.approx(1, abs=0.05)
+    assert widths[1] > 1.2
+
+
+def test_backtest_has_metrics_for_each_horizon_and_changes_nothing(many):
+    model, train, _ = many
+    before = model.predict()
+    result = model.backtest(3, step=2)
+    assert (model.predict() == before).all()
+    assert result.forecasts.shape == (3, 40, 6)
+    np.testing.assert_array_equal(result.actuals[-1], [y[-6:] for y in train])
+    assert result.scores.keys() == {"mase", "smape", "rmsse", "quantile_loss", "coverage_80", "coverage_95"}
+    assert result.scores["mase"] < 0.8
+    assert result.scores["mase"] == pytest.approx(np.mean(result.by_horizon["mase"]))
+    assert str(result).splitlines()[-1].startswith("all")
+    assert "<table" in result._repr_html_()
+
+
+@pytest.mark.parametrize("options", [{"refit": True}, {"mode": "sliding"}, {"mode": "sliding", "refit": True}])
+def test_backtest_never_uses_later_observations(options):
+    y = monthly(80)
+    changed = y.copy()
+    changed[-4:] += 1000
+    first, second = (Forecaster(4, 12).fit(series).backtest(3, **options) for series in (y, changed))
+    np.testing.assert_array_equal(first.forecasts, second.forecasts)
+    assert not np.array_equal(first.actuals, second.actuals)
+
+
+def test_backtest_plot_shows_each_window():
+    pytest.importorskip("matplotlib")
+    axes = Forecaster(4, 12).fit(monthly(80)).backtest(2).plot()
+    assert len(axes.lines) == 4
+
+
+# -------------------------------------------------------------------------------------------- unusual series
+
+
+def test_missing_values_are_interpolated_within_seasons():
+    y = monthly(120, noise=0.1)
+    gaps = y.copy()
+    gaps[[30, 31, 32, 57, 90]] = np.nan
+    gaps[:5] = np.nan
+    np.testing.assert_allclose(Forecaster(6, 12).fit(gaps).predict(), Forecaster(6, 12).fit(y).predict(), rtol=0.02)
+
+
+def test_missing_values_at_the_end_are_dropped():
+    y = monthly(60)
+    np.testing.assert_array_equal(
+        Forecaster(6, 12).fit([*y, None, np.nan]).predict(), Forecaster(6, 12).fit(y).predict()
+    )
+
+
+def test_constant_series_gives_the_constant():
+    for value in (7.0, 0.0, -3.0):
+        columns = Forecaster(4).fit(np.full(40, value)).predict(level=95)
+        np.testing.assert_allclose(columns["forecast"], value, atol=1e-6)
+        np.testing.assert_allclose(columns["upper_95"], value, atol=0.1)
+
+
+def test_forecast_follows_a_level_shift():
+    y = np.r_[np.full(60, 100.0), np.full(15, 200.0)] + np.random.default_rng(0).normal(size=75)
+    assert np.abs(Forecaster(3, 1).fit(y).predict() - 200).max() < 15
+
+
+def test_counts_with_many_zeros_give_their_mean_and_no_negative_bounds():
+    y = np.random.default_rng(0).poisson(0.3, 200)
+    columns = Forecaster(5).fit(y).predict(level=95)
+    assert np.abs(columns["forecast"] - y.mean()).max() < 0.3
+    assert columns["lower_95"].min() >= 0
+
+
+def test_negative_values_are_forecast():
+    y = monthly(100, level=-20)
+    assert mase(y[-6:], Forecaster(6, 12).fit(y[:-6]).predict(), y[:-6], 12) < 1
+
+
+def test_short_series_give_a_warning():
+    with pytest.warns(ForecastWarning, match=r"1 of 2 series are shorter than three seasons of 12 steps: 1;"):
+        forecast = Forecaster(6, 12).fit([monthly(60), monthly(20)]).predict()
+    assert np.isfinite(forecast).all()
+    with pytest.warns(ForecastWarning, match="1 of 1 series have fewer than 10 observations"):
+        Forecaster(6).fit([1.0, 2.0, 3.0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(-1e12, 1e12, allow_subnormal=False) | st.sampled_from([0.0, np.nan]), min_size=3, max_size=40),
+    st.sampled_from([1, 4, 12]),
+)
+def test_any_finite_series_gives_finite_ordered_intervals(y, season):
+    if np.count_nonzero(~np.isnan(y)) < 3:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ForecastWarning)
+        columns = Forecaster(3, season).fit(y).predict(level=[80, 95])
+    assert all(np.isfinite(values).all() for values in columns.values())
+    for level in (80, 95):
+        assert (columns[f"lower_{level}"] <= columns[f"upper_{level}"]).all()
+    assert (columns["lower_95"] <= columns["lower_80"]).all()
+
+
+# -------------------------------------------------------------------------------------------- metrics and errors
+
+
+def test_metrics_have_their_definitions():
+    assert smape([100.0, 50.0], [110.0, 50.0]) == pytest.approx((200 * 10 / 210) / 2)
+    assert smape([0.0], [0.0]) == 0
+    assert mase([5.0, 7.0], [4.0, 9.0], [1.0, 2.0, 4.0, 3.0], 2) == pytest.approx(1.5 / 2)
+    assert np.isnan(mase([5.0], [4.0], [1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Forecaster(0), "horizon must be"),
+        (lambda: Forecaster(3, members="networks"), "members must be one of"),
+        (lambda: Forecaster(3).predict(), "must be fitted before this call"),
+        (lambda: Forecaster(3).fit([1.0, np.inf, 2.0]), "y must be finite, got inf at position 1"),
+        (lambda: Forecaster(3).fit([]), "must"),
+        (lambda: Forecaster(3).fit([np.nan] * 5), "y must have at least 3 observations, got 0 in 5 values"),
+        (lambda: Forecaster(3).fit([monthly(20), [1.0]]), r"y\[1\] must have at least 3 observations"),
+        (lambda: Forecaster(3).fit(np.zeros((2, 2, 2))), "must be a series"),
+        (lambda: Forecaster(3).fit([monthly(20)] * 2, np.zeros(20)), "X must be None for several arrays"),
+        (lambda: Forecaster(3).fit(monthly(20), np.zeros(19)), r"X must have shape \(20, covariates\)"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=0.95).x, "has no attribute"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=120), "level must be above 0 and below 100"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(quantiles=10), "quantiles must be above 0 and below 1"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(np.zeros(3)), "X must be None"),
+        (lambda: Forecaster(3, 1).fit({"a": monthly(20)}).update({"b": [1]}), "must contain only series of the fit"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).backtest(9), "windows must leave 6 observations"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).backtest(mode="rolling"), "mode must be one of"),
+        (lambda: smape([1.0], [1.0, 2.0]), "forecast must have the shape of actual"),
+    ],
+)
+def test_invalid_arguments_raise_clear_errors(call, message):
+    with pytest.raises((ValueError, AttributeError), match=message):
+        call()
+
+
+def test_columns_of_an_array_raise_an_error():
+    with pytest.raises(TypeError, match="id must be None for arrays"):
+        Forecaster(3).fit(monthly(20), id="shop")
