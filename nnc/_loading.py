@@ -11,9 +11,13 @@ from nnc._serialization.models import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from nnc._model.custom import Function as LossFunction
+    from nnc.forecast import Forecaster
     from nnc.tabular import TableClassifier, TableRegressor
+
+    Model: TypeAlias = NeuralNetwork | Ensemble | TableClassifier | TableRegressor | Forecaster
 
 
 def load(path: Any, loss: LossFunction | None = None) -> Any:
@@ -30,14 +34,14 @@ def load(path: Any, loss: LossFunction | None = None) -> Any:
 
     Returns
     -------
-    NeuralNetwork, Ensemble, TableClassifier or TableRegressor
+    NeuralNetwork, Ensemble, TableClassifier, TableRegressor or Forecaster
 
     Raises
     ------
     TypeError
         The network has a custom loss function, and `loss` is not given.
     ImportError
-        The file contains a table model, and the extra `[tables]` is not installed.
+        The file contains a table model or a model of frames, and the extra `[tables]` is not installed.
     OSError
         The file cannot be read; the message names the cause and a remedy.
     ModelFileError
@@ -57,14 +61,14 @@ def from_json(text: str, loss: LossFunction | None = None) -> Any:
 
     Returns
     -------
-    NeuralNetwork, Ensemble, TableClassifier or TableRegressor
+    NeuralNetwork, Ensemble, TableClassifier, TableRegressor or Forecaster
 
     Raises
     ------
     TypeError
         `text` is not a str, or the network has a custom loss function and `loss` is not given.
     ImportError
-        The text contains a table model, and the extra `[tables]` is not installed.
+        The text contains a table model or a model of frames, and the extra `[tables]` is not installed.
     ModelFileError
         The text does not contain a model that this version of nnc can read.
     """
@@ -81,8 +85,16 @@ def _build_table_model(content: Any, where: str, loss: LossFunction | None) -> T
     return TableClassifier._from_model(model) if model.task.kind == "classes" else TableRegressor._from_model(model)
 
 
-BUILDERS: dict[str, Callable[[Any, str, Any], NeuralNetwork | Ensemble | TableClassifier | TableRegressor]] = {
+def _build_forecaster(content: Any, where: str, loss: LossFunction | None) -> Forecaster:
+    """Return the forecaster that the validated content of a model file or JSON text describes."""
+    from nnc.forecast import Forecaster
+
+    return Forecaster._from_content(content, where, loss)
+
+
+BUILDERS: dict[str, Callable[[Any, str, Any], Model]] = {
     "network": NeuralNetwork._from_document,
     "ensemble": Ensemble._from_documents,
     "table model": _build_table_model,
+    "forecast model": _build_forecaster,
 }

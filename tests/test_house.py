@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "_network": NETWORK - {"reference"},
     "datasets": {"_utils", "_data"},
     "_comparison": ABOVE,
-    "_loading": {"_parallel", "tabular", *ABOVE},
+    "_loading": {"_parallel", "tabular", "forecast", *ABOVE},
     "_parallel": ABOVE,
     "dask": {"_parallel", "sklearn", *ABOVE},
     "sklearn": {"_parallel", *ABOVE},
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "_cli": {
         *("_browser", "_utils", "_data", "datasets", "_inspection", "layers", "_model", "_report", "_training"),
         "tabular",
+        "forecast",
     },
 }
 NUMPY_FREE = (

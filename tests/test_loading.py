@@ -66,7 +66,7 @@ def test_load_requires_function_of_custom_loss(tmp_path):
 def test_load_rejects_other_files_and_names_formats(tmp_path):
     path = tmp_path / "x.json"
     for content, message in (
-        ({"format": "other"}, 'format is "other", expected one of "nnc-network", "nnc-ensemble", "nnc-table"'),
+        ({"format": "other"}, 'format is "other", expected one of "nnc-network", "nnc-ensemble", "nnc-table", "nnc-f'),
         ({"a": 1}, "format is missing, expected one of"),
     ):
         path.write_text(json.dumps(content))

@@ -20,7 +20,13 @@ def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
     Files do not contain custom loss functions. The loaded network has a placeholder instead, because inspection and
     prediction do not compute the loss.
     """
-    model: NeuralNetwork | Ensemble | TableEstimator = nnc.load(path, loss=_missing_loss)
+    from nnc.forecast import Forecaster
+
+    model: NeuralNetwork | Ensemble | TableEstimator | Forecaster = nnc.load(path, loss=_missing_loss)
+    if isinstance(model, Forecaster):
+        raise ValueError(
+            f"MODEL must be a network, an ensemble or a table model, got {path}, which is a forecast model"
+        )
     return model
 
 

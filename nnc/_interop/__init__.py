@@ -8,6 +8,7 @@ Writers export a network. They share `program.py`, which turns a network into a 
 - `onnx.py` and `onnx_table.py` write ONNX models, encoded by `protobuf.py`.
 - `torch_modules.py` and `scikit_learn.py` create objects of those packages.
 - `table.py` describes a table model for `c_table.py` and `onnx_table.py`.
+- `forecast.py` writes C headers and ONNX models for the corrections of a forecast model.
 - `skl2onnx_converter.py` lets skl2onnx convert the estimators of nnc.sklearn.
 
 Readers import a network. They share `parts.py`, which collects layers and weights:

@@ -51,8 +51,9 @@ the lowest version that can express its content.
 
 An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [documents], "sha256": ...}. A table model is
 {"format": "nnc-table", "version": 1, "table": {...}, "networks": [documents], "sha256": ...}, where nnc/tabular/file.py
-describes `table`. These checksums are the SHA-256 of the concatenated checksums of the networks, preceded by the
-checksum of the table if there is one.
+describes `table`. A forecast model has "format": "nnc-forecast", and "forecast" in place of "table", which
+nnc/forecast/file.py describes. These checksums are the SHA-256 of the concatenated checksums of the networks, preceded
+by the checksum of "table" or "forecast" if there is one.
 """
 
 from __future__ import annotations
@@ -80,14 +81,23 @@ FORMAT = "nnc-network"
 CONTAINER_HEADERS: dict[str, dict[str, Any]] = {
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
+    "forecast model": {"format": "nnc-forecast", "version": 1},
 }
+BODY_KEYS = {"table model": "table", "forecast model": "forecast"}  # member with the content other than networks
 # Name of each kind of model with an indefinite article, for messages.
-WITH_ARTICLE = {"network": "a network", "ensemble": "an ensemble", "table model": "a table model", "model": "a model"}
+WITH_ARTICLE = {
+    "network": "a network",
+    "ensemble": "an ensemble",
+    "table model": "a table model",
+    "forecast model": "a forecast model",
+    "model": "a model",
+}
 # Description of the content of each file format, for messages.
 FORMAT_CONTENTS = {
     FORMAT: "a single network",
     "nnc-ensemble": "an ensemble of networks",
     "nnc-table": "a table model",
+    "nnc-forecast": "a forecast model",
 }
 LATEST_VERSION = 2  # latest format version of networks; a file has version 1 if version 1 can express its content
 CHECK_FILE = "check that it is the right file"  # end of error messages about files with unexpected content
@@ -104,7 +114,7 @@ class ModelFileError(OSError, ValueError):
 
 
 def detect_content(document: Any) -> str:
-    """Return the kind of a document, "network", "ensemble" or "table model"; raise ValueError for other content."""
+    """Return the kind of a document, "network" or a key of CONTAINER_HEADERS; raise ValueError for other content."""
     _check_object(document, "model")
     formats = {"network": FORMAT, **{content: header["format"] for content, header in CONTAINER_HEADERS.items()}}
     for content, name in formats.items():
@@ -133,7 +143,7 @@ def check_network_header(document: Any) -> None:
 
 
 def read_networks(document: Any, content: str) -> list[Any]:
-    """Return the documents, not yet validated, of the networks in an ensemble or a table model.
+    """Return the documents, not yet validated, of the networks in an ensemble, a table model or a forecast model.
 
     Raise ValueError if the document has another format than `content`, or its version is not supported.
     """
@@ -145,7 +155,7 @@ def read_networks(document: Any, content: str) -> list[Any]:
             actual = _shown_member(document, name)
             raise ValueError(f"the content is not a supported {content}: {name} is {actual}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
-    if not networks:
+    if not networks and content != "forecast model":  # a forecast model may have no corrections
         raise ValueError(f"networks is empty, expected at least one network; {EDIT_REMEDY}")
     return networks
 

@@ -25,7 +25,7 @@ def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, 
         Custom loss function of the network. Files contain only its name.
     builders : dict
         Function for each accepted kind of model, which builds it from the validated content, the name of the file in
-        messages, and `loss`. The keys are all of "network", "ensemble" and "table model", or one of them.
+        messages, and `loss`. The keys are all kinds of models, or one of them.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from operator import eq
 from typing import TYPE_CHECKING
 
 from nnc._serialization.document import (
+    BODY_KEYS,
     CHECK_FILE,
     CONTAINER_HEADERS,
     EDIT_REMEDY,
@@ -67,8 +68,10 @@ NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, relative to 1 + |output|
 
 
-def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """Return the JSON text of a network, an ensemble or a table model.
+def dumps(
+    document: dict[str, Any] | list[dict[str, Any]], body: dict[str, Any] | None = None, content: str = "table model"
+) -> str:
+    """Return the JSON text of a network, an ensemble, a table model or a forecast model.
 
     Each row of weights is one line. Every float is read back to the same bits.
 
@@ -77,20 +80,22 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
     document : dict or list of dict
         Document of a network, or a list with the documents of several networks, as described in document.py. Unknown
         members are omitted. "format", "version" and "sha256" are set by this function.
-    table : dict, optional
-        Members of a table model, as plain values. A list of networks without `table` is an ensemble.
+    body : dict, optional
+        Members of a table model or forecast model, as plain values. A list of networks without `body` is an ensemble.
+    content : {"table model", "forecast model"}
+        Kind of the model to which `body` belongs.
 
     Raises
     ------
     ModelFileError
         A document is not valid, for example because a number is not finite.
     """
-    content = content_of(document, table)
+    content = content_of(document, body, content)
     if isinstance(document, list):
         networks = [_with_checksum(document_to_save(network)) for network in document]
-        table_member = {} if table is None else {"table": table}
-        checksum_member = {"sha256": _joint_checksum(networks, table)}
-        members = {**CONTAINER_HEADERS[content], **table_member, "networks": networks, **checksum_member}
+        body_member = {} if body is None else {BODY_KEYS[content]: body}
+        checksum_member = {"sha256": _joint_checksum(networks, body)}
+        members = {**CONTAINER_HEADERS[content], **body_member, "networks": networks, **checksum_member}
     else:
         members = _with_checksum(document_to_save(document))
     text = _text(members) + "\n"
@@ -112,17 +117,17 @@ def drop_nulls(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
-def content_of(document: Any, table: Any = None) -> str:
-    """Return the kind of model that will be saved: "network", "ensemble" or "table model"."""
-    return "network" if not isinstance(document, list) else "ensemble" if table is None else "table model"
+def content_of(document: Any, body: Any = None, content: str = "table model") -> str:
+    """Return the kind of model that will be saved: "network", "ensemble", or `content` if there is a `body`."""
+    return "network" if not isinstance(document, list) else "ensemble" if body is None else content
 
 
-def _joint_checksum(networks: list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
-    """Return the SHA-256 of the concatenated checksums of the networks, preceded by that of the table if present."""
+def _joint_checksum(networks: list[dict[str, Any]], body: dict[str, Any] | None = None) -> str:
+    """Return the SHA-256 of the concatenated checksums of the networks, preceded by that of the body if present."""
     from hashlib import sha256
 
     checksums = [network["sha256"] for network in networks]
-    return sha256("".join(checksums if table is None else [checksum(table), *checksums]).encode("ascii")).hexdigest()
+    return sha256("".join(checksums if body is None else [checksum(body), *checksums]).encode("ascii")).hexdigest()
 
 
 def document_to_save(document: dict[str, Any]) -> dict[str, Any]:
@@ -226,14 +231,14 @@ def loads(text: str, where: str = "the JSON text", content: str = "network") -> 
         Text that `dumps` returned, or other JSON text with the same structure.
     where : str
         Source of the text in error messages.
-    content : {"network", "ensemble", "table model", "model"}
-        Expected content; "model" accepts all three.
+    content : {"network", "ensemble", "table model", "forecast model", "model"}
+        Expected content; "model" accepts all of them.
 
     Returns
     -------
     dict, list of dict or tuple
-        Document of a network; list of documents of an ensemble; or, for a table model, a tuple of such a list and
-        of the table, which is not validated. If `content` is "model", the result is a tuple of the detected kind and of
+        Document of a network; list of documents of an ensemble; or, for other models, a tuple of such a list and of
+        the body, which is not validated. If `content` is "model", the result is a tuple of the detected kind and of
         one of these values.
 
         Documents have all members of the format except "sha256", with defaults for missing ones. Weights are lists of
@@ -304,9 +309,9 @@ def _network(document: Any) -> dict[str, Any]:
 
 
 def _container(document: Any, content: str) -> Any:
-    """Validate the document of an ensemble or a table model.
+    """Validate the document of an ensemble, a table model or a forecast model.
 
-    Return the list of the documents of its networks; for a table model, this list and the description of the table.
+    Return the list of the documents of its networks; if the model has a body, this list and the body.
     """
     members = read_networks(document, content)
     networks = []
@@ -315,13 +320,13 @@ def _container(document: Any, content: str) -> Any:
             networks.append(_network(member))
         except ValueError as error:
             raise ValueError(f"networks[{i}]: {error}") from None
-    table = fields.member(document, "table", dict) if content == "table model" else None
+    body = fields.member(document, BODY_KEYS[content], dict) if content in BODY_KEYS else None
     saved_checksum = document.get("sha256")
     have_checksums = all("sha256" in member for member in members)
-    if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, table):
-        problem = NETWORKS_MISMATCH if table is None else CHECKSUM_MISMATCH
+    if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, body):
+        problem = NETWORKS_MISMATCH if body is None else CHECKSUM_MISMATCH
         raise ValueError(f'{problem}, or remove the last "sha256" from the file to accept the edited content')
-    return networks if table is None else (networks, table)
+    return networks if body is None else (networks, body)
 
 
 def out_of_memory_error(where: str, content: str = "network") -> OSError:
@@ -349,8 +354,13 @@ def _integer(digits: str) -> int | float:
 # --------------------------------------------------------------------------------------------- reading and writing
 
 
-def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> None:
-    """Save a network, an ensemble or a table model.
+def write(
+    target: Any,
+    document: dict[str, Any] | list[dict[str, Any]],
+    body: dict[str, Any] | None = None,
+    content: str = "table model",
+) -> None:
+    """Save a network, an ensemble, a table model or a forecast model.
 
     If `target` is a path, the file is written atomically: after any failure the path still has the complete old file.
     The text is written to a temporary file in the same folder (``.nnc-*.tmp``, which remains only if the process is
@@ -363,7 +373,7 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     ----------
     target : str, os.PathLike or text file
         A path, or a file that is open for writing text. An open file gets the text directly, and is flushed.
-    document, table
+    document, body, content
         As in `dumps`.
 
     Raises
@@ -377,7 +387,7 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: d
     """
     if other := other_format(target):
         raise ValueError(f'path must have the extension ".json", got {os.fsdecode(target)!r}; {other[0]}')
-    disk.write_text(target, dumps(document, table), content_of(document, table))
+    disk.write_text(target, dumps(document, body, content), content_of(document, body, content))
 
 
 def other_format(path: Any) -> tuple[str, str] | None:
@@ -394,7 +404,7 @@ def read(source: Any, content: str = "network") -> Any:
     ----------
     source : str, os.PathLike or text file
         A path, or a file that is open for reading text.
-    content : {"network", "ensemble", "table model", "model"}
+    content : {"network", "ensemble", "table model", "forecast model", "model"}
         As in `loads`.
 
     Raises

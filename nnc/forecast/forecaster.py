@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc import _serialization
 from nnc._data.conformal import check_level
+from nnc._drawing.html import Text
+from nnc._inspection.text import aligned
+from nnc._network import NeuralNetwork
+from nnc._serialization.models import load_model
+from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
 from nnc._utils.containers import column_names
 from nnc._utils.notices import warn_user
 from nnc.forecast.backtest import Backtest, run_backtest
+from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
 from nnc.forecast.reading import ForecastWarning, detect_season, read_arrays, read_covariates, short_series_message
 
@@ -316,6 +323,130 @@ class Forecaster(SuggestsAttributes):
         self._width = adapt_width(model, self._panel, panel, self._width)
         self._panel = panel
         return self
+
+    # ------------------------------------------------------------------------------------------ files and reports
+
+    def save(self, path: Any) -> None:
+        """Write the fitted model with its observations to a JSON file; `nnc.load` reads it.
+
+        A loaded model gives the same forecasts, to the last bit, and can be updated. As in `NeuralNetwork.save`, the
+        file is replaced atomically, and the same errors are raised.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+        """
+        _serialization.write(path, *documents(self), FILE_KIND)
+
+    def to_json(self) -> str:
+        """Return the JSON text that `save` writes."""
+        return _serialization.dumps(*documents(self), FILE_KIND)
+
+    @classmethod
+    def load(cls, path: Any) -> Forecaster:
+        """Load a model that was saved with `save`; the errors are those of `nnc.load`."""
+        return load_model(path, None, {FILE_KIND: cls._from_content})
+
+    @classmethod
+    def _from_content(cls, content: Any, where: str, loss: Any) -> Forecaster:
+        """Create a Forecaster from the parsed content of a file; `where` names the file in error messages."""
+        networks = [NeuralNetwork._from_document(document, where, None) for document in content[0]]
+        with _serialization.build_errors(where, FILE_KIND):
+            settings, attributes = parse(content[1], networks)
+            forecaster = cls(**settings)
+        vars(forecaster).update(attributes)
+        return forecaster
+
+    def export_inputs(self) -> dict[str, Floats]:
+        """Return the inputs of the exported model for the next forecast of each series.
+
+        Returns
+        -------
+        dict of arrays
+            "inputs" (series, n_in): the last observations, oldest first, the statistical forecast, and the forecasts of
+            the members for three steps, all seasonally adjusted; then past covariates and static features. "factor" and
+            "offset" (series, horizon): seasonal indices. The forecast is output * factor + offset, before the effects
+            of known covariates. Series must have as many observations as the networks read.
+        """
+        from nnc.forecast.export import export_inputs
+
+        prediction = self._export_prediction()
+        arrays = {"inputs": export_inputs(prediction)}
+        arrays |= {"factor": prediction.windows.factor, "offset": prediction.windows.offset}
+        return {name: values[self._rows] for name, values in arrays.items()}
+
+    def _export_prediction(self) -> Prediction:
+        """Return the prediction with future covariates of 0."""
+        future = [np.zeros((self.horizon, X.shape[1])) for X in self._panel.regressors]
+        return self._fitted().predict(self._panel, future)
+
+    def to_c(self, path: Any, name: str | None = None) -> None:
+        """Export the corrections as a C99 (or C++11) header, which requires only math.h.
+
+        The networks correct a statistical forecast, which is an input of the function `name_predict(in, out)`: the
+        header contains the networks with the scaling of their inputs, not the statistical members. `export_inputs`
+        returns the inputs.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Output file, which is replaced atomically as in `save`.
+        name : str, optional
+            Prefix of all names in the header. Default: the name of the file without its extension.
+
+        Raises
+        ------
+        OSError, ValueError
+            The file cannot be written, `name` is not a C identifier, or the model has no corrections.
+        """
+        from nnc._interop.c_source import name_from_path
+        from nnc._interop.forecast import to_c_forecast
+        from nnc.forecast.export import build_forecast_program
+
+        program = build_forecast_program(self._fitted(), self._export_prediction())
+        disk.write_text(path, to_c_forecast(program, name_from_path(path) if name is None else name), "model")
+
+    def to_onnx(self, path: Any) -> None:
+        """Export the corrections as an ONNX model with the input "X" (n, n_in) and a float64 output (n, horizon).
+
+        As in `to_c`, the statistical forecast is a part of the inputs, which `export_inputs` returns.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or binary file
+            Output file.
+
+        Raises
+        ------
+        OSError, ValueError
+            The file cannot be written, or the model has no corrections.
+        """
+        from nnc._interop.forecast import to_onnx_forecast
+        from nnc.forecast.export import build_forecast_program
+
+        program = build_forecast_program(self._fitted(), self._export_prediction())
+        disk.replace_file(path, to_onnx_forecast(program), "model")
+
+    def report(self) -> Text:
+        """Return a description of the fit, which `print` and notebooks show: series, members, intervals."""
+        model = self._fitted()
+        lengths, missing = self._panel.lengths, sum(int(np.isnan(y).sum()) for y in self._panel.values)
+        linear, networks = self.weights_.values()
+        corrections = f"linear map {linear:.2f}, {len(model.corrections.networks[1:])} networks {networks:.2f}"
+        lines = [
+            (
+                "series",
+                f"{len(lengths)}, with {lengths.min()} to {lengths.max()} values, of which {missing} are missing",
+            ),
+            ("frequency", f"{self.frequency_ or 'no dates'}, season of {self.season_} steps"),
+            ("horizon", f"{self.horizon} steps"),
+            ("members", "median of Theta and damped trends, with and without logarithms"),
+            ("corrections", corrections if any((linear, networks)) else "none: they did not reduce the error"),
+            ("covariates", pluralize(self._panel.regressors[0].shape[1], "feature") + " with known future values"),
+            ("intervals", f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations"),
+            ("time", f"{self.seconds_:.1f} s"),
+        ]
+        return Text("\n".join(["Forecaster", *aligned(lines)]))
 
     # ------------------------------------------------------------------------------------------ evaluation
 

@@ -207,7 +207,7 @@ class Layout:
         if X is not None:
             raise ValueError("X must be None for a frame, got covariates; add them to the columns of the frame")
         rows = self.read(as_frame(y)[0], ROLES)
-        return rows.names, self.panel(rows, 1)
+        return rows.names if self.id else [0], self.panel(rows, 1)
 
     # ------------------------------------------------------------------------------------------ writing
 

@@ -40,11 +40,14 @@ class Frequency(NamedTuple):
     anchor : float
         Time of the grid point 0; for months, the offset from the begin of a month in seconds, or -DAY_SECONDS for the
         last days of months.
+    phase : int
+        For months, the number of months from January 1970 to the grid point 0.
     """
 
     unit: str
     step: float
     anchor: float
+    phase: int = 0
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class Frequency(NamedTuple):
     def to_index(self, times: Floats) -> Floats:
         """Return the grid points of times; they are not whole numbers for times between grid points."""
         if self.unit == "month":
-            return np.asarray(_months(times - self.anchor) / self.step)
+            return np.asarray((_months(times - self.anchor) - self.phase) / self.step)
         if self.unit == "business day":
             return np.busday_count(np.datetime64(0, "D"), _days(times)).astype(np.float64)
         return np.asarray((times - self.anchor) / self.step)
@@ -75,7 +78,7 @@ class Frequency(NamedTuple):
     def to_times(self, index: Ints) -> Floats:
         """Return the times of grid points."""
         if self.unit == "month":
-            months = (index * int(self.step)).astype("M8[M]")
+            months = (index * int(self.step) + self.phase).astype("M8[M]")
             return months.astype("M8[s]").astype(np.float64) + self.anchor
         if self.unit == "business day":
             days = np.busday_offset(np.datetime64(0, "D"), index, roll="forward")
@@ -159,7 +162,7 @@ def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[ob
             )
     if frequency.unit == "month":
         remainders = {round(float(p[0])) % step for p in positions}
-        return frequency._replace(step=float(step)) if len(remainders) == 1 else frequency
+        return frequency._replace(step=float(step), phase=remainders.pop()) if len(remainders) == 1 else frequency
     return frequency
 
 

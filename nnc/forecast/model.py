@@ -13,7 +13,7 @@ from nnc._data.conformal import quantile
 from nnc.forecast.corrections import MIN_WINDOWS, Corrections, choose_weights, learn, no_corrections
 from nnc.forecast.effects import Effects, learn_effects
 from nnc.forecast.statistics import fill_gaps
-from nnc.forecast.windows import Windows, build_windows, origins_back
+from nnc.forecast.windows import Windows, build_windows, max_history, origins_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats, Ints
 
-MAX_WINDOWS = 12_000  # windows from which each set of members learns
+MAX_WINDOWS = 12_000  # largest number of windows from which the members learn
+MAX_VALUES = 1_500_000  # largest number of observations in these windows; long series have fewer windows
 ORIGINS = 8  # number of origins of each series, if there are enough series
 MIN_ORIGIN = 6  # smallest number of observations before an origin
 MIN_SCORES = 200  # number of nonconformity scores for each horizon, if the series are long enough
@@ -177,6 +178,7 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
     lengths = panel.lengths
     minimum = max(MIN_ORIGIN, season + 3)
     longest = int(lengths.max()) - minimum
+    limit = min(MAX_WINDOWS, MAX_VALUES // min(int(lengths.mean()), max_history(season)))
     n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
     first = horizon + n_validation  # the first number of steps back of windows that are only learned from
     has_regressors = panel.regressors[0].shape[1] > 0
@@ -190,12 +192,12 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
     def build(back: NDArray[np.intp], used: Effects | None) -> tuple[Windows, Floats]:
         """Return the windows whose origins are `back` steps before the ends of the series, and their errors."""
         index, origins = origins_back(lengths, back, minimum)
-        chosen = thin(len(index))
+        chosen = thin(len(index), limit)
         index, origins = index[chosen], origins[chosen]
         windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon)
         return windows, windows.errors(_actual(panel, used, index, origins, horizon))
 
-    stride = np.arange(n_validation, n_validation + max(ORIGINS, MAX_WINDOWS // len(panel)))
+    stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
     validation, errors = build(np.arange(horizon, first), early)
     if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:  # also use forecasts beyond the ends of the series
         validation, errors = build(np.arange(1, first), early)
@@ -214,7 +216,7 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
     return ForecastModel(season, horizon, corrections, effects, errors[thin(len(errors), MAX_SCORES)])
 
 
-def thin(n: int, limit: int = MAX_WINDOWS) -> Ints:
+def thin(n: int, limit: int) -> Ints:
     """Return the indices of at most `limit` of n rows, at equal distances."""
     return np.arange(n) if n <= limit else (np.arange(limit) * n) // limit
 

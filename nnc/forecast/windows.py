@@ -52,6 +52,9 @@ class Windows(NamedTuple):
         Inputs of the networks: changes up to the last observation, and differences between forecasts, in scales.
     nonnegative : bool array (windows,)
         Whether no observation is negative, so that forecasts are not negative either.
+    raw : array (windows, lookback + horizon + 3 * members)
+        Inputs of exported models in adjusted units: the last observations, oldest first, the statistical forecast, and
+        the forecasts of each member for three steps.
     """
 
     base: Floats
@@ -60,6 +63,7 @@ class Windows(NamedTuple):
     offset: Floats
     inputs: Floats
     nonnegative: Bools
+    raw: Floats
 
     def restore(self, correction: Floats | float) -> Floats:
         """Return forecasts in the units of the series, (windows, horizon), given corrections in scales."""
@@ -76,6 +80,16 @@ def lookback(season: int) -> int:
     return min(max(2 * season, MIN_LOOKBACK), max(MAX_LOOKBACK, season + 1))
 
 
+def spread_steps(horizon: int) -> list[int]:
+    """Return the steps at which the networks read the forecasts of the members."""
+    return [0, horizon // 2, horizon - 1]
+
+
+def max_history(season: int) -> int:
+    """Return the number of observations that a forecast uses; older ones have almost no influence."""
+    return max(300, 6 * season)
+
+
 def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int) -> Windows:
     """Return the windows whose series and origins are given.
 
@@ -87,7 +101,7 @@ def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: 
         Series of each window, and the number of its observations that the window uses.
     season, horizon : int
     """
-    history = max(300, 6 * season)  # older observations have almost no influence on the forecast
+    history = max_history(season)
     blocks = []
     for start in range(0, max(len(index), 1), MAX_WINDOWS_IN_BLOCK):
         part = slice(start, start + MAX_WINDOWS_IN_BLOCK)
@@ -123,17 +137,19 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
         share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
         share = np.where(np.isnan(naive).any(1), 0.0, share)[:, None]
         base = np.where(share > 0, (1 - share) * base + share * np.where(share > 0, naive, 0), base)
-    steps = lookback(season)
-    recent = reverse(level, n, steps)
+    lags = lookback(season)
+    recent = reverse(level, n, lags)
     last = recent[:, :1]
     recent = np.where(np.isnan(recent), level[:, :1], recent)  # a series that is too short begins with its first value
-    changes = np.abs(np.diff(reverse(level, n, max(steps, 2)), axis=1))
+    changes = np.abs(np.diff(reverse(level, n, lags), axis=1))
     count = np.maximum((~np.isnan(changes)).sum(1), 1)
     scale = np.nansum(changes, 1) / count
     scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + np.finfo(np.float64).tiny)[:, None]
-    spread = (forecasts - base[:, None])[:, :, [0, horizon // 2, horizon - 1]].reshape(rows, 3 * len(MEMBERS))
+    steps = spread_steps(horizon)
+    spread = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
+    raw = np.concatenate([recent[:, ::-1], base, forecasts[:, :, steps].reshape(rows, 3 * len(MEMBERS))], 1)
     inputs = np.concatenate([recent[:, 1:] - last, base - last, spread], 1) / scale
-    return Windows(base, scale, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0)
+    return Windows(base, scale, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw)
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:

@@ -1,0 +1,51 @@
+"""Export of the corrections of a forecast model to C and ONNX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc._interop.forecast import ForecastProgram
+from nnc._interop.program import Program, build_operations
+from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, SQUASH, lookback, spread_steps
+
+if TYPE_CHECKING:
+    from nnc.forecast.model import ForecastModel, Prediction
+    from nnc.forecast.statistics import Floats
+
+
+def export_inputs(prediction: Prediction) -> Floats:
+    """Return the inputs (series, n_in) of the exported model for a prediction."""
+    windows = prediction.windows
+    width = windows.raw.shape[1] - 1  # the networks read all but the last observation as differences
+    return np.concatenate([windows.raw, windows.inputs[:, width:]], axis=1)
+
+
+def build_forecast_program(model: ForecastModel, prediction: Prediction) -> ForecastProgram:
+    """Build the ForecastProgram of a model; the first series of a prediction becomes the self-test."""
+    corrections, windows = model.corrections, prediction.windows
+    if not any(corrections.weights):
+        raise ValueError("the model must have corrections to be exported, got none: its forecasts are statistical only")
+    networks, titles = [], []
+    for network, weight in zip(corrections.networks, corrections.weights, strict=True):
+        if weight:
+            _, operations, sizes = build_operations(network._export_document())
+            networks.append((weight, operations))
+            titles.append("-".join(map(str, sizes)))
+    X = export_inputs(prediction)
+    P = windows.base + prediction.corrections * windows.scale
+    test = {"X": X[0].tolist(), "P": P[0].tolist()}
+    title = ", ".join(dict.fromkeys(titles))
+    interface = Program("float32", (X.shape[1],), (), (model.horizon,), "regression", 0.0, False, (), test, title, None)
+    return ForecastProgram(
+        interface,
+        lookback(model.season),
+        len(MEMBERS),
+        spread_steps(model.horizon),
+        SQUASH,
+        MIN_RELATIVE_SCALE,
+        networks,
+        corrections.input_scale.tolist(),
+        corrections.unit.tolist(),
+    )

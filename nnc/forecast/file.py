@@ -1,0 +1,242 @@
+"""Files of forecast models.
+
+A model file contains the networks of the corrections, and a JSON object "forecast" with these members:
+
+    {"settings": {"horizon": 12, "season": null or 12, "members": "auto", "n_jobs": null, "seed": 0},
+     "season": 12, "names": null or [text, numbers or lists of them], "rows": [indices], "seconds": 0.5,
+     "panel": {"values": [[...], ...], "starts": [...], "regressors": [[[...], ...], ...], "past": ..., "static": ...},
+     "width": [a number for each series],
+     "corrections": {"weights": [...], "input_scale": [...], "unit": [...]},
+     "effects": null or {"coefficients": ..., "center": ..., "positive": [0 or 1, ...], "scale": [...]},
+     "scores": [[a number or null for each step], ...],
+     "layout": null or the fields of `Layout`, for frames,
+     "self_test": {"forecast": [the forecast of the first series of the panel]}}
+
+NaN is null in the file. The series of the panel have the order of `Panel.order`; `rows` are their positions in the
+order of the forecasts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._network import NeuralNetwork
+from nnc._utils import fields
+from nnc.forecast.corrections import Corrections
+from nnc.forecast.effects import Effects
+from nnc.forecast.frequency import Frequency
+from nnc.forecast.model import ForecastModel
+from nnc.forecast.panel import Panel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.forecast.frames import Layout
+    from nnc.forecast.statistics import Floats
+
+FILE_KIND = "forecast model"
+SETTINGS = "horizon", "season", "members", "n_jobs", "seed"
+UNITS = "month", "second", "business day", "number"
+LAYOUT_TEXTS = "time", "target", "library", "time_type"
+
+
+def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the networks of a fitted Forecaster and its other members as JSON objects."""
+    model, panel = forecaster._fitted(), forecaster._panel
+    corrections, effects, layout = model.corrections, model.effects, forecaster._layout
+    names = None if forecaster._names is None else [_name_document(name) for name in forecaster._names]
+    return [network._document(checkpoint=False) for network in corrections.networks], {
+        "settings": {name: getattr(forecaster, name) for name in SETTINGS},
+        "season": model.season,
+        "names": names,
+        "rows": forecaster._rows.tolist(),
+        "seconds": forecaster.seconds_,
+        "panel": {
+            "values": [_lists(y) for y in panel.values],
+            "starts": panel.starts.tolist(),
+            "regressors": [X.tolist() for X in panel.regressors],
+            "past": [X.tolist() for X in panel.past],
+            "static": panel.static.tolist(),
+        },
+        "width": forecaster._width.tolist(),
+        "corrections": {
+            "weights": list(corrections.weights),
+            "input_scale": corrections.input_scale.tolist(),
+            "unit": corrections.unit.tolist(),
+        },
+        "effects": None if effects is None else {key: (1 * x).tolist() for key, x in effects._asdict().items()},
+        "scores": _lists(model.scores),
+        "layout": None if layout is None else _layout_document(layout),
+        "self_test": {"forecast": _test_forecast(model, panel).tolist()},
+    }
+
+
+def _test_forecast(model: ForecastModel, panel: Panel) -> Floats:
+    """Return the forecast of the first series with future covariates of 0, which files store as a self-test."""
+    future = [np.zeros((model.horizon, panel.regressors[0].shape[1]))]
+    first = np.zeros(1, np.intp)
+    return np.asarray(model.select(first).predict(panel.select(first), future).forecast()[0])
+
+
+def _lists(array: Floats) -> Any:
+    """Return an array as nested lists with None in place of NaN."""
+    return np.where(np.isnan(array), None, array).tolist()  # type: ignore[call-overload]
+
+
+def _name_document(name: Any) -> Any:
+    """Return the name of a series as a JSON value; raise TypeError for other types than text and numbers."""
+    if isinstance(name, tuple):
+        return [_name_document(part) for part in name]
+    if isinstance(name, np.generic):
+        name = name.item()
+    if not isinstance(name, (str, int, float)):
+        raise TypeError(f"names of series must be text or numbers in a file, got {name!r}; rename the series")
+    return name
+
+
+def _layout_document(layout: Layout) -> dict[str, Any]:
+    """Return the JSON object of a layout."""
+    return {
+        **{key: getattr(layout, key) for key in (*LAYOUT_TEXTS, "zone", "is_local", "calendar")},
+        "id": list(layout.id),
+        "covariates": {role: list(names) for role, names in layout.covariates.items()},
+        "frequency": layout.frequency._asdict(),
+        "schemas": {role: None if schema is None else schema.document() for role, schema in layout.schemas.items()},
+    }
+
+
+# ------------------------------------------------------------------------------------------------ parsing
+
+
+def _array(members: dict[str, Any], key: str, shape: tuple[int, ...], where: str, nan: bool = False) -> NDArray[Any]:
+    """Convert nested lists to a float64 array; -1 in `shape` is any length, and null is NaN if `nan` is true."""
+    value = fields.member(members, key, list, where=where)
+    if not value and shape[0] in (-1, 0):
+        return np.zeros([max(n, 0) for n in shape])
+    array = np.array(value, np.float64)
+    fits = array.ndim == len(shape) and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or np.isinf(array).any() or (not nan and np.isnan(array).any()):
+        expected = "finite numbers" + (" or null" if nan else "")
+        raise ValueError(f"{where}{key} is {fields.describe(value)}, expected {expected} in the shape {shape}")
+    return array
+
+
+def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a Forecaster and its other attributes; raise ValueError that locates invalid content."""
+    settings = fields.member(body, "settings", dict)
+    fields.check_keys(settings, SETTINGS, "settings")
+    horizon, season = fields.size(settings["horizon"], "horizon"), fields.size(body.get("season"), "season")
+    panel = _parse_panel(fields.member(body, "panel", dict))
+    rows = fields.member(body, "rows", list)
+    if sorted(rows) != list(range(len(panel))) or not all(type(row) is int for row in rows):
+        raise ValueError(f"rows is {fields.describe(rows)}, expected each index of the {len(panel)} series once")
+    names = fields.member(body, "names", list, type(None))
+    if names is not None:
+        names = [tuple(name) if isinstance(name, list) else name for name in names]
+    if len(set(names)) != len(panel) if names is not None else len(panel) > 1:
+        raise ValueError(f"names is {fields.describe(names)}, expected {len(panel)} distinct names")
+    corrections = _parse_corrections(fields.member(body, "corrections", dict), networks, horizon)
+    effects = fields.member(body, "effects", dict, type(None))
+    model = ForecastModel(
+        season,
+        horizon,
+        corrections,
+        None if effects is None else _parse_effects(effects, len(panel), panel.regressors[0].shape[1]),
+        _array(body, "scores", (-1, horizon), "", nan=True),
+    )
+    layout = fields.member(body, "layout", dict, type(None))
+    attributes = {
+        "_model": model,
+        "_panel": panel,
+        "_names": names,
+        "_rows": np.array(rows, np.intp),
+        "_width": _array(body, "width", (len(panel),), ""),
+        "_layout": None if layout is None else _parse_layout(layout),
+        "season_": season,
+        "seconds_": fields.number(body.get("seconds"), "seconds"),
+    }
+    self_test = fields.member(body, "self_test", dict)
+    expected, actual = _array(self_test, "forecast", (horizon,), "self_test."), _test_forecast(model, panel)
+    if not np.allclose(actual, expected, rtol=1e-4, atol=1e-4 * (1e-300 + np.abs(expected).max())):
+        raise ValueError(
+            f"self_test.forecast is {fields.describe(self_test['forecast'])}, expected the forecast of the model up to "
+            f"rounding, {fields.describe(actual.tolist())}"
+        )
+    return settings, attributes
+
+
+def _parse_panel(members: dict[str, Any]) -> Panel:
+    """Create the panel from a JSON object."""
+    values = fields.member(members, "values", list, where="panel.")
+    n = len(values)
+    if not n:
+        raise ValueError("panel.values is empty, expected at least one series")
+    series = [_array({"values": y}, "values", (-1,), f"panel.values[{i}].", nan=True) for i, y in enumerate(values)]
+    if any(len(y) == 0 or np.isnan(y[[0, -1]]).any() for y in series):
+        raise ValueError("panel.values has a series without values at its ends, expected numbers there")
+    covariates = {}
+    for key in ("regressors", "past"):
+        tables = fields.member(members, key, list, where="panel.")
+        if len(tables) != n:
+            raise ValueError(f"panel.{key} is {fields.describe(tables)}, expected one table for each of {n} series")
+        arrays = [np.array(table, np.float64).reshape(len(y), -1) for table, y in zip(tables, series, strict=True)]
+        if len({array.shape[1] for array in arrays}) > 1 or not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(f"panel.{key} is {fields.describe(tables)}, expected finite tables with equal columns")
+        covariates[key] = arrays
+    starts = _array(members, "starts", (n,), "panel.").astype(np.intp)
+    static = np.array(fields.member(members, "static", list, where="panel."), np.float64).reshape(n, -1)
+    return Panel(series, starts, covariates["regressors"], covariates["past"], static)
+
+
+def _parse_corrections(members: dict[str, Any], networks: list[NeuralNetwork], horizon: int) -> Corrections:
+    """Create the corrections from a JSON object and networks."""
+    scale = _array(members, "input_scale", (-1,), "corrections.")
+    unit = _array(members, "unit", (horizon,), "corrections.")
+    weights = _array(members, "weights", (len(networks),), "corrections.")
+    for i, network in enumerate(networks):
+        if (network.sizes[0], network.sizes[-1]) != (len(scale), horizon):
+            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
+            raise ValueError(f"networks[{i}] has {found}, expected {len(scale)} inputs and {horizon} outputs")
+    if (scale <= 0).any():
+        raise ValueError("corrections.input_scale has a number that is not positive, expected positive numbers")
+    return Corrections(tuple(networks), tuple(weights.tolist()), scale, unit)
+
+
+def _parse_effects(members: dict[str, Any], n: int, columns: int) -> Effects:
+    """Create the effects of known covariates from a JSON object."""
+    coefficients, center = (_array(members, key, (n, columns), "effects.") for key in ("coefficients", "center"))
+    positive, scale = (_array(members, key, (n,), "effects.") for key in ("positive", "scale"))
+    return Effects(coefficients, center, positive > 0, scale)
+
+
+def _parse_layout(members: dict[str, Any]) -> Layout:
+    """Create the layout of a frame from a JSON object."""
+    from nnc.forecast.frames import ROLES, Layout
+    from nnc.tabular.schema import Schema
+
+    where = "layout."
+    texts = {key: fields.member(members, key, str, where=where) for key in LAYOUT_TEXTS}
+    flags = {key: fields.member(members, key, bool, where=where) for key in ("is_local", "calendar")}
+    frequency = fields.member(members, "frequency", dict, where=where)
+    fields.check_keys(frequency, Frequency._fields, "layout.frequency")
+    fields.choice(frequency, "unit", UNITS, "layout.frequency.")
+    for key in ("step", "anchor"):
+        fields.number(frequency[key], f"layout.frequency.{key}")
+    phase = fields.unsigned(frequency, "phase", 0, "layout.frequency.", bits=31)
+    if frequency["step"] <= 0:
+        raise ValueError(f"layout.frequency has the step {frequency['step']:g}, expected a positive number")
+    columns = fields.member(members, "covariates", dict, where=where)
+    schemas = fields.member(members, "schemas", dict, where=where)
+    for members_of_roles, name in ((columns, "covariates"), (schemas, "schemas")):
+        fields.check_keys(members_of_roles, ROLES, f"layout.{name}")
+    return Layout(
+        id=tuple(map(str, fields.member(members, "id", list, where=where))),
+        covariates={role: tuple(map(str, columns[role])) for role in ROLES},
+        frequency=Frequency(frequency["unit"], frequency["step"], frequency["anchor"], phase or 0),
+        zone=fields.member(members, "zone", str, type(None), where=where),
+        schemas={role: None if schemas[role] is None else Schema.from_document(schemas[role]) for role in ROLES},
+        **texts,
+        **flags,
+    )
