@@ -6,6 +6,9 @@ Everything else is in pyproject.toml. Environment variables change the build:
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
                       CONTRIBUTING.md); NNC_SANITIZE=thread selects the thread sanitizer instead
     NNC_SCALAR=1      without vector types: the portable fallback of src/simd.h, which MSVC always compiles
+
+On Windows the modules are compiled with clang-cl, the Clang that uses the headers and the linker of Visual Studio. If
+clang-cl is not found, MSVC compiles them with a warning.
 """
 
 import ast
@@ -29,10 +32,29 @@ from setuptools.errors import CompileError, PlatformError
 
 DEBUG, SCALAR = (bool(os.environ.get(name)) for name in ("NNC_DEBUG", "NNC_SCALAR"))
 SANITIZE = os.environ.get("NNC_SANITIZE")
-MSVC = sys.platform == "win32"
+WINDOWS = sys.platform == "win32"
 # Platform to build for. On macOS and in cross builds it may differ from the platform of this machine.
 TARGET = os.environ.get("ARCHFLAGS") or sysconfig.get_platform()
 X86_64 = any(name in TARGET for name in ("x86_64", "amd64", "universal2"))
+
+
+def find_clang_cl(folders):
+    """Return the path of clang-cl, from PATH or from the folders of LLVM and of Visual Studio, or None."""
+    patterns = ("LLVM/bin/clang-cl.exe", "Microsoft Visual Studio/*/*/VC/Tools/Llvm/*/bin/clang-cl.exe")
+    found = [str(file) for folder in folders for pattern in patterns for file in sorted(Path(folder).glob(pattern))]
+    return shutil.which("clang-cl") or next(iter(found), None)
+
+
+def clang_cl_flags(flags):
+    """Return flags of Clang as options of clang-cl, which accepts those of warnings directly."""
+    return [flag if flag.startswith("-W") else f"/clang:{flag}" for flag in flags]
+
+
+PROGRAM_FOLDERS = [os.environ[name] for name in ("ProgramFiles", "ProgramFiles(x86)") if name in os.environ]
+CLANG_CL = find_clang_cl(PROGRAM_FOLDERS) if WINDOWS else None
+MSVC = WINDOWS and CLANG_CL is None
+# Processor for which clang-cl compiles, which may differ from the processor that clang-cl itself runs on.
+CLANG_CL_TARGET = "--target=aarch64-pc-windows-msvc" if "arm64" in TARGET else "--target=x86_64-pc-windows-msvc"
 
 # The features that src/_cpu.pyx tests. They are listed one by one, because GCC has x86-64-v3 only since version 11.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
@@ -43,8 +65,10 @@ if sys.platform == "darwin":  # one module may contain code for two architecture
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))
 elif MSVC:
     AVX2, AVX512 = ["/arch:AVX2"], ["/arch:AVX512"]
+elif CLANG_CL:
+    AVX2, AVX512 = clang_cl_flags(AVX2), clang_cl_flags(AVX512)
 # The baseline of x86-64 is optimized for size, because current processors have AVX2.
-SMALL = [] if MSVC or sys.platform == "darwin" else ["-Os"]
+SMALL = [] if WINDOWS or sys.platform == "darwin" else ["-Os"]
 INSTRUCTION_SETS = {"baseline": SMALL if X86_64 else []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
 
 # No flag changes the arithmetic of the process, so there is no -ffast-math and no -march=native. Without errno and
@@ -79,6 +103,8 @@ else:
         flags = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-wrapv"]
         COMPILE += ["-O1", "-g1", *flags]
         LINK += flags
+    if CLANG_CL:
+        COMPILE = [CLANG_CL_TARGET, *clang_cl_flags(COMPILE)]
 
 STUBS = Path("build/stubs")
 
@@ -163,14 +189,33 @@ def translate(extensions):
 
 
 class Build(build_ext):
-    """Build command that names the missing package if there is no compiler or no header of Python."""
+    """Build command that names the missing package if there is no compiler or no header of Python.
+
+    On Windows it replaces the compiler of Visual Studio by clang-cl, or warns if there is no clang-cl.
+    """
+
+    def use_clang_cl(self):
+        """Compile with clang-cl, and with the headers and the linker of Visual Studio."""
+        if not self.compiler.initialized:
+            self.compiler.initialize(self.plat_name)  # find Visual Studio
+        self.compiler.cc = CLANG_CL
+        self.compiler.compile_options.remove("/GL")  # code generation by Microsoft's linker, which clang-cl ignores
 
     def build_extensions(self):
+        if CLANG_CL:
+            self.use_clang_cl()
+        elif MSVC:
+            self.warn(
+                "clang-cl was not found, so MSVC compiles nnc without vector types: training and predictions will be "
+                "several times slower. Install clang-cl (winget install LLVM.LLVM) and install nnc again"
+            )
         try:
             super().build_extensions()
         except CompileError:
-            command = getattr(self.compiler, "compiler", ["cl"])[0]
-            if not shutil.which(command):
+            if WINDOWS:
+                raise
+            if not shutil.which(self.compiler.compiler[0]):
+                command = self.compiler.compiler[0]
                 raise PlatformError(
                     f"nnc is compiled when it is installed from its source, and there is no C compiler here ({command} "
                     "was not found). Install one (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: "

@@ -326,7 +326,7 @@ static inline vec divide_by_root(vec x, vec square, real root_factor, real eps) 
 
 /* Force vector `a` into a register. Otherwise GCC may load it twice, and loads limit the speed of a tile. */
 static inline vec keep_in_register(vec a) {
-#if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX__) && !defined(NNC_SCALAR)
     __asm__("" : "+v"(a));
 #endif
     return a;
@@ -404,7 +404,7 @@ static inline unsigned int flush_denormals(void) {
     return old;
 }
 static inline void restore_denormals(unsigned int old) { _mm_setcsr(old); }
-#elif defined(__aarch64__) && defined(__GNUC__)
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
 static inline unsigned int flush_denormals(void) {
     uint64_t old;
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(old));

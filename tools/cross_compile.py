@@ -2,9 +2,10 @@
 
     python tools/cross_compile.py [TARGET ...]
 
-Needs Cython, setuptools and ziglang, whose Clang contains the C headers of every target. Warnings are errors. The
-script only compiles: it does not link or run anything. It does not test MSVC, for which the portable fallback of
-src/simd.h (NNC_SCALAR=1) is written.
+Needs Cython, setuptools, ziglang, whose Clang contains the C headers of every target, and the program nm. Warnings are
+errors. For Windows the modules are also linked, with the C library of MinGW: each symbol must be in the C library or
+in Python's. The script runs no module; tools/run_in_wine.py runs the kernels. It tests neither clang-cl and the
+libraries of Visual Studio nor MSVC, for which the portable fallback of src/simd.h (NNC_SCALAR=1) is written.
 """
 
 import os
@@ -15,8 +16,11 @@ import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 ROOT = Path(__file__).resolve().parent.parent
+PYTHON_LIBRARY = f"python{sys.version_info[0]}{sys.version_info[1]}.dll"
+LIBRARY_LOCK = Lock()  # only one thread creates the import library of a target
 TARGETS = (
     "x86_64-linux-gnu.2.17",
     "aarch64-linux-gnu.2.17",
@@ -47,6 +51,7 @@ PYCONFIG = """
 #define SIZEOF_WCHAR_T 2
 #define SIZEOF_PID_T 4
 #define HAVE_DECLSPEC_DLL
+#define Py_ENABLE_SHARED 1
 #else
 #define SIZEOF_LONG 8
 #define SIZEOF_WCHAR_T 4
@@ -76,15 +81,61 @@ def extensions(folder):
     return distutils.core.run_setup("setup.py", stop_after="init").ext_modules
 
 
-def compile_errors(extension, target, folder):
-    """Compile an extension for a target; return the messages of the compiler, or "" if it succeeds."""
+def compile_command(extension, target, folder):
+    """Return the command that compiles C code for a target with the flags of an extension."""
     macros = [f"-D{name}" for name, _ in extension.define_macros]
-    name = f"{extension.name}.{target}.o"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-Isrc", f"-I{folder / 'include'}"]
-    command += [*macros, "-DNDEBUG", "-Wall", "-Werror"]
-    command += [*extension.extra_compile_args, "-c", extension.sources[0], "-o", folder / name]
+    return [*command, *macros, "-DNDEBUG", "-Wall", "-Werror", *extension.extra_compile_args]
+
+
+def run_compiler(command):
+    """Run a command; return the messages of the compiler, or "" if it succeeds."""
     completed = subprocess.run([str(part) for part in command], text=True, capture_output=True)
     return completed.stderr if completed.returncode else ""
+
+
+def compile_errors(extension, target, folder):
+    """Compile an extension for a target, and link it for Windows; return the messages of the compiler."""
+    file = folder / f"{extension.name}.{target}.o"
+    errors = run_compiler([*compile_command(extension, target, folder), "-c", extension.sources[0], "-o", file])
+    if errors or "windows" not in target:
+        return errors
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-shared", file]
+    return run_compiler([*command, python_library(target, folder), "-o", file.with_suffix(".pyd")])
+
+
+def python_symbols():
+    """Return the names of the functions and of the variables that this Python exports to extension modules."""
+    library = Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDLIBRARY"))
+    file = library if library.suffix == ".so" and library.exists() else Path(sys.executable).resolve()
+    listed = subprocess.run(["nm", "-D", "--defined-only", file], text=True, capture_output=True, check=True).stdout
+    symbols = [line.split()[1:] for line in listed.splitlines()]
+    names = [(kind, name) for kind, name in symbols if name.startswith(("Py", "_Py"))]
+    return [name for kind, name in names if kind in "TW"], [name for kind, name in names if kind in "BDR"]
+
+
+def python_library(target, folder):
+    """Return the import library of Python's DLL for a Windows target; it is created at the first call."""
+    processor = target.split("-")[0]
+    library = folder / f"python-{processor}.lib"
+    with LIBRARY_LOCK:
+        if not library.exists():
+            functions, variables = python_symbols()
+            names = [*functions, *(f"{name} DATA" for name in variables)]
+            definitions = library.with_suffix(".def")
+            definitions.write_text("\n".join([f'LIBRARY "{PYTHON_LIBRARY}"', "EXPORTS", *names]))
+            machine = {"x86_64": "i386:x86-64", "aarch64": "arm64"}[processor]
+            command = [sys.executable, "-m", "ziglang", "dlltool", "-m", machine, "-d", definitions, "-l", library]
+            subprocess.run(command, check=True)
+    return library
+
+
+def create_sources(folder):
+    """Generate the C code of all extensions in a folder, next to headers of Python for all targets."""
+    all_extensions = extensions(folder)
+    shutil.copytree(sysconfig.get_path("include"), folder / "include")
+    (folder / "include" / "pyconfig.h").write_text(PYCONFIG)
+    return all_extensions
 
 
 def main():
@@ -93,16 +144,15 @@ def main():
     failed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        all_extensions = extensions(folder)
-        shutil.copytree(sysconfig.get_path("include"), folder / "include")
-        (folder / "include" / "pyconfig.h").write_text(PYCONFIG)
+        all_extensions = create_sources(folder)
         for target in targets:
             selected = [e for e in all_extensions if target.startswith("x86_64") or "avx" not in e.name]
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 outputs = pool.map(lambda e, target=target: compile_errors(e, target, folder), selected)
                 errors = [text for text in outputs if text]
             failed = failed or bool(errors)
-            print("\n".join(errors) or f"ok  {target}: {', '.join(e.name for e in selected)}", flush=True)
+            done = "compiled and linked" if "windows" in target else "compiled"
+            print("\n".join(errors) or f"ok  {target}, {done}: {', '.join(e.name for e in selected)}", flush=True)
         os.chdir(ROOT)
     sys.exit(failed)
 
