@@ -157,7 +157,8 @@ def main():
     report_success("without a compiler, the installation fails with a readable message")
     check_editable(source, work)
     cibuildwheel = tools / "cibuildwheel", "--print-build-identifiers"
-    for system, machines in (("linux", "x86_64,aarch64"), ("macos", "x86_64,arm64"), ("windows", "AMD64,ARM64")):
+    systems = {"linux": "x86_64,aarch64", "macos": "x86_64,arm64", "windows": "AMD64,ARM64", "pyodide": "wasm32"}
+    for system, machines in systems.items():
         names = run(*cibuildwheel, "--platform", system, "--archs", machines, source, cwd="/").split()
         report_success(f"cibuildwheel, {system}: {len(names)} wheels")
         print("    " + " ".join(names))
