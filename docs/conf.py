@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +74,7 @@ OUTPUTS = {}  # output of each block, by page
 EXECUTED = {}  # notebook with its outputs, by page
 TRANSLATED = set(catalogs.translated(DOCS))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.md"))
+EXAMPLES = DOCS.parent / "examples"
 
 
 class BilingualSearch(SearchEnglish):
@@ -120,14 +122,41 @@ def convert_links(text, folder):
     return re.sub(r"(?<!!)\[([^]]+)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)", link, text)
 
 
+def add_programs(text):
+    """Return the page of examples with the code of each program, and a link to download it, below its description."""
+
+    def code(match):
+        program = (EXAMPLES / f"{match[2]}.py").read_text(encoding="utf-8")
+        link = f'<a href="../examples/{match[2]}.py" download>{_("Download")} {match[2]}.py</a>'
+        return (
+            f'{match[1]}\n\n<p class="download">{link}</p>\n\n'
+            f"<details><summary>{_('Show the code')}</summary>\n\n```python\n{program}```\n\n</details>\n\n"
+        )
+
+    return re.sub(r"^(`examples/(\w+)\.py`.*?(?:\n.+)*)\n\n?", code, text, flags=re.MULTILINE)
+
+
+def include_readme(text, builder, language):
+    """Return the text of a page that includes README.md with the README of the language of the site.
+
+    The included text is translated in README.zh-CN.md, so the catalogs do not contain it.
+    """
+    if builder == "gettext":
+        return re.sub(r"^```\{include\} \.\./README\.md\n.*?^```\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    return text.replace("{include} ../README.md\n", "{include} ../README.zh-CN.md\n") if language == "zh_CN" else text
+
+
 def convert_page(app, docname, content):
     page, text = DOCS / f"{docname}.md", content[0]
+    text = include_readme(text, app.builder.name, app.config.language)
     if page in NOTEBOOKS:
         text = notebooks.as_page(EXECUTED.get(page) or notebooks.read(page))
     elif page in OUTPUTS:
         text = pages.fill_outputs(text, OUTPUTS[page])
     if app.config.language == "zh_CN" and docname in TRANSLATED:
         text = catalogs.translate_blocks(text, catalogs.texts(docname))
+    if docname == "guide/examples" and app.builder.format == "html":
+        text = add_programs(text)
     content[0] = convert_links(text, page.parent)
 
 
@@ -162,6 +191,12 @@ def mark_english_pages(app, env):
                 title += [nodes.Text(" "), nodes.emphasis("", "EN")]
 
 
+def is_included(node):
+    """Return whether a text is a part of README.zh-CN.md. Cells of tables have no source, so their text is compared."""
+    readme = DOCS.parent / "README.zh-CN.md"
+    return (node.source or "").endswith(readme.name) or node.astext() in readme.read_text(encoding="utf-8")
+
+
 def report_untranslated_texts(app, doctree):
     """Report texts of translated pages that are English on the Chinese site.
 
@@ -170,7 +205,7 @@ def report_untranslated_texts(app, doctree):
     """
     if app.config.language == "zh_CN" and app.env.docname in TRANSLATED:
         for node in doctree.findall(nodes.TextElement):
-            if node.get("translated") is False:
+            if node.get("translated") is False and not is_included(node):
                 logger.warning("not translated: %s", node.astext()[:60], location=node)
 
 
@@ -196,9 +231,12 @@ def add_page_header(app, pagename, templatename, context, doctree):
         context["body"] = f'<p class="above">{" · ".join(above)}</p>{context["body"]}'
 
 
-def write_notebooks(app, error):
-    """Write the notebooks as files of Jupyter next to their pages."""
+def write_downloads(app, error):
+    """Write the notebooks as files of Jupyter next to their pages, and the programs of the examples."""
     if error is None and app.builder.name == "html":
+        for program in EXAMPLES.glob("*.py"):
+            Path(app.outdir, "examples").mkdir(exist_ok=True)
+            shutil.copy(program, Path(app.outdir, "examples"))
         for page in NOTEBOOKS:
             name = page.relative_to(DOCS).with_suffix("").as_posix()
             texts = catalogs.texts(name) if app.config.language == "zh_CN" and name in TRANSLATED else {}
@@ -216,4 +254,4 @@ def setup(app):
     app.connect("doctree-read", report_untranslated_texts)
     app.connect("env-updated", mark_english_pages)
     app.connect("html-page-context", add_page_header)
-    app.connect("build-finished", write_notebooks)
+    app.connect("build-finished", write_downloads)

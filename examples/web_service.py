@@ -6,6 +6,7 @@
 Predictions are allowed while the network trains; training requests wait for each other.
 """
 
+import sys
 from threading import Lock
 
 from fastapi import FastAPI, HTTPException
@@ -58,3 +59,7 @@ def learn(examples: Examples):
 def network():
     """Return the summary of the network and its JSON text, which `nnc.from_json` reads."""
     return {"summary": net.summary(), "document": net.to_json()}
+
+
+if __name__ == "__main__":  # draw the network: python examples/web_service.py net.svg
+    net.to_svg(sys.argv[1], row=X[0])
