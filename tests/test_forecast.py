@@ -199,6 +199,20 @@ def test_counts_with_many_zeros_give_their_mean_and_no_negative_bounds():
     assert columns["lower_95"].min() >= 0
 
 
+def test_last_zeros_of_counts_leave_finite_intervals():
+    y = np.random.default_rng(0).poisson(0.3, 60)
+    for length in range(40, 60):
+        columns = Forecaster(3, 1).fit(y[:length]).predict(level=95)
+        assert 0.5 < columns["upper_95"].max() < 20
+
+
+def test_straight_line_is_continued_inside_its_interval():
+    columns = Forecaster(3).fit(np.arange(30.0)).predict(level=10)
+    np.testing.assert_allclose(columns["forecast"], [30, 31, 32])
+    assert (columns["lower_10"] <= columns["forecast"]).all()
+    assert (columns["forecast"] <= columns["upper_10"]).all()
+
+
 def test_negative_values_are_forecast():
     y = monthly(100, level=-20)
     assert mase(y[-6:], Forecaster(6, 12).fit(y[:-6]).predict(), y[:-6], 12) < 1
@@ -247,13 +261,17 @@ def test_metrics_have_their_definitions():
         (lambda: Forecaster(3).predict(), "must be fitted before this call"),
         (lambda: Forecaster(3).fit([1.0, np.inf, 2.0]), "y must be finite, got inf at position 1"),
         (lambda: Forecaster(3).fit([]), "must"),
+        (lambda: Forecaster(3).fit([1e300, 2e300, 4e300]), "y must be at most 1e.100 in magnitude, got 4e.300"),
+        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=0.9), "level must be at least 1 and below 100"),
         (lambda: Forecaster(3).fit([np.nan] * 5), "y must have at least 3 observations, got 0 in 5 values"),
         (lambda: Forecaster(3).fit([monthly(20), [1.0]]), r"y\[1\] must have at least 3 observations"),
         (lambda: Forecaster(3).fit(np.zeros((2, 2, 2))), "must be a series"),
         (lambda: Forecaster(3).fit([monthly(20)] * 2, np.zeros(20)), "X must be None for several arrays"),
         (lambda: Forecaster(3).fit(monthly(20), np.zeros(19)), r"X must have shape \(20, covariates\)"),
-        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=0.95).x, "has no attribute"),
-        (lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=120), "level must be above 0 and below 100"),
+        (
+            lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=120),
+            "level must be at least 1 and below 100, in percent",
+        ),
         (lambda: Forecaster(3, 1).fit(monthly(20)).predict(quantiles=10), "quantiles must be above 0 and below 1"),
         (lambda: Forecaster(3, 1).fit(monthly(20)).predict(np.zeros(3)), "X must be None"),
         (lambda: Forecaster(3, 1).fit({"a": monthly(20)}).update({"b": [1]}), "must contain only series of the fit"),

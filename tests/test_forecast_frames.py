@@ -75,7 +75,7 @@ def test_known_covariates_explain_future_promotions():
     backtest = model.backtest(3)
     assert backtest.scores["mase"] < 0.5
     with pytest.raises(
-        ValueError, match="X must have a row for each future time, got none for 2015-04-30 in series 's1'"
+        ValueError, match="X must have a row for each future time, got none for 2015-04-30 of series 's1'"
     ):
         model.predict(future.iloc[:-1])
     with pytest.raises(ValueError, match="X must be a frame with the columns 'promotion'"):
@@ -145,6 +145,12 @@ def test_time_zones_text_and_numbers_are_valid_times():
     assert local["date"].astype(str).tolist() == ["2021-04-10 00:00:00+02:00", "2021-04-11 00:00:00+02:00"]
     text = pd.DataFrame({"date": dates.strftime("%Y-%m-%d"), "y": y})
     assert Forecaster(2).fit(text, time="date").predict()["date"].tolist() == ["2021-04-10", "2021-04-11"]
+    months = pd.DataFrame({"date": pd.date_range("2020-01", periods=40, freq="MS").strftime("%Y-%m"), "y": y})
+    assert Forecaster(2).fit(months, time="date").predict()["date"].tolist() == ["2023-05", "2023-06"]
+    quarters = pd.DataFrame({"date": [f"{2000 + i // 4}-Q{i % 4 + 1}" for i in range(40)], "y": y})
+    assert Forecaster(2).fit(quarters, time="date").predict()["date"].tolist() == ["2010-01-01", "2010-04-01"]
+    with pytest.raises(ValueError, match=r"time must be dates such as 2024-01-31, .*, got 'soon' in row 2"):
+        Forecaster(2).fit(pd.DataFrame({"date": ["2020-01-01", "2020-01-02", "soon"], "y": [1, 2, 3]}), time="date")
     numbers = pd.DataFrame({"step": np.arange(0, 80, 2), "y": y})
     assert Forecaster(2).fit(numbers, time="step").predict()["step"].tolist() == [80, 82]
 
@@ -171,7 +177,7 @@ def test_irregular_times_raise_clear_errors():
     for changed, message in (
         (
             pd.concat([frame, frame[:1]]),
-            "time must have different values in a series, got 2015-01-01 twice in series 's0'",
+            "time must have different values in a series, got 2015-01-01 twice of series 's0'",
         ),
         (frame.drop(columns="shop").rename(columns={"date": "shop"}), "y must have the column 'date'"),
         (frame.assign(sales=np.nan), "sales of series 's0' must have at least 3 observations, got 0"),
@@ -185,7 +191,7 @@ def test_irregular_times_raise_clear_errors():
         with pytest.raises(ValueError, match=message):
             fit(changed, **COLUMNS)
     daily = sales("D", 40, shops=1).drop(columns="promotion").assign(shop="daily")
-    with pytest.raises(ValueError, match="time must have one frequency in all series"):
+    with pytest.raises(ValueError, match="time must have one frequency in all series, got 'daily' in series 'daily'"):
         fit(pd.concat([frame, daily]), **COLUMNS)
     with pytest.raises(ValueError, match="time must be the name of a column, got None"):
         fit(frame, id="shop")

@@ -6,7 +6,6 @@ steps, and covariates. Their scaling is computed in double precision, the networ
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from nnc._interop.c_source import SELF_TEST, Source
@@ -61,7 +60,7 @@ static inline void ${name}_predict(const double *row, double *out)
     $buffers
     const double *forecast = row + $lookback, *members = forecast + ${NAME}_N_OUT;
     const double last = row[$lookback - 1];
-    double scale = 0, smallest = $min_scale * fabs(last) + $tiny;
+    double scale = 0, smallest = $relative_scale * fabs(last) + $min_scale;
     int i, j = 0;
     for (i = 1; i < $lookback; i++)
         scale += fabs(row[i] - row[i - 1]);
@@ -95,7 +94,7 @@ class ForecastProgram(NamedTuple):
         Number of observations that the networks read, and number of statistical members.
     steps : list of int
         Steps of the forecasts of the members that the networks read, from 0.
-    squash, min_scale : float
+    squash, relative_scale, min_scale : float
         Constants of the input scaling, see nnc/forecast/windows.py.
     networks : list of (float, tuple of Operation)
         Weight and operations of each network.
@@ -108,6 +107,7 @@ class ForecastProgram(NamedTuple):
     members: int
     steps: list[int]
     squash: float
+    relative_scale: float
     min_scale: float
     networks: list[tuple[float, tuple[Operation, ...]]]
     divisor: list[float]
@@ -142,8 +142,8 @@ def to_c_forecast(model: ForecastProgram, name: str) -> str:
         width=width,
         steps="{" + ", ".join(map(str, model.steps)) + "}",
         n_steps=len(model.steps),
+        relative_scale=double_literal(model.relative_scale),
         min_scale=double_literal(model.min_scale),
-        tiny=double_literal(sys.float_info.min),
         squash=double_literal(model.squash),
         buffers="\n    ".join(source.buffer_definitions()),
         calls="\n    ".join(source.calls),
@@ -193,8 +193,8 @@ def to_onnx_forecast(model: ForecastProgram) -> bytes:
     changes = graph.node("Abs", difference([(i, i - 1) for i in range(1, model.lookback)]))
     weights = graph.tensor([1 / (model.lookback - 1)] * (model.lookback - 1), (model.lookback - 1, 1))
     mean = graph.node("MatMul", changes, weights)
-    smallest = graph.node("Mul", graph.node("Abs", columns([model.lookback - 1])), graph.number(model.min_scale))
-    scale = graph.node("Max", mean, graph.node("Add", smallest, graph.number(sys.float_info.min)))
+    smallest = graph.node("Mul", graph.node("Abs", columns([model.lookback - 1])), graph.number(model.relative_scale))
+    scale = graph.node("Max", mean, graph.node("Add", smallest, graph.number(model.min_scale)))
     z = graph.node("Div", graph.node("Div", difference(pairs), scale), graph.number(model.squash))
     # asinh(z) = sign(z) log(|z| + sqrt(z z + 1)); the operator Asinh does not support float64 in all runtimes.
     root = graph.node("Sqrt", graph.node("Add", graph.node("Mul", z, z), graph.number(1.0)))

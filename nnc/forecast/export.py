@@ -8,7 +8,7 @@ import numpy as np
 
 from nnc._interop.forecast import ForecastProgram
 from nnc._interop.program import Program, build_operations
-from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, SQUASH, lookback, spread_steps
+from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, MIN_SCALE, SQUASH, lookback, spread_steps
 
 if TYPE_CHECKING:
     from nnc.forecast.model import ForecastModel, Prediction
@@ -45,6 +45,7 @@ def build_forecast_program(model: ForecastModel, prediction: Prediction) -> Fore
         spread_steps(model.horizon),
         SQUASH,
         MIN_RELATIVE_SCALE,
+        MIN_SCALE,
         networks,
         corrections.input_scale.tolist(),
         corrections.unit.tolist(),

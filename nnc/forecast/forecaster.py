@@ -505,8 +505,8 @@ def level_list(level: Any) -> list[float]:
     """Return levels in percent as a list; raise ValueError for a level outside (0, 100)."""
     levels: list[float] = np.atleast_1d(np.asarray([] if level is None else level, np.float64)).tolist()
     for value in levels:
-        if not 0 < value < 100:
-            raise ValueError(f"level must be above 0 and below 100 percent, got {value:g}")
+        if not 1 <= value < 100:
+            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
     return levels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,12 @@ import numpy as np
 
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, show_time
 from nnc.forecast.panel import Panel
-from nnc.forecast.reading import MIN_OBSERVATIONS, describe_names, trim
+from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names, trim
 
 try:
     import narwhals.stable.v2 as nw
 
-    from nnc.tabular.cells import Column, as_dates, as_numbers
+    from nnc.tabular.cells import CellError, Column, as_dates, as_numbers
     from nnc.tabular.dates import circle_table, date_parts
     from nnc.tabular.frames import Table, read_table
     from nnc.tabular.schema import Schema
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Floats, Ints
 
+MONTH_TEXT, QUARTER_TEXT = re.compile(r"\d{4}-\d\d"), re.compile(r"(\d{4})-?Q([1-4])")
 ROLES = "known", "past", "static"  # roles of covariates
 MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS have features for the time of the year
 YEAR_HARMONICS = 2  # number of sine waves in a year
@@ -48,7 +50,7 @@ class Layout:
     frequency : Frequency
     library : str
         Library of the frame, such as "pandas".
-    time_type : {"date", "datetime", "text", "number"}
+    time_type : {"date", "datetime", "text", "month", "number"}
         Type of the times in frames of forecasts.
     zone : str or None
         Time zone of the dates.
@@ -100,7 +102,13 @@ class Layout:
 
     def times(self, column: Column) -> Floats:
         """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError if one is missing."""
-        values = column.values if self.time_type == "number" else as_dates(column).values
+        try:
+            values = column.values if self.time_type == "number" else as_dates(with_days(column)).values
+        except CellError as error:
+            raise ValueError(
+                f"time must be dates such as 2024-01-31, 2024-01 or 2024-Q1, got {column.cell(error.row)} in row "
+                f"{error.row} of column {self.time!r}"
+            ) from None
         times = np.asarray(values, np.float64)
         if np.isnan(times).any():
             raise ValueError(
@@ -116,10 +124,11 @@ class Layout:
         for code, name in enumerate(rows.names):
             part = rows.part(code)
             index = self.grid_index(rows.times[part], name)
+            check_magnitude(self.target + of_series(name), rows.target[part])
             series = np.full(int(index[-1] - index[0]) + 1, np.nan)
             position = index - index[0]
             series[position] = rows.target[part]
-            observed = trim(f"{self.target} of series {name!r}", series, minimum)
+            observed = trim(self.target + of_series(name), series, minimum)
             values.append(series[observed])
             starts.append(int(index[0]) + observed.start)
             regressors.append(_spread(rows.encoded["known"][part], position, len(series))[observed])
@@ -136,7 +145,7 @@ class Layout:
         wrong = np.abs(index - np.round(index)) > 1e-6
         if wrong.any():
             time = show_time(times[int(wrong.argmax())], are_dates)
-            raise ValueError(f"time must be {self.frequency.name}, got {time} in series {name!r}; remove the row")
+            raise ValueError(f"time must be {self.frequency.name}, got {time}{of_series(name)}; remove the row")
         return np.round(index).astype(np.intp)
 
     # ------------------------------------------------------------------------------------------ covariates
@@ -193,7 +202,7 @@ class Layout:
                 if missing.any():
                     step = end + int(missing.argmax())
                     time = show_time(self.frequency.to_times(np.array([step]))[0], self.time_type != "number")
-                    raise ValueError(f"X must have a row for each future time, got none for {time} in series {name!r}")
+                    raise ValueError(f"X must have a row for each future time, got none for {time}{of_series(name)}")
                 future[i] = found.encoded["known"][part[places]]
         if self.calendar:
             future = [
@@ -230,6 +239,8 @@ class Layout:
         elif self.time_type == "text":
             whole_days = not (times % DAY_SECONDS).any()
             column = column.dt.to_string("%Y-%m-%d" if whole_days else "%Y-%m-%d %H:%M:%S")
+        elif self.time_type == "month":
+            column = column.dt.to_string("%Y-%m")
         elif self.zone is not None:
             column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC").dt.convert_time_zone(self.zone)
         return frame.with_columns(column).to_native()
@@ -300,7 +311,9 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         target = others[0]
     column = next(iter(_select(frame, [time])))
     dtype = native.schema[time]
-    kind = "text" if column.is_text else "number"
+    kind = "number"
+    if column.is_text:
+        kind = "month" if all(map(MONTH_TEXT.fullmatch, column.levels)) else "text"
     if column.kind == "date":
         kind = "date" if dtype == nw.Date else "datetime"
     library = native.implementation.value
@@ -326,13 +339,31 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     return layout, rows.names if id_columns else None, panel
 
 
+def with_days(column: Column) -> Column:
+    """Return a column of text with a day after each month, and with the first day in place of each quarter."""
+    if not column.is_text:
+        return column
+    levels = [text.strip() for text in column.levels]
+    for i, text in enumerate(levels):
+        if MONTH_TEXT.fullmatch(text):
+            levels[i] = f"{text}-01"
+        elif match := QUARTER_TEXT.fullmatch(text):
+            levels[i] = f"{match[1]}-{3 * int(match[2]) - 2:02}-01"
+    return replace(column, levels=tuple(levels))
+
+
+def of_series(name: Hashable) -> str:
+    """Return the name of a series for messages; an empty text for a single series without a name."""
+    return "" if name == () else f" of series {name!r}"
+
+
 def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
     """Raise ValueError if increasing times of a series contain a time twice."""
     same = np.diff(times) == 0
     if same.any():
         time = show_time(times[int(same.argmax())], are_dates)
         raise ValueError(
-            f"time must have different values in a series, got {time} twice in series {name!r}; aggregate the rows, or "
+            f"time must have different values in a series, got {time} twice{of_series(name)}; aggregate the rows, or "
             "pass id"
         )
 

@@ -155,8 +155,9 @@ def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[ob
     for name, other in zip(names, steps, strict=True):
         if other is not None and other != step and (frequency.unit != "month" or step == 1) and other >= 3 * step:
             first = names[steps.index(step)] if step in steps else names[0]
+            smaller = frequency._replace(step=float(step)) if frequency.unit == "month" else frequency
             raise ValueError(
-                f"time must have one frequency in all series, got steps of {frequency._replace(step=step).name!r} in "
+                f"time must have one frequency in all series, got {smaller.name!r} in "
                 f"series {first!r} and at least {other} times as long steps in series {name!r}; fit one model for each "
                 "frequency"
             )

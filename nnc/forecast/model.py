@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS = 12_000  # largest number of windows from which the members learn
 MAX_VALUES = 1_500_000  # largest number of observations in these windows; long series have fewer windows
+MIN_LIMIT, WINDOWS_PER_HORIZON = 500, 4  # fewer windows are used if the series have fewer observations
 ORIGINS = 8  # number of origins of each series, if there are enough series
 MIN_ORIGIN = 6  # smallest number of observations before an origin
 MIN_SCORES = 200  # number of nonconformity scores for each horizon, if the series are long enough
@@ -46,7 +47,7 @@ class ForecastModel:
     effects : Effects or None
         None if there are no known covariates.
     scores : array (windows, horizon)
-        Errors of forecasts for windows that no member has seen, in scales of the series; NaN for missing values.
+        Errors of forecasts for windows that no member has seen, in spreads of the series; NaN for missing values.
     """
 
     season: int
@@ -77,9 +78,15 @@ class ForecastModel:
         return replace(self, effects=self.effects.select(index))
 
     def score_quantile(self, probability: float) -> Floats:
-        """Return the quantile (horizon,) of the scores for a probability, with the rank of conformal prediction."""
-        sign, level = (1, probability) if probability >= 0.5 else (-1, 1 - probability)
-        return np.array([sign * _upper_quantile(sign * pool(self.scores, k), level) for k in range(self.horizon)])
+        """Return the quantile (horizon,) of the scores for a probability, with the rank of conformal prediction.
+
+        The forecast is the median, so quantiles above it are not negative, and those below it are not positive.
+        """
+        if probability == 0.5:
+            return np.zeros(self.horizon)
+        sign, level = (1, probability) if probability > 0.5 else (-1, 1 - probability)
+        quantiles = [_upper_quantile(sign * pool(self.scores, k), level) for k in range(self.horizon)]
+        return sign * np.maximum(quantiles, 0)
 
 
 class Prediction(NamedTuple):
@@ -99,8 +106,8 @@ class Prediction(NamedTuple):
     future: Sequence[Floats]
 
     def forecast(self, shift: Floats | float = 0.0) -> Floats:
-        """Return forecasts (series, horizon), shifted by a number of scales."""
-        result = self.windows.restore(self.corrections + shift)
+        """Return forecasts (series, horizon), shifted by a number of spreads."""
+        result = self.windows.restore(self.corrections + shift * (self.windows.spread / self.windows.scale))
         if self.effects is not None:
             for i, X in enumerate(self.future):
                 result[i] = self.effects.add(i, result[i], X)
@@ -178,7 +185,12 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
     lengths = panel.lengths
     minimum = max(MIN_ORIGIN, season + 3)
     longest = int(lengths.max()) - minimum
-    limit = min(MAX_WINDOWS, MAX_VALUES // min(int(lengths.mean()), max_history(season)))
+    # Windows overlap: more than WINDOWS_PER_HORIZON windows in each horizon contain little more information.
+    limit = min(
+        MAX_WINDOWS,
+        MAX_VALUES // min(int(lengths.mean()), max_history(season)),
+        MIN_LIMIT + WINDOWS_PER_HORIZON * int(lengths.sum()) // horizon,
+    )
     n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
     first = horizon + n_validation  # the first number of steps back of windows that are only learned from
     has_regressors = panel.regressors[0].shape[1] > 0
@@ -213,7 +225,8 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
                 recent, recent_errors = build(np.arange(horizon, 2 * horizon + stride[-1]), effects)
                 rows = ~np.isnan(recent_errors).any(axis=1)
                 corrections = learn(recent.inputs[rows], recent_errors[rows], seed, n_jobs)._replace(weights=weights)
-    return ForecastModel(season, horizon, corrections, effects, errors[thin(len(errors), MAX_SCORES)])
+    scores = errors * (validation.scale / validation.spread)
+    return ForecastModel(season, horizon, corrections, effects, scores[thin(len(scores), MAX_SCORES)])
 
 
 def thin(n: int, limit: int) -> Ints:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Floats
 
+MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # series with fewer observations are rejected
 ADVISED_OBSERVATIONS = 10  # a warning names series with fewer observations
 SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
@@ -89,7 +90,15 @@ def read_values(name: str, values: Any) -> Floats:
     if np.isinf(series).any():
         i = int(np.isinf(series).argmax())
         raise ValueError(f"{name} must be finite, got {series[i]} at position {i}; use NaN if the value is missing")
+    check_magnitude(name, series)
     return series
+
+
+def check_magnitude(name: str, series: Floats) -> None:
+    """Raise ValueError if the square of a value may overflow."""
+    largest = float(np.nanmax(np.abs(series), initial=0))
+    if largest > MAX_MAGNITUDE:
+        raise ValueError(f"{name} must be at most {MAX_MAGNITUDE:g} in magnitude, got {largest:g}; scale the values")
 
 
 def read_covariates(X: Any, n: int) -> Floats:

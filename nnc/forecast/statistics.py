@@ -75,6 +75,20 @@ def fit_lines(Y: Floats, n: Ints) -> tuple[Floats, Floats]:
     return mean - slope * center, slope
 
 
+def moving_average(Y: Floats, season: int) -> Floats:
+    """Return the centered moving average over a season, (rows, T); NaN at the ends.
+
+    For even seasons, the first and the last of season + 1 values have half the weight.
+    """
+    rows, T = Y.shape
+    half = season // 2
+    sums = np.cumsum(np.concatenate([np.zeros((rows, 1)), np.where(np.isnan(Y), 0, Y)], 1), 1)
+    level = np.full((rows, T), np.nan)
+    odd = (sums[:, 2 * half + 1 :] - sums[:, : T - 2 * half]) / season
+    level[:, half : T - half] = odd if season % 2 else odd - (Y[:, : T - 2 * half] + Y[:, 2 * half :]) / (2 * season)
+    return np.where(np.isnan(Y), np.nan, level)
+
+
 def autocorrelations(Y: Floats, n: Ints, lags: int) -> Floats:
     """Return the autocorrelations (rows, lags) of the deviations from a linear trend, for the lags 1 to `lags`."""
     intercept, slope = fit_lines(Y, n)
@@ -82,7 +96,9 @@ def autocorrelations(Y: Floats, n: Ints, lags: int) -> Floats:
     Z = np.where(t < n[:, None], Y - intercept[:, None] - slope[:, None] * t, 0)
     variance = np.sum(Z * Z, 1)
     scale = np.where(variance > 0, variance, 1)
-    return np.stack([np.sum(Z[:, k:] * Z[:, :-k], 1) for k in range(1, lags + 1)], 1) / scale[:, None]
+    spectrum = np.fft.rfft(Z, 2 ** (2 * Y.shape[1] - 1).bit_length(), axis=1)
+    products = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)[:, 1 : lags + 1]
+    return np.asarray(products / scale[:, None])
 
 
 def seasonality(Y: Floats, n: Ints, season: int) -> Floats:
@@ -115,12 +131,8 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     indices = np.full((rows, season), neutral)
     if not tested.any():
         return indices
-    half, odd = season // 2, season % 2
-    level = np.full((rows, T), np.nan)
-    sums = np.zeros((rows, T - 2 * half))
-    for k in range(-half, half + 1):
-        sums += Y[:, half + k : T - half + k] * (0.5 if abs(k) == half and not odd else 1.0)
-    level[:, half : T - half] = sums / season
+    level = moving_average(Y, season)
+    level[np.arange(T) >= n[:, None] - season // 2] = np.nan
     cycles = -(-T // season)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = reverse(Y / level if multiply else Y - level, n, cycles * season).reshape(rows, cycles, season)

@@ -13,6 +13,7 @@ import numpy as np
 from nnc.forecast.statistics import (
     MAX_LOG_GROWTH,
     damped_trend,
+    fit_lines,
     future_indices,
     phases,
     reverse,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS_IN_BLOCK = 1024  # windows that are computed together, which limits memory
 MIN_RELATIVE_SCALE = 1e-3  # smallest scale of a series, relative to its last value
+MIN_SCALE = 1e-200  # smallest scale; the scale of a series of zeros
+MIN_SPREAD = 0.3  # smallest unit of the widths of intervals, relative to the mean change of all observations
+MAX_LINE_ERROR = 0.05  # deviation from a straight line, relative to its slope, for which the forecast is the line
 MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are intermittent
 MIN_LOOKBACK, MAX_LOOKBACK = 8, 64  # limits for the number of observations that the networks read
 MIN_SEASONS = 3  # forecasts of shorter series are mixed with their last season, the seasonal naive forecast
@@ -45,7 +49,10 @@ class Windows(NamedTuple):
     base : array (windows, horizon)
         Statistical forecast in seasonally adjusted units.
     scale : array (windows, 1)
-        Mean absolute change of the adjusted series from step to step.
+        Mean absolute change of the last observations, seasonally adjusted, from step to step.
+    spread : array (windows, 1)
+        Unit of the widths of intervals: `scale`, but at least the fraction MIN_SPREAD of the mean change of all
+        observations, because the last observations of counts may all be 0.
     factor, offset : arrays (windows, horizon)
         Seasonal indices of the future steps.
     inputs : array (windows, width)
@@ -59,6 +66,7 @@ class Windows(NamedTuple):
 
     base: Floats
     scale: Floats
+    spread: Floats
     factor: Floats
     offset: Floats
     inputs: Floats
@@ -71,8 +79,9 @@ class Windows(NamedTuple):
         return np.where(self.nonnegative[:, None], np.maximum(forecast, 0), forecast)
 
     def errors(self, actual: Floats) -> Floats:
-        """Return actual values (windows, horizon) minus the statistical forecast, in scales."""
-        return np.asarray(((actual - self.offset) / self.factor - self.base) / self.scale)
+        """Return actual values (windows, horizon) minus the statistical forecast, in scales; NaN if a scale is 0."""
+        errors = (actual - self.offset) / self.factor - self.base
+        return np.where(self.scale > MIN_SCALE, errors / self.scale, np.nan)
 
 
 def lookback(season: int) -> int:
@@ -87,7 +96,7 @@ def spread_steps(horizon: int) -> list[int]:
 
 def max_history(season: int) -> int:
     """Return the number of observations that a forecast uses; older ones have almost no influence."""
-    return max(300, 6 * season)
+    return max(240, 4 * season)
 
 
 def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int) -> Windows:
@@ -132,6 +141,12 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
         m = n[intermittent]
         forecasts[intermittent] = smoothed_level(level[intermittent], m, horizon)[:, None]
     base = np.median(forecasts, axis=1)
+    intercept, slope = fit_lines(level, n)
+    line = intercept[:, None] + slope[:, None] * np.arange(level.shape[1] + horizon)
+    deviation = np.where(observed, np.abs(level - line[:, : level.shape[1]]), 0).max(1, initial=0)
+    straight = (n > 2) & (deviation < MAX_LINE_ERROR * np.abs(slope))
+    future = np.take_along_axis(line, n[:, None] + np.arange(horizon), 1)
+    base = np.where(straight[:, None], future, base)
     if season > 1:
         naive = (reverse(Y, n, season)[:, (-1 - np.arange(horizon)) % season] - offset) / factor
         share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
@@ -144,12 +159,15 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
     changes = np.abs(np.diff(reverse(level, n, lags), axis=1))
     count = np.maximum((~np.isnan(changes)).sum(1), 1)
     scale = np.nansum(changes, 1) / count
-    scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + np.finfo(np.float64).tiny)[:, None]
+    scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + MIN_SCALE)[:, None]
+    all_changes = np.abs(np.diff(level, axis=1))
+    mean_change = np.nansum(all_changes, 1) / np.maximum(n - 1, 1)
+    spread = np.maximum(scale, MIN_SPREAD * mean_change[:, None])
     steps = spread_steps(horizon)
-    spread = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
+    differences = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
     raw = np.concatenate([recent[:, ::-1], base, forecasts[:, :, steps].reshape(rows, 3 * len(MEMBERS))], 1)
-    inputs = np.concatenate([recent[:, 1:] - last, base - last, spread], 1) / scale
-    return Windows(base, scale, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw)
+    inputs = np.concatenate([recent[:, 1:] - last, base - last, differences], 1) / scale
+    return Windows(base, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw)
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
