@@ -1,6 +1,7 @@
 """Tests of the files of forecast models: exact forecasts after loading, and errors for invalid files."""
 
 import json
+import pickle
 import shutil
 import subprocess
 
@@ -51,6 +52,10 @@ def test_model_of_frame_is_loaded(tmp_path):
     loaded = nnc.load(tmp_path / "f.json")
     pd.testing.assert_frame_equal(loaded.predict(future, level=80), model.predict(future, level=80), check_exact=True)
     assert loaded.frequency_ == "quarterly"
+
+
+def test_fitted_model_is_pickled(model):
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(), model.predict())
 
 
 def test_report_names_series_members_and_season(model):
