@@ -64,6 +64,7 @@ def run_setup(tmp_path):
     """Return a function that runs setup.py as on Windows, in a copy of the source."""
     copied = tmp_path / "source"
     shutil.copytree(ROOT / "src", copied / "src")
+    (copied / "build/c").mkdir(parents=True)  # cythonize creates this folder
     for name in ("setup.py", "nnc/_registry/activations.py"):
         (copied / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copied / name)
