@@ -43,11 +43,7 @@ MAY_IMPORT = {
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"layers", "reference"},
-    "_cli": {
-        *("_browser", "_utils", "_data", "datasets", "_inspection", "layers", "_model", "_report", "_training"),
-        "tabular",
-        "forecast",
-    },
+    "_cli": {"_browser", "_report", "forecast", "tabular", *ABOVE},
 }
 NUMPY_FREE = (
     "_utils.checks",

@@ -1122,10 +1122,11 @@ def test_images_are_reduced_while_being_read(shell, tmp_path):
 def test_report_of_image_training_shows_class_and_accuracy(shell, images):
     assert shell("train --images images -o m.json --epochs 2 -q --report r.html") == ("", "", 0)
     page = read_text("r.html")
-    assert "images of class top left" in page
+    assert "下面 12, top left 12" in page or "top left 12, 下面 12" in page
     assert "SHA-256" in page
-    assert "held-out accuracy" in page
-    assert page.count("<svg") == 1
+    assert "val_accuracy" in page
+    assert page.count("<svg") == 3  # confusion matrix, calibration and curves
+    assert "they neither trained the network" in page
 
 
 @pytest.mark.parametrize("option", ["--drop x", "--task regression", "--loss poisson", "--preset best", "--members 3"])

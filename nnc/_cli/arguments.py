@@ -162,6 +162,10 @@ def _add_quiet(command: argparse.ArgumentParser) -> None:
     command.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
+def _add_invert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--invert", action="store_true", help="invert images: exchange dark and light")
+
+
 def _add_output(command: argparse.ArgumentParser, description: str, **settings: Any) -> None:
     command.add_argument("-o", "--output", metavar="FILE", help=description, **settings)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
@@ -190,6 +194,7 @@ def _train(command: argparse.ArgumentParser) -> None:
         help="train on images instead of a table: a folder with one subfolder for each class, or an IDX file",
     )
     command.add_argument("--labels", metavar="FILE", help="IDX file with the labels of --images")
+    _add_invert(command)
     _add_output(command, "model file to write (default: %(default)s)", default="model.json")
     command.add_argument("--drop", metavar="COLUMN,...", type=_parse_names, default=[], help="columns to ignore")
     command.add_argument(
@@ -229,6 +234,7 @@ def _train(command: argparse.ArgumentParser) -> None:
         default=0,
         help="random seed; the same seed gives the same model (default: %(default)s)",
     )
+    command.add_argument("--watch", action="store_true", help="plot losses and scores in the terminal while training")
     command.add_argument("--resume", action="store_true", help="continue an interrupted run")
     command.add_argument("--log", metavar="FILE", help="write the numbers of each epoch to this file, as JSON lines")
     command.add_argument("--report", metavar="FILE", help="write the training report to this file, as HTML")
@@ -265,14 +271,22 @@ def _predict(command: argparse.ArgumentParser) -> None:
         type=_parse_fraction,
         help="for regression: add the bounds of a prediction interval with this coverage, such as 0.9",
     )
+    _add_invert(command)
     _add_quiet(command)
     _add_text_options(command)
 
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
-    """Compare the predictions of a model with the true values in a column of a table."""
-    command.add_argument("file", metavar="MODEL", help="model of a table, from `nnc train`")
-    command.add_argument("rows", metavar="DATA", help="table with the target column; - reads standard input")
+    """Compare the predictions of a model with the true values in a column of a table, or with the classes of images."""
+    command.add_argument("file", metavar="MODEL", help="model from `nnc train`")
+    command.add_argument(
+        "rows",
+        metavar="DATA",
+        help="table with the target column (- reads standard input), folder with one subfolder of images for each "
+        "class, or IDX file",
+    )
+    command.add_argument("--labels", metavar="FILE", help="IDX file with the true classes of the images")
+    _add_invert(command)
     command.add_argument(
         "--target", metavar="COLUMN", help="column with the true values (default: the target of the training)"
     )
@@ -284,13 +298,15 @@ def _explain(command: argparse.ArgumentParser) -> None:
     """Print the importance of each column, or the contribution of each column to the predictions of some rows.
 
     Without a table, the command prints how much the score decreases if a column is shuffled. With a table, it prints
-    contributions that add up to the prediction of each row.
+    contributions that add up to the prediction of each row. For images, it prints which pixels change the probability
+    of the class most.
     """
-    command.add_argument("file", metavar="MODEL", help="model of a table, from `nnc train`")
-    command.add_argument("rows", metavar="DATA", nargs="?", help="table with the rows to explain")
+    command.add_argument("file", metavar="MODEL", help="model from `nnc train`")
+    command.add_argument("rows", metavar="DATA", nargs="?", help="table with the rows to explain, or images")
+    _add_invert(command)
     _add_count(command, "--first", "number of rows to explain, from the first (default: %(default)s)", default=5)
     command.add_argument("--label", metavar="CLASS", help="class to explain (default: the predicted class)")
-    _add_output(command, "table to write instead of printing text, with the contribution of each column")
+    _add_output(command, "file to write instead of printing text: a table of contributions, or an HTML page for images")
     command.add_argument("--json", action="store_true", help="print JSON")
     _add_text_options(command)
 

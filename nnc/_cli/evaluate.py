@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+import nnc
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
-from nnc._cli.models import load_table_model
+from nnc._cli.models import load, load_table_model
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
@@ -39,7 +40,9 @@ MAX_CONFUSION_CLASSES = 12  # with more classes, the confusion matrix would not 
 
 def run(arguments: Namespace) -> int:
     """Run `nnc evaluate` and return the exit status."""
-    model = load_table_model(arguments.file, "evaluate")
+    model = load(arguments.file)
+    if isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+        return _evaluate_images(model, arguments)
     target = arguments.target or model.target_name_
     if target is None:
         raise UsageError(f"the model {arguments.file} does not contain the name of the target; pass --target")
@@ -52,6 +55,22 @@ def run(arguments: Namespace) -> int:
         print_json(results)
     else:
         _print_results(results, target)
+    return 0
+
+
+def _evaluate_images(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> int:
+    """Print the metrics of a classifier of images; raise ValueError for other networks."""
+    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    if len(network.model.stack.input_shape) != 3:
+        load_table_model(arguments.file, "evaluate")  # raises ValueError
+    from nnc._cli.image_models import check_classifier, read_test_images
+
+    labels = check_classifier(model, arguments.file)
+    results = _measure(labels, *read_test_images(model, arguments))
+    if arguments.json:
+        print_json(results)
+    else:
+        _print_results(results, arguments.rows)
     return 0
 
 
@@ -92,9 +111,13 @@ def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64],
 def _evaluate_classifier(model: TableClassifier, P: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
     """Return the metrics of predicted probabilities P (rows, classes) for the true labels y."""
     labels = model.classes_.tolist()
-    true = _class_indices(labels, y)
+    return _measure(labels, P, _class_indices(labels, y))
+
+
+def _measure(labels: list[Any], P: NDArray[np.float64], true: NDArray[np.intp]) -> dict[str, Any]:
+    """Return the metrics of probabilities P (rows, classes) for class indices; the index of an unknown class is -1."""
     in_training = true >= 0
-    results: dict[str, Any] = {"rows": len(y), "rows_of_unknown_classes": int((~in_training).sum())}
+    results: dict[str, Any] = {"rows": len(true), "rows_of_unknown_classes": int((~in_training).sum())}
     predicted = P.argmax(axis=1)
     accuracy = float((predicted == true).mean())
     P, true, predicted = P[in_training], true[in_training], predicted[in_training]

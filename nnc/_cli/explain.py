@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+import nnc
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TextOptions, open_table
-from nnc._cli.models import load_table_model, refuse_existing
+from nnc._cli.models import load, load_table_model, refuse_existing
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._inspection.text import aligned
@@ -31,6 +32,13 @@ MAX_PRINTED_COLUMNS = 12  # maximum number of contributions printed per row; the
 def run(arguments: Namespace) -> int:
     """Run `nnc explain` and return the exit status."""
     refuse_existing(arguments.output, arguments.force)
+    network = load(arguments.file)
+    if isinstance(network, (nnc.NeuralNetwork, nnc.Ensemble)):
+        member = network if isinstance(network, nnc.NeuralNetwork) else network.networks[0]
+        if len(member.model.stack.input_shape) == 3:
+            from nnc._cli.image_models import explain
+
+            return explain(network, arguments)
     model = load_table_model(arguments.file, "explain")
     if arguments.rows is None:
         _report_importances(model, arguments)

@@ -27,6 +27,7 @@ from nnc._cli.screen import ProgressBar, Screen, format_record
 from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
 from nnc._utils import disk
+from nnc._utils.checks import pluralize
 from nnc.datasets import read_idx, train_test_split
 from nnc.layers import small_images
 
@@ -45,6 +46,14 @@ MIN_EPOCHS, MAX_EPOCHS = 18, 90  # minimum and maximum number of epochs if --epo
 MIN_STEPS = 1500  # if --epochs is not passed, train at least this number of steps, but at most MAX_EPOCHS epochs
 LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
 GRAY_MODES = ("1", "L")  # names of the modes of gray images in Pillow
+MAX_SKIPPED_NAMES = 5  # maximum number of skipped files whose names are printed
+MAX_ASPECT_CHANGE = 1.25  # a note is printed for images that are distorted by a larger factor
+MAX_REDUCTION = 8  # a note is printed for images that are reduced by a larger factor
+# A note is printed if at least this fraction of the images has a higher probability p of the predicted class after
+# inversion, and the mean of log(1 - p) decreases by more than the margin.
+POLARITY_FRACTION, POLARITY_MARGIN = 0.6, 1.0
+SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, which float32 cannot represent if it is smaller
+MAX_POLARITY_IMAGES = 200  # maximum number of images that are inverted for this comparison
 TABLE_OPTIONS = ("drop", "task", "loss", "quantiles", "preset", "members", "jobs")
 
 
@@ -56,7 +65,7 @@ def train(arguments: Namespace) -> int:
     _refuse_table_options(arguments)
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
-    X, image_labels, digest = _read_labelled_images(arguments)
+    X, image_labels, digest = _read_labelled_images(arguments, screen)
     classes, y, counts = _encode_classes(arguments.images, image_labels)
     height, width = X.shape[1:3]
     screen.print(
@@ -72,7 +81,11 @@ def train(arguments: Namespace) -> int:
     first_epoch = 0 if net.history is None else net.history.epochs
     origin = provenance(arguments, arguments.images, digest)
     best_accuracy, best_net = -1.0, net
-    with open_log(arguments.log, arguments.resume) as log, ProgressBar(screen, epochs - first_epoch) as bar:
+    plots = [nnc.LivePlot()] if arguments.watch and not arguments.quiet else []
+    with (
+        open_log(arguments.log, arguments.resume) as log,
+        ProgressBar(screen, epochs - first_epoch, is_hidden=arguments.watch) as bar,
+    ):
         log.write("start", time=current_time(), **origin, images=len(X), classes=len(classes), seed=arguments.seed)
 
         def record_epoch(record: Any) -> None:
@@ -90,7 +103,7 @@ def train(arguments: Namespace) -> int:
                 **({} if first_epoch else {"optimizer": "adam", "lr": schedule}),
                 validation=(X_val, y_val),
                 metrics="accuracy",
-                callback=[record_epoch, PeriodicCheckpoint(unfinished)],
+                callback=[record_epoch, PeriodicCheckpoint(unfinished), *plots],
                 max_seconds=arguments.max_seconds,
                 n_threads=arguments.threads,
             )
@@ -115,13 +128,18 @@ def train(arguments: Namespace) -> int:
         **origin,
     }
     if arguments.report is not None:
-        _write_report(arguments.report, facts, dict(zip(classes.tolist(), counts.tolist(), strict=True)), net)
+        _write_report(arguments.report, facts, counts, net, X_val, y_val, is_complete)
     if not arguments.quiet:
-        print_text("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
-        print_text()
-        print_text(f"saved to {arguments.output}; to use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
+        _print_facts(facts, arguments.output)
     content = f"validation accuracy {best_accuracy:.4g}" if best_accuracy >= 0 else "no epoch is complete"
     return report_end(is_complete, content, arguments, unfinished, screen)
+
+
+def _print_facts(facts: dict[str, str], output: str) -> None:
+    """Print facts about the training and the path of the model."""
+    print_text("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
+    print_text()
+    print_text(f"saved to {output}; to use it: nnc predict {shlex.quote(output)} FOLDER")
 
 
 def _refuse_table_options(arguments: Namespace) -> None:
@@ -163,15 +181,41 @@ def _create_or_resume(arguments: Namespace, unfinished: str, X: NDArray[Any], n_
     )
 
 
-def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], network: nnc.NeuralNetwork) -> None:
-    """Write the report as HTML: facts about the training, the number of images of each class, and training curves."""
-    history = network.history
-    assert history is not None
-    from nnc._report.page import Report
+def _write_report(
+    path: str,
+    facts: dict[str, str],
+    counts: NDArray[np.intp],
+    network: nnc.NeuralNetwork,
+    X: NDArray[np.uint8],
+    y: NDArray[np.intp],
+    is_complete: bool,
+) -> None:
+    """Write the report of the training as HTML.
 
-    images = {f"images of class {label}": f"{n:,}" for label, n in classes.items()}
-    curves = {"loss": history.loss.tolist(), "held-out accuracy": history["val_accuracy"].tolist()}
-    Report("NeuralNetwork for images", {**facts, **images}, [], None, curves).save(path)
+    Parameters
+    ----------
+    path : str
+        File to write.
+    facts : dict of str to str
+        Facts about the training.
+    counts : int array (classes,)
+        Number of images of each class.
+    network : NeuralNetwork
+        Trained network.
+    X, y : arrays (n, height, width, ...) and (n,)
+        Held-out images and the indices of their classes.
+    is_complete : bool
+        Whether the training was complete; otherwise the held-out images have selected the best epoch.
+    """
+    labels = network.classes
+    assert labels is not None
+    page = nnc.report(network, X, labels[y])
+    page.heading = "Report of an image classifier"
+    use = "neither trained the network nor chose its settings" if is_complete else "selected the best epoch so far"
+    page.validation = [f"{len(X):,} images were held out: they {use}. All figures of this section count these images."]
+    classes = ", ".join(f"{label} {n:,}" for label, n in zip(labels.tolist(), counts.tolist(), strict=True))
+    page.facts = {**page.facts, **facts, "images of each class": classes}
+    page.save(path)
 
 
 class PeriodicCheckpoint:
@@ -186,28 +230,64 @@ class PeriodicCheckpoint:
         record["network"].save(self.path, checkpoint=True)
 
 
-def _read_labelled_images(arguments: Namespace) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
+def _read_labelled_images(arguments: Namespace, screen: Screen) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
     """Return the training images, their labels, and the SHA-256 of the files that contain them."""
-    path = arguments.images
+    X, labels, files = read_labelled(arguments.images, arguments.labels, screen)
+    return (255 - X if arguments.invert else X), labels, _digest(files)
+
+
+def read_labelled(
+    path: str, labels_path: str | None, screen: Screen, size: tuple[int, int] | None = None, gray: bool | None = None
+) -> tuple[NDArray[np.uint8], NDArray[Any], list[str]]:
+    """Read images and their labels from a folder with a subfolder for each class, or from IDX files.
+
+    Parameters
+    ----------
+    path : str
+        Folder or IDX file.
+    labels_path : str or None
+        IDX file of labels; None for a folder.
+    screen : Screen
+        Output for the names of skipped files.
+    size, gray
+        Size and color of the images, as in `read_images`.
+
+    Returns
+    -------
+    X : uint8 array (n, height, width) or (n, height, width, 3)
+    labels : array (n,)
+    files : list of str
+        Paths of the files that contain the images and the labels.
+    """
     if os.path.isdir(path):
-        if arguments.labels is not None:
+        if labels_path is not None:
             raise UsageError("--labels is only for IDX files; for a folder, the subfolders are the classes")
+        skipped: list[str] = []
         classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-        files = [(label, file) for label in classes for file in _list_images(os.path.join(path, label))]
+        files = [(label, file) for label in classes for file in _list_images(os.path.join(path, label), skipped)]
         if not files:
             extensions = ", ".join(IMAGE_EXTENSIONS[:3])
             raise ValueError(f"{path} must have a subfolder with images ({extensions}, ...) for each class, got none")
-        X = _read_images([file for _, file in files])
-        return X, np.array([label for label, _ in files]), _digest([file for _, file in files])
-    if arguments.labels is None:
+        report_skipped(skipped, path, screen)
+        X = _read_images([file for _, file in files], size, gray)
+        return X, np.array([label for label, _ in files]), [file for _, file in files]
+    if labels_path is None:
         raise UsageError("--images with an IDX file requires --labels, an IDX file of labels")
-    X, labels = read_idx(path), read_idx(arguments.labels)
+    X, labels = read_idx(path), read_idx(labels_path)
     _check_idx(X, path)
     if labels.shape != (len(X),):
         raise ValueError(
-            f"{arguments.labels} must contain a label for each of the {len(X)} images, got shape {labels.shape}"
+            f"{labels_path} must contain a label for each of the {len(X)} images, got shape {labels.shape}"
         )
-    return X, labels, _digest([path, arguments.labels])
+    return X, labels, [path, labels_path]
+
+
+def report_skipped(skipped: Sequence[str], folder: str, screen: Screen) -> None:
+    """Print the names of files that were skipped, because their extension is not that of an image."""
+    if skipped:
+        names = ", ".join(os.path.relpath(path, folder) for path in skipped[:MAX_SKIPPED_NAMES])
+        more = f" and {len(skipped) - MAX_SKIPPED_NAMES} more" if len(skipped) > MAX_SKIPPED_NAMES else ""
+        screen.warn(f"skipped {pluralize(len(skipped), 'file')} without the extension of an image: {names}{more}")
 
 
 def _check_idx(X: NDArray[Any], path: str) -> None:
@@ -225,28 +305,91 @@ def _check_idx(X: NDArray[Any], path: str) -> None:
 def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> None:
     """Write the predictions for images; the first column is the name of the file, or the index in an IDX file."""
     refuse_existing(arguments.output, arguments.force)
+    files, X = read_pictures(model, arguments, Screen(arguments.quiet))
+    heading, lines = build_predictions(model, X, arguments.classes)
+    rows = ([name, *line] for name, line in zip(files, lines, strict=True))
+    write_rows(["file", *heading], rows, arguments.output)
+
+
+def image_shape(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> tuple[int, int, int]:
+    """Return height, width and channels of the inputs of a model; raise ValueError if they are not images."""
     network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
     shape = network.model.stack.input_shape
     if len(shape) != 3:
         raise ValueError(
             f"DATA must be rows of {network.sizes[0]} numbers for {arguments.file}, got images in {arguments.rows}"
         )
-    if os.path.isdir(arguments.rows):
-        files = [file for folder, _, _ in sorted(os.walk(arguments.rows)) for file in _list_images(folder)]
+    return shape[0], shape[1], shape[2]
+
+
+def read_pictures(
+    model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace, screen: Screen
+) -> tuple[list[str], NDArray[np.uint8]]:
+    """Return the names and the pixels of the images in a folder, an IDX file or an image file, scaled for a model.
+
+    A note is printed for skipped files, and if the images differ from those that trained the model.
+    """
+    height, width, channels = image_shape(model, arguments)
+    path, skipped = arguments.rows, list[str]()
+    if os.path.isdir(path):
+        files = [file for folder, _, _ in sorted(os.walk(path)) for file in _list_images(folder, skipped)]
         if not files:
-            raise ValueError(f"{arguments.rows} contains no images ({', '.join(IMAGE_EXTENSIONS[:3])}, ...)")
-    elif _is_idx(arguments.rows):
-        X = read_idx(arguments.rows)
-        _check_idx(X, arguments.rows)
+            raise ValueError(f"{path} contains no images ({', '.join(IMAGE_EXTENSIONS[:3])}, ...)")
+        report_skipped(skipped, path, screen)
+    elif _is_idx(path):
+        X = read_idx(path)
+        _check_idx(X, path)
         files = [str(i) for i in range(len(X))]
     else:
-        files = [arguments.rows]
-    if not _is_idx(arguments.rows):
-        X = _read_images(files, (shape[0], shape[1]), gray=shape[2] == 1)
-        files = [os.path.relpath(file, arguments.rows) if file != arguments.rows else file for file in files]
-    heading, lines = build_predictions(model, X, arguments.classes)
-    rows = ([name, *line] for name, line in zip(files, lines, strict=True))
-    write_rows(["file", *heading], rows, arguments.output)
+        files = [path]
+    if not _is_idx(path):
+        warn_of_size(files, (height, width), screen)
+        X = _read_images(files, (height, width), gray=channels == 1)
+        files = [os.path.relpath(file, path) if file != path else file for file in files]
+    X = 255 - X if arguments.invert else X
+    warn_of_polarity(model, X, screen)
+    return files, X
+
+
+def warn_of_size(files: Sequence[str], size: tuple[int, int], screen: Screen) -> None:
+    """Print a note if images are much larger than the inputs of the model, or have another aspect ratio."""
+    sizes = []
+    for file in files:
+        with _open_image(file) as image:
+            sizes.append(image.size)
+    height, width = size
+    shapes = np.array(sizes, float)  # columns: width, height
+    ratios = shapes[:, 0] / shapes[:, 1] / (width / height)
+    distorted = np.flatnonzero(np.maximum(ratios, 1 / ratios) > MAX_ASPECT_CHANGE)
+    large = np.flatnonzero(shapes.max(axis=1) > MAX_REDUCTION * max(size))
+    small = np.flatnonzero(shapes.max(axis=1) < max(size) / 2)
+    for index, problem in (
+        (distorted, "have another aspect ratio and are distorted; crop them to the object"),
+        (large, "are much larger and lose their details; crop them to the object"),
+        (small, "are much smaller and are blurred"),
+    ):
+        if len(index):
+            first = index[0]
+            screen.warn(
+                f"{len(index):,} of {len(files):,} images {problem}: the model reads {width} x {height} pixels, "
+                f"{files[first]} has {sizes[first][0]} x {sizes[first][1]}"
+            )
+
+
+def warn_of_polarity(model: nnc.NeuralNetwork | nnc.Ensemble, X: NDArray[np.uint8], screen: Screen) -> None:
+    """Print a note if a classifier is more certain about the inverted images, as for dark digits on a light ground."""
+    sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_POLARITY_IMAGES)).astype(int)]
+    if model.classes is None:
+        return
+    as_read, inverted = (
+        np.log(np.maximum(1 - np.asarray(model.predict(images), np.float64).max(axis=1), SMALLEST_DOUBT))
+        for images in (sample, 255 - sample)
+    )
+    if (inverted < as_read).mean() >= POLARITY_FRACTION and inverted.mean() < as_read.mean() - POLARITY_MARGIN:
+        screen.warn(
+            "the model is more certain about the inverted images; if dark and light are exchanged compared with the "
+            "training images, use --invert"
+        )
 
 
 def _is_idx(path: str) -> bool:
@@ -261,10 +404,12 @@ def _is_idx(path: str) -> bool:
 # ------------------------------------------------------------------------------------ image files
 
 
-def _list_images(folder: str) -> list[str]:
-    entries = (entry for entry in os.scandir(folder) if entry.is_file())
-    names = sorted(entry.name for entry in entries if entry.name.lower().endswith(IMAGE_EXTENSIONS))
-    return [os.path.join(folder, name) for name in names]
+def _list_images(folder: str, skipped: list[str]) -> list[str]:
+    """Return the sorted paths of the images in a folder; append other files to `skipped`, except hidden ones."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+    is_image = {name: name.lower().endswith(IMAGE_EXTENSIONS) for name in names}
+    skipped += [os.path.join(folder, name) for name in names if not is_image[name]]
+    return [os.path.join(folder, name) for name in names if is_image[name]]
 
 
 def _read_images(

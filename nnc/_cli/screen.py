@@ -11,15 +11,18 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from nnc._cli.terminal import printable
+from nnc._training.live import Display
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+MAX_WATCHED_NETWORKS = 4  # maximum number of networks whose curves a plot shows
 LINE_INTERVAL = 5.0  # minimum seconds between two progress lines if standard error is not a terminal
 
 
@@ -39,6 +42,45 @@ class Screen:
         self.console.print(f"note: {printable(text)}", style="yellow")
 
 
+class TrainingPlot:
+    """Plot of the losses and held-out scores of networks, which `nnc train --watch` redraws twice a second.
+
+    Parameters
+    ----------
+    screen : Screen
+        Output of the command; nothing is drawn if it is quiet.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self.display, self.lock, self.is_quiet = Display(), Lock(), screen.quiet
+        self.panels: tuple[dict[str, list[float]], ...] = ({}, {})  # losses and scores of networks, by name
+        self.title = ""
+
+    def add(self, network: int, record: Any, title: str) -> None:
+        """Add the numbers of an epoch of a network, and redraw the plot if enough time has passed."""
+        score = next((name for name in ("val_accuracy", "val_loss") if name in record), None)
+        with self.lock:
+            self.title = title
+            self._append(0, f"loss {network + 1}", record["loss"])
+            if score is not None:
+                self._append(1, f"{score.removeprefix('val_')} {network + 1}", record[score])
+            if self.display.is_due():
+                self.show()
+
+    def _append(self, panel: int, name: str, value: float) -> None:
+        """Append a value to a curve; only the curves of the last MAX_WATCHED_NETWORKS networks are kept."""
+        curves = self.panels[panel]
+        curves.setdefault(name, []).append(float(value))
+        if len(curves) > MAX_WATCHED_NETWORKS:
+            del curves[next(iter(curves))]
+
+    def show(self, is_last: bool = False) -> None:
+        """Draw the plot; the last one is also written if standard error is a file."""
+        if not self.is_quiet:
+            panels = [{name: np.array(curve) for name, curve in curves.items()} for curves in self.panels if curves]
+            self.display.show(panels, self.title, is_last=is_last)
+
+
 class ProgressBar:
     """Progress bar of a training, with a description of the last epoch and the estimated remaining time.
 
@@ -48,13 +90,16 @@ class ProgressBar:
         Output to which the bar or the progress lines are printed.
     total : int
         Number of epochs of all networks.
+    is_hidden : bool, default False
+        Whether nothing is shown, because a plot replaces the bar.
     """
 
-    def __init__(self, screen: Screen, total: int) -> None:
+    def __init__(self, screen: Screen, total: int, is_hidden: bool = False) -> None:
         self.screen, self.total, self.completed = screen, max(total, 1), 0
         self.start_time = self.line_time = monotonic()  # start of the training, time of the last printed line
         self.lock = Lock()
-        self.is_live = screen.console.is_terminal and not screen.quiet
+        self.is_hidden = is_hidden
+        self.is_live = screen.console.is_terminal and not screen.quiet and not is_hidden
         self.progress = Progress(
             BarColumn(14), TextColumn("{task.percentage:>3.0f} %  {task.description}"), console=screen.console
         )  # fmt: skip
@@ -80,7 +125,7 @@ class ProgressBar:
             text = f"{text}  {_format_duration(remaining)} left"
             if self.is_live:
                 self.progress.update(self.task, completed=self.completed, description=text)
-            elif now - self.line_time > LINE_INTERVAL:
+            elif now - self.line_time > LINE_INTERVAL and not self.is_hidden:
                 self.line_time = now
                 self.screen.print(f"{100 * self.completed / self.total:3.0f} %  {text}")
 

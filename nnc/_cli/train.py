@@ -13,7 +13,7 @@ from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.paths import UNFINISHED
 from nnc._cli.runs import check_files, count_trained_networks, current_time, open_log, provenance, report_end
-from nnc._cli.screen import ProgressBar, Screen, format_record
+from nnc._cli.screen import ProgressBar, Screen, TrainingPlot, format_record
 from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
 from nnc._utils.checks import pluralize
@@ -36,6 +36,7 @@ MIN_ROWS_PER_CLASS = 10
 # Options that are only for images; the values are hints that end the error message if the data are a table.
 IMAGE_OPTIONS = {
     "epochs": "",
+    "invert": "",
     "labels": "",
     "threads": "; for a table, --jobs sets the number of networks trained in parallel",
 }
@@ -50,7 +51,7 @@ def run(arguments: Namespace) -> int:
     if arguments.data is None or arguments.target is None:
         raise UsageError("expected either DATA and --target COLUMN, or --images FOLDER")
     for name, hint in IMAGE_OPTIONS.items():
-        if getattr(arguments, name) is not None:
+        if getattr(arguments, name) not in (None, False):
             raise UsageError(f"--{name} is only for --images, not for a table{hint}")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
@@ -65,16 +66,22 @@ def run(arguments: Namespace) -> int:
             facts = {"rows": len(X), "columns": X.width, "target": y.name, "seed": arguments.seed}
             log.write("start", time=current_time(), **origin, **facts)
             n = arguments.members or choose_member_count(arguments.preset, len(X))
-            with ProgressBar(screen, total_epochs(len(X), n - count_trained_networks(unfinished))) as bar:
+            epochs = total_epochs(len(X), n - count_trained_networks(unfinished))
+            plot = TrainingPlot(screen) if arguments.watch else None
+            with ProgressBar(screen, epochs, is_hidden=arguments.watch) as bar:
 
                 def show_epoch(network: int, record: Any) -> None:
                     log.epoch(network, record)
                     text = f"network {network + 1}/{n}  {format_record(record)}"
                     bar.advance(text, 1 + record.get("skipped_epochs", 0))
+                    if plot is not None:
+                        plot.add(network, record, text)
 
                 model.callback = show_epoch
                 with tables.locate_errors(file, 0, has_target):
                     model.fit(X, y)
+            if plot is not None:
+                plot.show(is_last=True)
             model.callback = model.checkpoint = None
             model.save(arguments.output)
             facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
