@@ -261,7 +261,7 @@ class TableSource(Source):
         if interface.self_test is not None:
             X, P = (double_initializer(interface.self_test[key]) for key in "XP")
             tolerance = double_literal(TOLERANCES["float32"])
-            sizes = {"n_in": interface.n_in, "n_out": interface.n_out, "steps": ""}
+            sizes = {"n_in": interface.n_in, "n_out": interface.n_out, "last_out": interface.n_out - 1, "steps": ""}
             parts.append(self.fill(SELF_TEST, X=X, P=P, tolerance=tolerance, **sizes, **double))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 
