@@ -213,6 +213,13 @@ def test_straight_line_is_continued_inside_its_interval():
     assert (columns["forecast"] <= columns["upper_10"]).all()
 
 
+def test_series_without_a_complete_season_are_forecast_next_to_long_ones():
+    with pytest.warns(ForecastWarning, match="1 of 2 series are shorter than three seasons") as caught:
+        forecast = Forecaster(6, 24).fit([monthly(15), monthly(120)]).predict()
+    assert len(caught) == 1
+    assert np.isfinite(forecast).all()
+
+
 def test_negative_values_are_forecast():
     y = monthly(100, level=-20)
     assert mase(y[-6:], Forecaster(6, 12).fit(y[:-6]).predict(), y[:-6], 12) < 1

@@ -142,7 +142,9 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     means = ratios.sum(1) / count
     within = np.sum(np.where(present, ratios - means[:, None], 0) ** 2, (1, 2))
     noise = within / np.maximum(present.sum((1, 2)) - season, 1) * np.mean(1 / count, 1)
-    deviations = (means / means.mean(1, keepdims=True) if multiply else means - means.mean(1, keepdims=True)) - neutral
+    center = means.mean(1, keepdims=True)
+    # The center is 0 for rows without a complete season, which are not tested.
+    deviations = (means / np.where(center == 0, 1, center) if multiply else means - center) - neutral
     total = np.sum(deviations**2, 1) / (season - 1)
     factor = np.clip(1 - noise / np.where(total > 0, total, 1), 0, 1)
     seasonal = tested & (total > 0) & (seasonality(Y, n, season) > SEASONALITY_Z)
