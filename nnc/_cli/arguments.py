@@ -171,13 +171,30 @@ def _add_output(command: argparse.ArgumentParser, description: str, **settings: 
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
+def _add_series_options(command: argparse.ArgumentParser) -> None:
+    """Add the options for time series to the parser of `nnc train`."""
+    series = command.add_argument_group("time series (a row of DATA is one time of one series)")
+    _add_count(series, "--forecast", "forecast the next N values of the target")
+    series.add_argument("--time", metavar="COLUMN", help="column with the dates, or numbers, of the rows")
+    for role, description in (
+        ("id", "identify the series, if there are several"),
+        ("known", "are also known for future times"),
+        ("past", "are known only for past times"),
+        ("static", "are constant in each series"),
+    ):
+        series.add_argument(
+            f"--{role}", metavar="COLUMN,...", type=_parse_names, default=[], help=f"columns that {description}"
+        )
+    _add_count(series, "--season", "number of times in a season (default: determined by the dates)")
+
+
 # ----------------------------------------------------- commands and their arguments
 # Each of the following functions adds the arguments of one command to its parser. Its docstring describes the command
 # in the help.
 
 
 def _train(command: argparse.ArgumentParser) -> None:
-    """Train a model that predicts one column of a table from the others, or the class of an image.
+    """Train a model that predicts a column of a table from the others, the class of an image, or time series.
 
     Ctrl-C ends the training early and saves the best model so far.
     """
@@ -195,6 +212,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--labels", metavar="FILE", help="IDX file with the labels of --images")
     _add_invert(command)
+    _add_series_options(command)
     _add_output(command, "model file to write (default: %(default)s)", default="model.json")
     command.add_argument("--drop", metavar="COLUMN,...", type=_parse_names, default=[], help="columns to ignore")
     command.add_argument(
@@ -246,7 +264,8 @@ def _predict(command: argparse.ArgumentParser) -> None:
     """Predict with a saved model.
 
     A table model reads a table of any size with the columns of the training table and adds its predictions. An image
-    classifier reads a folder or a file of images. A network reads rows of numbers.
+    classifier reads a folder or a file of images. A network reads rows of numbers. A forecast model needs DATA only for
+    the future values of known columns.
     """
     command.add_argument("file", metavar="MODEL", help="saved model or network")
     command.add_argument(
@@ -269,7 +288,7 @@ def _predict(command: argparse.ArgumentParser) -> None:
         "--interval",
         metavar="COVERAGE",
         type=_parse_fraction,
-        help="for regression: add the bounds of a prediction interval with this coverage, such as 0.9",
+        help="for regression and forecasts: add the bounds of a prediction interval with this coverage, such as 0.9",
     )
     _add_invert(command)
     _add_quiet(command)

@@ -1,4 +1,4 @@
-"""`nnc inspect FILE`: layers, neurons, weights and biases of a network, or the report of a table model."""
+"""`nnc inspect FILE`: layers, neurons, weights and biases of a network, or the report of another model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import nnc
-from nnc._cli.models import load
+from nnc._cli.models import load, load_any
 from nnc._cli.terminal import print_json, print_text
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Run `nnc inspect` and return the exit status."""
-    model = load(arguments.file)
+    model = load_any(arguments.file)
     if arguments.json:
-        print_json(_describe(model))
+        print_json(_describe(load(arguments.file)))
     elif isinstance(model, nnc.NeuralNetwork):
         _print_network(model)
     elif isinstance(model, nnc.Ensemble):

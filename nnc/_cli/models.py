@@ -1,4 +1,4 @@
-"""Loading of saved models for the commands: networks, ensembles and table models."""
+"""Loading of saved models for the commands: networks, ensembles, table models and forecast models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from nnc import Ensemble, NeuralNetwork
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc.forecast import Forecaster
     from nnc.tabular.estimator import TableEstimator
 
 
-def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
+def load_any(path: str) -> NeuralNetwork | Ensemble | TableEstimator | Forecaster:
     """Load a model for inspection or prediction.
 
     Files do not contain custom loss functions. The loaded network has a placeholder instead, because inspection and
     prediction do not compute the loss.
     """
+    model: NeuralNetwork | Ensemble | TableEstimator | Forecaster = nnc.load(path, loss=_missing_loss)
+    return model
+
+
+def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
+    """Load a model other than a forecast model for inspection or prediction."""
     from nnc.forecast import Forecaster
 
-    model: NeuralNetwork | Ensemble | TableEstimator | Forecaster = nnc.load(path, loss=_missing_loss)
+    model = load_any(path)
     if isinstance(model, Forecaster):
         raise ValueError(
             f"MODEL must be a network, an ensemble or a table model, got {path}, which is a forecast model"

@@ -1,4 +1,4 @@
-"""`nnc predict MODEL DATA`: predictions for the rows of a table, for rows of numbers, or for images."""
+"""`nnc predict MODEL DATA`: predictions for the rows of a table, for rows of numbers, for images, or forecasts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import nnc
 from nnc._cli import numbers
-from nnc._cli.models import load
+from nnc._cli.models import load_any
+from nnc.forecast import Forecaster
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
 
 def run(arguments: Namespace) -> int:
     """Run `nnc predict` and return the exit status."""
-    model = load(arguments.file)
-    if not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    model = load_any(arguments.file)
+    if isinstance(model, Forecaster):
+        from nnc._cli.forecast import predict as predict_series
+
+        predict_series(model, arguments)
+    elif not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
         from nnc._cli.predict_table import predict
 
         predict(model, arguments)

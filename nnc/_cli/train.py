@@ -44,6 +44,13 @@ IMAGE_OPTIONS = {
 
 def run(arguments: Namespace) -> int:
     """Run `nnc train` and return the exit status."""
+    if arguments.forecast is not None:
+        from nnc._cli.forecast import train as train_forecaster
+
+        return train_forecaster(arguments)
+    for name in ("time", "id", "known", "past", "static", "season"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} requires --forecast N, the number of future values to forecast")
     if arguments.images is not None:
         from nnc._cli.images import train
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from nnc import _serialization
 from nnc._data.conformal import check_level
-from nnc._drawing.html import Text
-from nnc._inspection.text import aligned
 from nnc._network import NeuralNetwork
 from nnc._serialization.models import load_model
 from nnc._utils import disk
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc._report.page import Report
     from nnc.forecast.frames import Layout
     from nnc.forecast.model import Prediction
     from nnc.forecast.panel import Panel
@@ -214,6 +213,14 @@ class Forecaster(SuggestsAttributes):
         """Weights of the corrections by the linear map and by the networks together; 0 without corrections."""
         weights = self._fitted().corrections.weights or (0.0,)
         return {"linear": weights[0], "networks": float(sum(weights[1:]))}
+
+    @property
+    def needs_future_(self) -> bool:
+        """Return whether `predict` needs X, the future values of known covariates."""
+        self._fitted()
+        if self._layout is not None:
+            return bool(self._layout.covariates["known"])
+        return bool(self._panel.regressors[0].size)
 
     def _fitted(self) -> ForecastModel:
         """Return the model; raise ValueError if `fit` has not been called."""
@@ -427,8 +434,13 @@ class Forecaster(SuggestsAttributes):
         program = build_forecast_program(self._fitted(), self._export_prediction())
         disk.replace_file(path, to_onnx_forecast(program), "model")
 
-    def report(self) -> Text:
-        """Return a description of the fit, which `print` and notebooks show: series, members, intervals."""
+    def report(self) -> Report:
+        """Return a report of the fit: series, members, intervals.
+
+        `print` shows it as text and notebooks as a table; `report.save(path)` writes an HTML page.
+        """
+        from nnc._report.page import Report
+
         model = self._fitted()
         lengths, missing = self._panel.lengths, sum(int(np.isnan(y).sum()) for y in self._panel.values)
         linear, networks = self.weights_.values()
@@ -446,7 +458,7 @@ class Forecaster(SuggestsAttributes):
             ("intervals", f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations"),
             ("time", f"{self.seconds_:.1f} s"),
         ]
-        return Text("\n".join(["Forecaster", *aligned(lines)]))
+        return Report("Forecaster", dict(lines), ())
 
     # ------------------------------------------------------------------------------------------ evaluation
 
