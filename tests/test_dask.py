@@ -327,3 +327,22 @@ def test_partial_fit_of_estimators_trains_on_partitions():
     assert np.array_equal(two_passes.to_local().predict_proba(X), model.to_local().predict_proba(X))
     regressor = nnc.dask.DaskMLPRegressor(**options).partial_fit(d_X, da.from_array(Y[:, 0], (chunks,)))
     assert regressor.predict(X).shape == (200,)
+
+
+def test_forecasters_survive_a_killed_worker(tmp_path):
+    from nnc.forecast import Forecaster
+
+    rng = np.random.default_rng(0)
+    t = np.arange(72)
+    groups = [[10 + np.sin(2 * np.pi * t / 12) * k + rng.normal(0, 0.3, 72) for k in range(1, 5)] for _ in range(6)]
+    models = [Forecaster(horizon=6, season=12, seed=i) for i in range(6)]
+    expected = [Forecaster(horizon=6, season=12, seed=i).fit(y).predict() for i, y in enumerate(groups)]
+    with cluster(tmp_path, 2) as (processes, client):
+        client.wait_for_workers(2, timeout=60)
+        killer = Timer(0.3, lambda: os.kill(processes.workers[0].pid, signal.SIGKILL))
+        killer.start()
+        fitted = nnc.dask.fit_forecasters(models, groups, client)
+        killer.join()
+    assert [model.predict().tobytes() for model in fitted] == [values.tobytes() for values in expected]
+    with pytest.raises(ValueError, match="series must have one item for each of the 6 forecasters, got 5"):
+        nnc.dask.fit_forecasters(models, groups[:5], client)

@@ -21,12 +21,13 @@ except ImportError as error:
     raise missing_package("nnc.dask", "distributed", error, "dask") from error
 
 from nnc.dask.fit import fit_many
+from nnc.dask.forecast import fit_forecasters
 from nnc.dask.partitions import fit_partitions
 
 if TYPE_CHECKING:
     from nnc.dask.estimators import DaskMLPClassifier, DaskMLPRegressor
 
-__all__ = ["DaskMLPClassifier", "DaskMLPRegressor", "fit_many", "fit_partitions"]
+__all__ = ["DaskMLPClassifier", "DaskMLPRegressor", "fit_forecasters", "fit_many", "fit_partitions"]
 
 if not TYPE_CHECKING:
 
