@@ -23,7 +23,7 @@ cimport conv
 cimport matmul
 cimport vmath
 from dropout cimport mask_row
-from losses cimport HEADS
+from losses cimport HEADS, MSE
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
@@ -40,6 +40,10 @@ from recurrent cimport padded_units, state_reals
 from pixels cimport convolve as convolve_pixels, forward as forward_pixels, is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
+from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as backward_taylor, clear_gradient, copy_lanes,
+                     forward as forward_taylor, is_supported_layer, lay_out as lay_out_taylor, load_lanes, load_points,
+                     set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
+from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
 from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, sort_rows, apply_gradient, train
 cimport one_row
 cimport tiny
@@ -338,11 +342,11 @@ cdef void* allocate_network(Network* net, const Plan* plan, const real* params, 
     return memory
 
 
-cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept nogil:
-    # Return whether all inputs and targets are finite.
+cdef bint are_finite(const Data* data, const Layer* layers, int count, bint has_slopes=False) noexcept nogil:
+    # Return whether all inputs and targets are finite. Targets that include derivatives may be NaN and are not tested.
     cdef double largest
     return (first_not_finite(data.X, data.n * layers[0].n_in, &largest) < 0 and
-            (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
+            (data.Y is NULL or has_slopes or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
 cdef double compute_gradient(const Plan* plan_source, const real* params, const Data* data, real* gradient,
@@ -350,6 +354,8 @@ cdef double compute_gradient(const Plan* plan_source, const real* params, const 
     # Return the loss of all rows. Write its gradient, padded like the parameters. Unless input_gradient is NULL, also
     # write the derivative of the loss with respect to the inputs (n, n_in), in the order of data.order. If `checked` is
     # false and X or Y is not finite, do nothing and return NaN.
+    if plan_source.channels.count > 0:
+        return compute_slope_gradient(plan_source, params, data, gradient)
     cdef Network net
     cdef Plan plan_copy = plan_source[0]
     cdef const Plan* plan = &plan_copy
@@ -380,6 +386,8 @@ cdef double compute_gradient(const Plan* plan_source, const real* params, const 
 
 
 include "engine.pxi"
+
+include "derivatives.pxi"
 
 include "stream.pxi"
 

@@ -12,7 +12,7 @@
 from simd cimport (always_inlined, always_inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less,
                    if_negative, vmax, vabs)
 from squares cimport MAX_LANES, transpose
-from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
+from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, sin_cos, tanh
 
 # The activations sigmoid(z) = 1 / (1 + exp(-z)) and tanh(z).
 
@@ -108,6 +108,17 @@ cdef inline vec f_selu(vec z) noexcept nogil:
 
 cdef inline vec d_selu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(<real>1.0507009873554805), a + <real>1.7580993408473766)
+
+# The activation sin(z) (Sitzmann et al., 2020).
+
+cdef inline vec f_sin(vec z) noexcept nogil:
+    cdef vec cosine
+    return sin_cos(z, &cosine)
+
+cdef inline vec d_sin(vec z) noexcept nogil:
+    cdef vec cosine
+    sin_cos(z, &cosine)
+    return cosine
 
 # The activation exp(z), for outputs with a Poisson loss. Its derivative is the output a. vmath.exp accepts only z <= 0,
 # so exp(z) is computed as 1 / exp(-z) for z > 0.

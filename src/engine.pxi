@@ -27,12 +27,13 @@ cdef class Engine:
     """
     cdef Plan plan
     cdef Head* heads
+    cdef int* inputs                  # indices of all inputs if the targets include derivatives, else NULL
     cdef readonly Py_ssize_t size     # length of the parameter vector, including padding
     # tuple for each layer: index of its first element in the parameter vector, number of rows of W, padded row length,
     # and number of rows with biases. The parameters of a batch norm have two more rows, the running statistics.
     cdef readonly tuple layout
 
-    def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):
+    def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN, double slope_weight=NAN):
         cdef Plan* plan = &self.plan
         cdef Layer* layer
         cdef int l
@@ -84,6 +85,8 @@ cdef class Engine:
         self.layout, self.size = tuple(layout), plan.size
         if heads:
             self.set_heads(heads, missing)
+        if slope_weight == slope_weight:
+            self.set_slopes(slope_weight)
 
     cdef int set_heads(self, heads, double missing) except -1:
         # Store the heads, and use the sum of their losses as the loss of the network.
@@ -108,9 +111,26 @@ cdef class Engine:
         plan.heads.count, plan.heads.items, plan.heads.missing = len(heads), self.heads, missing
         return 0
 
+    cdef int set_slopes(self, double weight) except -1:
+        # Use values and derivatives with respect to all inputs as targets.
+        cdef Plan* plan = &self.plan
+        cdef Py_ssize_t i, n_in = plan.layers[0].n_in
+        check_layers(plan)
+        if plan.loss > MSE:
+            raise ValueError("loss must be a squared error if the targets include derivatives")
+        self.inputs = <int*>malloc(n_in * sizeof(int))
+        if self.inputs is NULL:
+            raise MemoryError
+        for i in range(n_in):
+            self.inputs[i] = <int>i
+        plan.channels = Channels(<int>n_in + 1, <int>n_in, 0, self.inputs, NULL, NULL)
+        plan.slope_weight, plan.by_points = weight, True
+        return 0
+
     def __dealloc__(self):
         free(self.plan.layers)
         free(self.heads)
+        free(self.inputs)
 
     def are_targets(self, Y):
         """Return whether the heads can use Y as targets without conversion. NaN and infinity are not rejected."""
@@ -271,7 +291,7 @@ cdef class Engine:
         cdef void* memory = allocate_arena(&arena, block_rows(&plan, data.n, EVALUATE))
         lay_out_evaluation(&state, &plan, &arena, <real*>params)
         with nogil:
-            if are_finite(&state.data, plan.layers, plan.count):
+            if are_finite(&state.data, plan.layers, plan.count, plan.channels.count > 0):
                 mode = flush_denormals()
                 restart(&state)
                 evaluate(&state, 0, state.data.n)

@@ -9,10 +9,13 @@ from layer cimport GRAIN, Layer, unpad_outputs
 from rows cimport Data, fetch
 from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
                       refresh, set_parameters)
+from slopes cimport SlopeTargets, lay_out as lay_out_slopes, sum_grain_losses as sum_grain_losses_of_slopes
+from taylor cimport set_parameters as set_taylor_parameters
 
 cdef struct EvaluationMember:  # State of one evaluation thread.
     Network net           # network of this thread, with its own buffers
     Py_ssize_t row        # index of the next row that the thread evaluates
+    SlopeTargets slopes   # workspace of the loss if targets are values and derivatives
 
 # State of an evaluation by several threads.
 cdef struct EvaluationState:
@@ -27,14 +30,19 @@ cdef struct EvaluationState:
 cdef inline void lay_out(EvaluationState* state, const Plan* plan, Arena* arena, real* params) noexcept nogil:
     # Allocate all buffers of the evaluation in the arena, and set the parameters of the networks.
     cdef Network net
+    cdef SlopeTargets slopes
     cdef int t
     state.members = <EvaluationMember*>allocate(arena, state.threads * sizeof(EvaluationMember))
     state.grain_losses = <double*>allocate(arena, (state.data.n + GRAIN - 1) // GRAIN * sizeof(double))
     for t in range(state.threads):
         lay_out_network(&net, plan, arena, block_rows(plan, state.data.n, EVALUATE), EVALUATE, &state.data, 1, False)
+        slopes.taylor.count = 0
+        if plan.channels.count > 0:
+            lay_out_slopes(&slopes, plan, &state.data, arena, False)
         if arena.base:
             set_parameters(&net, params)
-            state.members[t].net = net
+            set_taylor_parameters(&slopes.taylor, params)
+            state.members[t].net, state.members[t].slopes = net, slopes
 
 
 cdef inline void restart(EvaluationState* state) noexcept nogil:
@@ -75,7 +83,10 @@ cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks)
         fetch(&net.block, &state.data, row, 0, rows)
         forward(net, 0, rows, rows, 0, 0, 0, 0)
         output_delta(net, 0, rows, 1, 0)
-        memcpy(state.grain_losses + row // GRAIN, net.grain_losses, (rows + GRAIN - 1) // GRAIN * sizeof(double))
+        if member.slopes.taylor.count > 0:
+            sum_grain_losses_of_slopes(&member.slopes, row, rows, state.grain_losses + row // GRAIN)
+        else:
+            memcpy(state.grain_losses + row // GRAIN, net.grain_losses, (rows + GRAIN - 1) // GRAIN * sizeof(double))
         if state.out is not NULL:
             unpad_outputs(last, row, rows, state.out_rows, state.out)
         row += rows

@@ -105,7 +105,8 @@ def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
 
 
 def vector_function(str name, const real[::1] x, real[::1] out):
-    """Compute exp, expm1, log or log1p of x, in the domain of vmath.pxd. Lengths are multiples of LANES."""
+    """Compute exp, expm1, log, log1p, sin or cos of x, in the domain of vmath.pxd. Lengths are multiples of LANES."""
+    cdef vec sine, cosine
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
         if name == "exp":
@@ -114,8 +115,11 @@ def vector_function(str name, const real[::1] x, real[::1] out):
             store(&out[i], vmath.expm1(load(&x[i])))
         elif name == "log":
             store(&out[i], vmath.log(load(&x[i])))
-        else:
+        elif name == "log1p":
             store(&out[i], vmath.log1p(load(&x[i])))
+        else:
+            sine = vmath.sin_cos(load(&x[i]), &cosine)
+            store(&out[i], sine if name == "sin" else cosine)
 
 
 def divide_by_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):

@@ -23,6 +23,7 @@ cimport recurrent
 from learn cimport STRIP_ROWS, limit_norms as limit_layer_norms, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
+from taylor cimport POINT_VECS, Channels
 
 cdef enum:
     # size of a block of rows in bytes: its activations and deltas fit the second-level cache of a core
@@ -33,6 +34,8 @@ cdef enum:
     # use one block per thread only if the parameter vector has at most this many bytes
     MAX_SHARED_PARAM_BYTES = 1 << 17
     MIN_SHARED_WORK = 300000  # use one block per thread only if a batch has at least this many rows x parameters
+    MIN_POINT_ROWS = 128  # minimum number of rows of a block with points in lanes, unless the batch has fewer rows
+    MAX_POINT_BLOCKS = 8  # number of blocks of a large batch with points in lanes
     # size of a block of images in bytes; it may exceed the caches, because kernels process a few images at a time
     IMAGE_BYTES = 1 << 25
 
@@ -53,6 +56,11 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     double parameter
     Heads heads           # output heads of the network, without their buffers
     Py_ssize_t size       # length of the parameter vector, padding included
+    # targets are values and derivatives, see slopes.pxd: the channels of the derivatives (no channels: values only), and
+    # the weight of the squared error of the derivatives
+    Channels channels
+    double slope_weight
+    bint by_points        # training computes each block with points in lanes (Run.block_gradient)
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:
@@ -83,7 +91,7 @@ cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogi
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
     # Networks with recurrent layers always do, so that threads need not wait for each other at each step of a sequence.
     # With batch normalization, which needs all rows of the batch, such networks are trained by a single thread.
-    return plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
+    return plan.by_points or plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
         plan.image_layers == 0 and
         plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
         batch >= 2 * GRAIN))
@@ -93,6 +101,9 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     # Return the number of rows in a block, given the batch size.
     cdef Py_ssize_t width = 0, max_rows, count
     cdef int l
+    if plan.by_points and purpose == TRAIN:
+        count = max(MIN_POINT_ROWS, (batch + MAX_POINT_BLOCKS - 1) // MAX_POINT_BLOCKS)
+        return smaller(batch, (count + POINT_VECS * VL - 1) // (POINT_VECS * VL) * (POINT_VECS * VL))
     if plan.batch_norms > 0 and purpose == TRAIN and not plan.use_running_stats:
         return batch                          # batch normalization needs all rows of the batch in one block
     for l in range(plan.count):
@@ -177,6 +188,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
     net.scratch = <real*>allocate(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
+    net.block.target_stride = last.n_out * (1 + plan.channels.first)
     net.block.label_steps, net.block.smoothing = last.out_shape.width, label_smoothing(plan.loss, plan.parameter)
     if is_tiny:
         lay_out_rows(&net.block, arena, NULL, plan.layers)

@@ -30,6 +30,20 @@ static const real NORMAL_TAIL[] = {
     3.301938172145069126e-8, -1.957407554709188118e-8, -9.651362475454900182e-9, 2.008695382403760388e-9,
     1.827411593527115742e-9, -4.239088186044488447e-11, -1.495760077566701122e-10,
 };
+/* Coefficients of the polynomial sin_tail:
+   sin(r) = r + r z sin_tail(z), where z = r**2.
+   Largest error of the fit: 3.4e-18. */
+static const real SIN_TAIL[] = {
+    -0.1666666666666663203, 0.008333333333322413681, -0.0001984126982980786378, 2.755731369194156044e-6,
+    -2.505075811915671786e-8, 1.589679587397244642e-10,
+};
+/* Coefficients of the polynomial cos_tail:
+   cos(r) = 1 - z / 2 + z**2 cos_tail(z), where z = r**2.
+   Largest error of the fit: 4.7e-20. */
+static const real COS_TAIL[] = {
+    0.04166666666666659948, -0.001388888888887412419, 0.00002480158728948234573, -2.755731435237809708e-7,
+    2.087572327910351882e-9, -1.135964808928492591e-11,
+};
 #else
 /* Coefficients of the polynomial exp_tail:
    exp(r) = 1 + r + r**2 * exp_tail(r).
@@ -50,10 +64,24 @@ static const real NORMAL_TAIL[] = {
     0.09441064193f, -0.07598707464f, 0.04839211121f, -0.02331540079f, 0.007550518066f, -0.0009408408394f,
     -0.0004393732372f, 0.0001964821004f, 2.307916186e-5f, -1.619072685e-5f,
 };
+/* Coefficients of the polynomial sin_tail:
+   sin(r) = r + r z sin_tail(z), where z = r**2.
+   Largest error of the fit: 3.6e-9. */
+static const real SIN_TAIL[] = {
+    -0.1666665494f, 0.008332177672f, -0.0001951723309f,
+};
+/* Coefficients of the polynomial cos_tail:
+   cos(r) = 1 - z / 2 + z**2 cos_tail(z), where z = r**2.
+   Largest error of the fit: 9.5e-11. */
+static const real COS_TAIL[] = {
+    0.04166664685f, -0.001388736692f, 2.443838022e-5f,
+};
 #endif
 
 enum { EXP_TERMS = sizeof EXP_TAIL / sizeof(real) };
 enum { LOG_TERMS = sizeof LOG_TAIL / sizeof(real) };
 enum { NORMAL_TERMS = sizeof NORMAL_TAIL / sizeof(real) };
+enum { SIN_TERMS = sizeof SIN_TAIL / sizeof(real) };
+enum { COS_TERMS = sizeof COS_TAIL / sizeof(real) };
 
 #endif

@@ -19,6 +19,8 @@ from rows cimport (BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shu
 from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
                       lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_parameters,
                       shares_blocks, step, sum_grain_losses, sum_penalties)
+from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
+from taylor cimport set_parameters as set_taylor_parameters
 
 cdef enum:
     MIN_PREFETCH_LINES = 16  # prefetch rows of the next block only if a row has at least this many cache lines
@@ -30,6 +32,12 @@ cdef struct Run:
     Network* nets         # networks of the threads (net_count) if each thread processes whole blocks, else NULL
     int net_count         # number of networks in the array `nets`
     Data data             # training data and the order of its rows
+    # Function that replaces the network (slopes.pxd), or NULL: returns the sum of the loss terms of rows first <= i <
+    # first + rows, in the order of the epoch, and writes the gradient of `scale` times this sum to `gradient`, in the
+    # layout of the parameters. `block_context` is its first argument.
+    double (*block_gradient)(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,
+                             real* gradient) noexcept nogil
+    void* block_context
     Optimizer optimizer   # options and step count of the optimizer
     Py_ssize_t batch      # batch size in rows
     Py_ssize_t epochs     # number of epochs after which train() stops
@@ -79,6 +87,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
                          bint is_tiny) noexcept nogil:
     # Allocate all buffers of the run in the arena.
     cdef Network net
+    cdef SlopeTargets work
+    cdef SlopeTargets* works
     cdef Py_ssize_t rows = 0
     cdef real* gradient
     cdef int l, t
@@ -102,6 +112,13 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
+    if plan.channels.count > 0:
+        works = <SlopeTargets*>allocate(arena, run.net_count * sizeof(SlopeTargets))
+        for t in range(run.net_count):
+            lay_out_slopes(&work, plan, &run.data, arena, True)
+            if arena.base:
+                works[t] = work
+        run.block_gradient, run.block_context = block_gradient_of_slopes, works
     # store the whole gradient if it is summed over several blocks, or if clipping needs its norm
     run.single_thread = plan.recurrent_layers > 0 and run.nets is NULL
     if block < run.batch or run.nets is not NULL or run.optimizer.clip_norm > 0 or plan.recurrent_layers > 0:
@@ -118,8 +135,11 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
     # Set the parameters of all networks of the run. The networks share the parameters and the transposed weights.
     cdef int l, t
+    cdef SlopeTargets* works = <SlopeTargets*>run.block_context
     set_parameters(&run.net, params)
     for t in range(run.net_count):
+        if run.block_gradient is block_gradient_of_slopes:
+            set_taylor_parameters(&works[t].taylor, params)
         for l in range(run.net.count):
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
@@ -150,6 +170,9 @@ cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py
     row += thread * run.net.block.size
     rows = smaller(run.net.block.size, end - row)
     if thread >= run.net_count or rows <= 0:
+        return
+    if run.block_gradient is not NULL:
+        net.block_loss = run.block_gradient(run.block_context, thread, row, rows, scale, net.layers[0].gradient)
         return
     fetch(&net.block, &run.data, row, 0, rows)
     forward(net, 0, rows, rows, 0, run.drop_key, drops, row - batch_start)

@@ -375,21 +375,26 @@ static inline vec split_exponent(vec a, vec *e) {
                                   odd number of vectors
        PREFETCH_ROWS              prefetch operands this many rows ahead; 0: never
        TILE_PIXELS                pixels of the tile of conv.pxd, which has 6 filters
-       TILE_TAPS                  rows of W in the tile of taps.pxd, which has 4 filters */
+       TILE_TAPS                  rows of W in the tile of taps.pxd, which has 4 filters
+       POINT_TILE_VECS            vectors of points in the product tile of taylor.pxd, which has up to 6 neurons
+       TAYLOR_GRADIENT_ROWS       inputs in the gradient tile of taylor.pxd, which has up to 6 neurons */
 #if defined(__AVX512F__)
 enum {
     TILE_ROWS = 8, TILE_VECS = 2, WIDE_TILE_ROWS = 8,
-    WIDE_TILES_FIRST = 1, PREFETCH_ROWS = 8, TILE_PIXELS = 4, TILE_TAPS = 5
+    WIDE_TILES_FIRST = 1, PREFETCH_ROWS = 8, TILE_PIXELS = 4, TILE_TAPS = 5,
+    POINT_TILE_VECS = 4, TAYLOR_GRADIENT_ROWS = 4
 };
 #elif defined(__aarch64__)
 enum {
     TILE_ROWS = 8, TILE_VECS = 2, WIDE_TILE_ROWS = 4,
-    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 4, TILE_TAPS = 5
+    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 4, TILE_TAPS = 5,
+    POINT_TILE_VECS = 4, TAYLOR_GRADIENT_ROWS = 4
 };
 #else
 enum {
     TILE_ROWS = 6, TILE_VECS = 2, WIDE_TILE_ROWS = 4,
-    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 2, TILE_TAPS = 3
+    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 2, TILE_TAPS = 3,
+    POINT_TILE_VECS = 2, TAYLOR_GRADIENT_ROWS = 2
 };
 #endif
 

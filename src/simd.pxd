@@ -18,6 +18,8 @@ cdef extern from "simd.h" nogil:
         PREFETCH_ROWS
         TILE_PIXELS
         TILE_TAPS
+        POINT_TILE_VECS
+        TAYLOR_GRADIENT_ROWS
         LINE_REALS
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)

@@ -1,11 +1,12 @@
-# Vectorized exp, expm1, tanh, sigmoid, log, log1p and normal distribution.
+# Vectorized exp, expm1, tanh, sigmoid, log, log1p, sin, cos and normal distribution.
 #
 # tests/test_kernels.py checks the largest errors in every build, in units in the last place (ULP) over the whole range:
-# exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2. Results below the smallest normal number are zero, NaN gives
+# exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2, sin 1, cos 1. Results below the smallest normal number are zero, NaN gives
 # NaN, and an infinite argument gives the limit of the function.
 #
 # exp and expm1 accept only x <= 0, so their results cannot overflow. Callers with large positive arguments, such as
-# sigmoid, softplus and softmax, use an equivalent formula.
+# sigmoid, softplus and softmax, use an equivalent formula. sin and cos replace arguments beyond SIN_HIGHEST by
+# SIN_HIGHEST: 1.6e6 in double precision, 12,000 in single precision.
 
 from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, vcopysign, pow2_of_rounded, split_exponent,
                    ROUND_MAGIC)
@@ -14,27 +15,45 @@ cdef extern from "polynomials.h" nogil:
     const real* EXP_TAIL
     const real* LOG_TAIL
     const real* NORMAL_TAIL
+    const real* SIN_TAIL
+    const real* COS_TAIL
     enum:
         EXP_TERMS
         LOG_TERMS
         NORMAL_TERMS
+        SIN_TERMS
+        COS_TERMS
 
 cdef extern from *:
     """
     /* ln 2 is split into two parts: the first has so few digits that its product with an exponent is exact.
-       EXP_LOWEST is the logarithm of the smallest normal number. */
+       EXP_LOWEST is the logarithm of the smallest normal number.
+       PI_2_A to PI_2_D are four parts of pi / 2. The first three have so few digits that their products with the number
+       of quarter turns of any argument up to SIN_HIGHEST are exact. */
     #ifdef NNC_FLOAT64
     #define LN2_HIGH 0.693147180369123816490
     #define LN2_LOW 1.90821492927058770002e-10
     #define LOG2_E 1.44269504088896340736
     #define EXP_LOWEST -708.396418532264106
     #define INV_SQRT_2PI 0.398942280401432677940
+    #define PI_2_A 1.57079632673412561417
+    #define PI_2_B 6.07710050630396597660e-11
+    #define PI_2_C 2.02226624871116645580e-21
+    #define PI_2_D 8.47842766036889956997e-32
+    #define INV_PI_2 0.636619772367581343076
+    #define SIN_HIGHEST 1.6e6
     #else
     #define LN2_HIGH 0.693359375f
     #define LN2_LOW -2.12194440055e-4f
     #define LOG2_E 1.44269504089f
     #define EXP_LOWEST -87.3365448f
     #define INV_SQRT_2PI 0.398942280f
+    #define PI_2_A 1.5703125f
+    #define PI_2_B 0.0004837512969970703125f
+    #define PI_2_C 7.5495336204767227173e-8f
+    #define PI_2_D 2.5633441515945187882e-12f
+    #define INV_PI_2 0.636619772367581343f
+    #define SIN_HIGHEST 12000.0f
     #endif
     """
     const real LN2_HIGH
@@ -42,6 +61,12 @@ cdef extern from *:
     const real LOG2_E
     const real EXP_LOWEST
     const real INV_SQRT_2PI
+    const real PI_2_A
+    const real PI_2_B
+    const real PI_2_C
+    const real PI_2_D
+    const real INV_PI_2
+    const real SIN_HIGHEST
 
 
 cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
@@ -132,6 +157,32 @@ cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
     cdef vec tail = e * (<real>8 * d) * polynomial((a - <real>4) * d, NORMAL_TAIL, NORMAL_TERMS)
     density[0] = e * INV_SQRT_2PI
     return if_negative(x, tail, <real>1 - tail)
+
+
+cdef inline vec sin_cos(vec x, vec* cosine) noexcept nogil:
+    # Return sin(x), and write cos(x). With x = k pi / 2 + r + low and |r| <= pi / 4, where `low` corrects for the
+    # rounding of r, sin(x) is one of sin(r), cos(r), -sin(r) and -cos(r), depending on k modulo 4.
+    x = clamp(x, -SIN_HIGHEST, SIN_HIGHEST)
+    cdef vec k = (x * INV_PI_2 + ROUND_MAGIC) - ROUND_MAGIC
+    cdef vec a = x - k * PI_2_A                   # exact
+    cdef vec part = k * PI_2_B
+    cdef vec b = a - part
+    cdef vec low = (a - b) - part
+    part = k * PI_2_C
+    cdef vec c = b - part
+    low = (low + ((b - c) - part)) - k * PI_2_D
+    cdef vec r = c + low
+    low = (c - r) + low
+    cdef vec z = r * r
+    cdef vec half = <real>0.5 * z
+    cdef vec s = r + ((r * z) * polynomial(z, SIN_TAIL, SIN_TERMS) + low * (<real>1 - half))
+    cdef vec w = <real>1 - half
+    c = w + (((<real>1 - w) - half) + ((z * z) * polynomial(z, COS_TAIL, COS_TERMS) - r * low))
+    k = k - <real>4 * ((k * <real>0.25 + ROUND_MAGIC) - ROUND_MAGIC)  # from -2 to 2
+    a = vabs(k)
+    b = vabs(a - <real>1)                         # 0 if k is odd, else 1
+    cosine[0] = if_less(b, splat(<real>0.5), -k * s, if_less(splat(1), a, -c, c))
+    return if_less(b, splat(<real>0.5), k * c, if_less(splat(1), a, -s, s))
 
 
 cdef inline vec sign(vec x) noexcept nogil:

@@ -18,7 +18,7 @@ LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")
 # Largest errors in ULP, parsed from the comment at the head of src/vmath.pxd.
 HEAD = (Path(__file__).parent.parent / "src" / "vmath.pxd").read_text().split("\n\n")[0]
-STATED_ERRORS = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
+STATED_ERRORS = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p|sin|cos) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
 ULP = {name: float(figure) for name, figure in STATED_ERRORS}
 GUARD = 24  # length of the guard zones before and after each buffer, in numbers
 
@@ -300,6 +300,15 @@ def limits(core):
     return float(np.log(LONG(kind.tiny))), float(np.log(LONG(kind.max)))
 
 
+def angles(low):
+    """Return arguments of sin and cos: random ones, and the neighbors of multiples of pi / 4."""
+    highest = 1.6e6 if low < -700 else 12_000
+    quarters = np.unique(np.concatenate([np.arange(-5000, 5000), np.linspace(-highest, highest, 20_001) // 0.78]))
+    near = (quarters * np.pi / 4)[:, None] * (1 + np.linspace(-1e-6, 1e-6, 5))
+    x = np.concatenate([arguments_between(-highest, highest), near.ravel()])
+    return x[np.abs(x) <= highest]
+
+
 def exact_sigmoid(x):
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1) / (1 + e)
@@ -315,6 +324,8 @@ FUNCTIONS = {
     "log1p": (np.log1p, lambda low, high: arguments_between(0, 1)),
     "sigmoid": (exact_sigmoid, lambda low, high: arguments_between(low, -2 * low)),
     "tanh": (np.tanh, lambda low, high: arguments_between(2 * low, -2 * low)),
+    "sin": (np.sin, lambda low, high: angles(low)),
+    "cos": (np.cos, lambda low, high: angles(low)),
 }  # exact function, and a function from the limits of exp to test arguments
 
 
@@ -439,6 +450,7 @@ ORACLES = {
         lambda z: np.where(z > 0, SELU * z, SELU * SELU_A * np.expm1(np.minimum(z, 0))),
         lambda z: np.where(z > 0, SELU, SELU * SELU_A * np.exp(np.minimum(z, 0))),
     ),
+    "sin": (np.sin, np.cos),
     "silu": (lambda z: z * exact_sigmoid(z), lambda z: exact_sigmoid(z) * (1 + z * exact_sigmoid(-z))),
 }
 

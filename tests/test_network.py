@@ -206,6 +206,7 @@ def test_seed_determines_initial_weights(seed):
         ("lecun_uniform", 0, np.sqrt(1 / 200), np.sqrt(3 / 200)),
         ("lecun_normal", 0, np.sqrt(1 / 200), 1),
         ("zeros", 0, 0, 0),
+        ("siren", 0, np.sqrt(1 / 3) * 30 / 200, 30 / 200),
     ],
 )
 def test_initial_weights_have_expected_distribution(init, mean, deviation, largest):
@@ -220,6 +221,10 @@ def test_initial_weights_have_expected_distribution(init, mean, deviation, large
     if init == "uniform":
         assert b.mean() == pytest.approx(0.5, abs=0.06)
         assert 0 <= b.min() < b.max() < 1
+    elif init == "siren":
+        assert np.abs(b).max() == pytest.approx(np.pi, rel=0.02)
+        _, hidden = NeuralNetwork([200, 300, 5], init=init, seed=1).weights
+        assert np.abs(hidden).max() == pytest.approx(np.sqrt(6 / 300), rel=0.01)
     else:
         assert not b.any()
 

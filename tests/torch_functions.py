@@ -10,6 +10,7 @@ def torch_activation(name):
     others = {
         "identity": lambda z: z,
         "exp": torch.exp,
+        "sin": torch.sin,
         "softmax": partial(torch.softmax, dim=1),
         "softplus": partial(torch.nn.functional.softplus, threshold=100),
     }

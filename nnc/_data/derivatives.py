@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.sequences import Sequences
+from nnc._model.channels import check_smooth, compute_derivatives
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
@@ -181,6 +182,28 @@ def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None =
     if len(model.input_shape) > 1:
         J = J.reshape(len(J), *model.stack.output_shape, *model.input_shape)
     return J[0] if is_single else J
+
+
+def derivatives(converter: DataConverter, X: ArrayLike, order: int) -> tuple[NDArray[Any], ...]:
+    """Compute outputs and their derivatives with respect to the inputs, see `NeuralNetwork.derivatives`."""
+    if isinstance(order, bool) or order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    model = converter.model
+    check_smooth(model, "derivatives")
+    array = converter.array(X)
+    rows, is_single = converter.checked_inputs(array), converter.is_single(array)
+    parts = list(compute_derivatives(model, rows, int(order)))
+    if converter.scaler_y is not None:
+        scaling = converter.target_scaling()
+        parts[0] = scaling.undo(parts[0])
+        for number in range(1, len(parts)):
+            parts[number] /= scaling.factor.reshape(-1, *[1] * number)
+    if converter.scaling_X is not None:
+        factor = converter.scaling_X.factor
+        for number in range(1, len(parts)):
+            parts[number] *= factor if number == 1 else factor * factor[:, None]
+    results = (np.ascontiguousarray(part, model.dtype) for part in parts)
+    return tuple(part[0] if is_single else part for part in results)
 
 
 def parameter_jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:

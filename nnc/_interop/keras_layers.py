@@ -55,7 +55,8 @@ RENAMED = {"identity": "linear", "exp": "exponential"}
 # Activations that Keras defines differently: for negative inputs, leaky_relu has the derivative 0.2 in Keras and 0.01
 # in nnc.
 DIFFERENT_DEFINITIONS = ("leaky_relu",)
-ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT_DEFINITIONS}
+MISSING = ("sin",)  # activations that Keras does not have
+ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in (*DIFFERENT_DEFINITIONS, *MISSING)}
 REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in layer instances
 Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 

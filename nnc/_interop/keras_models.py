@@ -144,6 +144,8 @@ class LayerBuilder(Writer):
 
     def activate(self, operation: op.Activate) -> None:
         """Add an activation layer."""
+        if operation.name == "sin":
+            raise ValueError("a network with the activation 'sin' cannot be converted to Keras, which has no sine")
         if operation.name == "leaky_relu":  # the default slope for negative inputs is 0.2 in Keras
             self.add(layers.LeakyReLU(negative_slope=0.01, dtype=self.dtype))
         else:

@@ -209,7 +209,7 @@ def self_test():
 def formula(text: str) -> str:
     """Translate the formula of an activation to Python, with functions of the exported module and of `math`."""
     text = re.sub(r"\b(exp|sigmoid|softplus|Phi)\(", r"\1_of(", text)
-    return re.sub(r"\b(expm1|tanh)\(", r"math.\1(", text).replace("^", "**")
+    return re.sub(r"\b(expm1|tanh|sin|cos)\(", r"math.\1(", text).replace("^", "**")
 
 
 def assemble(program: Program, constants: str, functions: str, statements: str, stream: str) -> str:

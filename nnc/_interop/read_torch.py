@@ -23,7 +23,7 @@ except ImportError as error:
 
 from nnc._interop.parts import LAYER_ERRORS, Builder, Parts, naming_errors, require_attributes, scaling
 from nnc._interop.read_torch_forward import RECURRENT, Forward, Selection, is_custom
-from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
+from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale, Sin
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._utils.checks import pluralize
 from nnc.layers import GRU, LSTM, GlobalAvgPool1D, GlobalMaxPool1D, SimpleRNN
@@ -472,6 +472,7 @@ READERS: dict[type, Callable[[Builder, Any, str], None]] = {
     nn.Softplus: _softplus,
     nn.Identity: lambda builder, part, label: None,
     Exp: lambda builder, part, label: builder.activation("exp", label),
+    Sin: lambda builder, part, label: builder.activation("sin", label),
     Scale: _scale,
 }
 SUPPORTED = (nn.Sequential, nn.Flatten, nn.Softmax, *READERS, *ACTIVATIONS)

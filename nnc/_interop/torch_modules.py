@@ -218,7 +218,7 @@ class ModuleBuilder(Writer):
     def activate(self, operation: op.Activate) -> None:
         """Add the PyTorch module of an activation."""
         classes: dict[str, Any] = {name: module_class for module_class, (name, _) in ACTIVATIONS.items()}
-        classes["exp"], classes["softmax"] = Exp, partial(nn.Softmax, dim=len(operation.input_shape))
+        classes["exp"], classes["sin"], classes["softmax"] = Exp, Sin, partial(nn.Softmax, dim=len(operation.input_shape))
         classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
         self.modules.append(classes[operation.name]())
 
@@ -294,6 +294,14 @@ class Exp(nn.Module):
     def forward(self, x: Any) -> Any:
         """Compute the exponential of each number in a batch."""
         return x.exp()
+
+
+class Sin(nn.Module):
+    """Module that computes the sine; PyTorch itself has no such module."""
+
+    def forward(self, x: Any) -> Any:
+        """Compute the sine of each number in a batch."""
+        return x.sin()
 
 
 def to_torch(document: dict[str, Any]) -> Any:

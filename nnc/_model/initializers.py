@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from nnc._utils.random import Stream
     from nnc.layers.base import ParameterArray
 
+SIREN_FREQUENCY = 30.0  # with "siren", weights of the first layer are uniform up to this number / fan-in
 CHUNK_WEIGHTS = 1 << 16  # number of weights drawn at a time, which limits the memory of temporary arrays
 
 
-def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream) -> None:
+def draw_weights(
+    W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream, is_first: bool = False
+) -> None:
     """Draw the weights of a layer, and the biases if the initialization draws them; other biases stay 0.
 
     Parameters
@@ -29,6 +32,10 @@ def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Para
         Name of a row of INITIALIZERS.
     array : ParameterArray
         Fan-in and fan-out of W, and the number of units if the layer is recurrent.
+    stream : Stream
+        Source of the random numbers.
+    is_first : bool
+        Whether the layer is the first one with random weights.
     """
     if array.units:
         _draw_recurrent_weights(W, b, name, array, stream)
@@ -40,14 +47,16 @@ def draw_weights(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Para
         rows = W[start : start + height]
         if row.distribution == "normal":
             rows[...] = stream.normal(rows.shape) * math.sqrt(2 / fan)
-        elif row.distribution == "symmetric":
-            rows[...] = (2 * stream.uniform(rows.shape) - 1) * math.sqrt(6 / fan)
+        elif row.distribution in ("symmetric", "siren"):
+            limit = SIREN_FREQUENCY / fan if is_first and row.distribution == "siren" else math.sqrt(6 / fan)
+            rows[...] = (2 * stream.uniform(rows.shape) - 1) * limit
         elif row.distribution == "unit":
             rows[...] = stream.uniform(rows.shape)
         else:
             rows[...] = 0
     if row.draws_biases and b is not None:
-        b[...] = stream.uniform(b.shape)
+        phases = stream.uniform(b.shape)
+        b[...] = (2 * phases - 1) * math.pi if row.distribution == "siren" else phases
 
 
 def _draw_recurrent_weights(

@@ -310,14 +310,15 @@ class Model:
         `init` applies to layers that do not define their own initialization. If it is None, the activation of the layer
         determines the initialization.
         """
-        stream = Stream(key)
+        stream, is_first = Stream(key), True
         for layer, activation, W, b in zip(self.stack.parametric_layers, self.activations, self.W, self.b, strict=True):
             kind = layer.kind
             if isinstance(kind.init, float):
                 W[...] = kind.init
                 continue
             name = kind.init or init or activations.ROWS[activation].init
-            initializers.draw_weights(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream)
+            initializers.draw_weights(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream, is_first)
+            is_first = False
 
     def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
         """Raise ValueError if a parameter or running statistic is not finite, or would overflow in another dtype.

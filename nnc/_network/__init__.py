@@ -76,9 +76,9 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         Whether the layers have biases.
     init : str or sequence of arrays, optional
         Weight initialization: "uniform" (weights and biases from 0 to 1), "glorot_uniform", "glorot_normal",
-        "he_uniform", "he_normal", "lecun_uniform", "lecun_normal" or "zeros"; or the weight matrices W (n_in, n_out) of
-        all layers. Default: "he_uniform" for relu and similar activations, "lecun_normal" for selu, and
-        "glorot_uniform" for the others. Except with "uniform", biases are 0 at first.
+        "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "siren" or "zeros"; or the weight matrices W (n_in,
+        n_out) of all layers. Default: "he_uniform" for relu and similar activations, "lecun_normal" for selu, "siren"
+        for sin, and "glorot_uniform" for the others. Except with "uniform" and "siren", biases are 0 at first.
     dtype : {"float64", "float32"} or NumPy dtype, default "float64"
         Dtype of the parameters and of all computations.
     seed : int, optional
@@ -103,7 +103,8 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
     Let u be uniform from -1 to 1 and z standard normal. The initial weights are u sqrt(6 / (n_in + n_out)) for
     "glorot_uniform", z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for
     "he_uniform", z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015), u sqrt(3 / n_in) for "lecun_uniform"
-    and z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998).
+    and z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998). "siren" (Sitzmann et al., 2020) is
+    30 u / n_in in the first layer and "he_uniform" in the others, with the biases pi u.
 
     Examples
     --------

@@ -411,6 +411,36 @@ class Prediction(Parameters):
 
         return derivatives.jacobian(self.converter, X, lengths)
 
+    def derivatives(self, X: ArrayLike, *, order: int = 2) -> tuple[NDArray[Any], ...]:
+        """Compute the outputs and their first and second derivatives with respect to the inputs.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+            Rows as in `predict`.
+        order : {1, 2}, default 2
+            Highest order of the derivatives.
+
+        Returns
+        -------
+        u : array (n, n_out)
+            Outputs, as `predict` returns them. The last bits may differ.
+        du : array (n, n_out, n_in)
+            First derivatives with respect to the raw inputs, as `jacobian` returns them.
+        d2u : array (n, n_out, n_in, n_in)
+            Second derivatives; only with `order=2`. If X is a vector that is one row, all arrays have no axis n.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or contains NaN or infinity. The network has layers other than `Dense` and
+            `Scale`, or activations other than tanh, sigmoid, softplus, silu, gelu, sin and
+            identity.
+        """
+        from nnc._data import derivatives
+
+        return derivatives.derivatives(self.converter, X, order)
+
     def parameter_jacobian(self, X: ArrayLike) -> NDArray[Any]:
         """Compute the derivatives of the outputs with respect to the parameters, d P / d params.
 

@@ -33,7 +33,8 @@ class Activation(Value):
     init : str
         Default initialization of the weights of a layer with this activation. Glorot initialization is derived for
         functions that are linear around 0 (Glorot and Bengio, 2010), He initialization for rectifiers, which halve
-        the variance (He et al., 2015). The constants of selu are derived for LeCun initialization.
+        the variance (He et al., 2015). The constants of selu are derived for LeCun initialization, and sin has that of
+        SIREN (Sitzmann et al., 2020).
     output_only : bool
         Whether only the output layer may have it.
     elementwise : bool
@@ -42,6 +43,8 @@ class Activation(Value):
         Whether outputs are probabilities. The threshold of a single output is 0.5 then.
     nonsmooth_at_zero : bool
         Whether the first or second derivative jumps at z = 0.
+    has_higher_derivatives : bool
+        Whether the engine has its second and third derivative (src/taylor.pxd), as `net.derivatives` requires.
     saturation_range : (float, float), optional
         A unit is saturated if its output is at most the first number or at least the second one. The derivative is
         zero or small there: these numbers are within 1 % of the ends of the output range.
@@ -63,6 +66,7 @@ class Activation(Value):
     elementwise: bool = True
     probability: bool = False
     nonsmooth_at_zero: bool = False
+    has_higher_derivatives: bool = False
     saturation_range: tuple[float, float] | None = None
     dead_when_saturated: bool = False
     monotone: bool = True
@@ -98,10 +102,18 @@ ROWS = {
             "a * (1 - a)",
             textbook="1 / (1 + exp(-{z}))",
             probability=True,
+            has_higher_derivatives=True,
             saturation_range=(0.01, 0.99),
             output_range=(0.0, 1.0),
         ),
-        Activation("tanh", "tanh(z)", "1 - a^2", saturation_range=(-0.98, 0.98), output_range=(-1.0, 1.0)),
+        Activation(
+            "tanh",
+            "tanh(z)",
+            "1 - a^2",
+            has_higher_derivatives=True,
+            saturation_range=(-0.98, 0.98),
+            output_range=(-1.0, 1.0),
+        ),
         Activation(
             "relu",
             "max(0, z)",
@@ -115,13 +127,14 @@ ROWS = {
         Activation(
             "leaky_relu", "max(0.01 * z, z)", "(1 if z > 0 else 0.01)", init="he_uniform", nonsmooth_at_zero=True
         ),
-        Activation("identity", "z", "1"),
+        Activation("identity", "z", "1", has_higher_derivatives=True),
         Activation(
             "softplus",
             "softplus(z)",
             "sigmoid(z)",
             textbook="log(1 + exp({z}))",
             textbook_derivative="1 / (1 + exp(-{z}))",
+            has_higher_derivatives=True,
             output_range=(0.0, INF),
         ),
         Activation(
@@ -134,7 +147,13 @@ ROWS = {
             output_range=(-1.0, INF),
         ),
         Activation(
-            "gelu", "z * Phi(z)", "(Phi(z) + z * phi(z))", init="he_uniform", monotone=False, output_range=(-0.17, INF)
+            "gelu",
+            "z * Phi(z)",
+            "(Phi(z) + z * phi(z))",
+            init="he_uniform",
+            has_higher_derivatives=True,
+            monotone=False,
+            output_range=(-0.17, INF),
         ),
         Activation(
             "silu",
@@ -143,6 +162,7 @@ ROWS = {
             textbook="{z} / (1 + exp(-{z}))",
             textbook_derivative="(1 + {z} - {a}) / (1 + exp(-{z}))",
             init="he_uniform",
+            has_higher_derivatives=True,
             monotone=False,
             output_range=(-0.2785, INF),
         ),
@@ -163,6 +183,15 @@ ROWS = {
             init="lecun_normal",
             nonsmooth_at_zero=True,
             output_range=(-1.7581, INF),
+        ),
+        Activation(
+            "sin",
+            "sin(z)",
+            "cos(z)",
+            init="siren",
+            has_higher_derivatives=True,
+            monotone=False,
+            output_range=(-1.0, 1.0),
         ),
         Activation(
             "softmax",

@@ -150,6 +150,8 @@ def _array_functions() -> dict[str, Callable[..., Any]]:
         "expm1": np.expm1,
         "sign": np.sign,
         "tanh": np.tanh,
+        "sin": np.sin,
+        "cos": np.cos,
         "max": np.maximum,
         "min": np.minimum,
         "where": np.where,

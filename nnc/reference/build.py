@@ -11,7 +11,7 @@ from nnc.reference.checks import check_supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
 from nnc.reference.layers import ACTIVATIONS, Dense, Softmax
 from nnc.reference.norm import BatchNorm
-from nnc.reference.random import INITIALIZERS, Stream, mix, orthonormal_rows
+from nnc.reference.random import INITIALIZERS, Stream, draw_bias, first_siren_weight, mix, orthonormal_rows
 from nnc.reference.recurrent import GRU, LSTM, SimpleRNN, side_by_side
 from nnc.reference.scale import Scale
 from nnc.reference.sequences import AvgPool1D, Conv1D, MaxPool1D, StepDense, sequence_windows
@@ -83,7 +83,8 @@ def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
 
 def _initializer(kind: base.ParametricLayer, init: str | None) -> str:
     """Return the name of the weight initialization of a layer."""
-    name = str(kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform"))
+    by_activation = {"relu": "he_uniform", "sin": "siren"}.get(kind.activation, "glorot_uniform")
+    name = str(kind.init or init or by_activation)
     check_supported("init", [name], INITIALIZERS)
     return name
 
@@ -95,8 +96,11 @@ def _random_parameters(
     name = _initializer(kind, init)
     array = kind.parameter_arrays(input_shape)[0]  # description of W: shape, fan-in and fan-out
     n_in, n_out = array.shape
-    W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
-    b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None
+    draw = INITIALIZERS[name]
+    if name == "siren" and stream.position == 0:  # the first layer
+        draw = first_siren_weight
+    W = [[draw(stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
+    b = [draw_bias(name, stream) for _ in range(n_out)] if kind.bias else None
     return W, b
 
 

@@ -22,13 +22,15 @@ def sigmoid(z: float) -> float:
     return 1 / (1 + e) if z >= 0 else e / (1 + e)
 
 
-# Each activation f, and its derivative df/dz as a function of the output a = f(z).
-ACTIVATIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
-    "sigmoid": (sigmoid, lambda a: a * (1 - a)),
-    "tanh": (math.tanh, lambda a: 1 - a * a),
-    "relu": (lambda z: z if z > 0 else 0.0, lambda a: 1.0 if a > 0 else 0.0),
-    "identity": (lambda z: z, lambda a: 1.0),
+# Each activation f, and its derivative df/dz as a function of the net input z and the output a = f(z).
+ACTIVATIONS: dict[str, tuple[Callable[[float], float], Callable[[float, float], float]]] = {
+    "sigmoid": (sigmoid, lambda z, a: a * (1 - a)),
+    "tanh": (math.tanh, lambda z, a: 1 - a * a),
+    "relu": (lambda z: z if z > 0 else 0.0, lambda z, a: 1.0 if a > 0 else 0.0),
+    "identity": (lambda z: z, lambda z, a: 1.0),
+    "sin": (math.sin, lambda z, a: math.cos(z)),
 }
+NEEDS_NET_INPUT = ("sin",)  # activations whose derivative is not a function of the output only
 
 
 def softmax(row: Row) -> list[float]:
@@ -88,14 +90,19 @@ class Dense(Layer):
     def forward(self, A_in: Rows) -> Rows:
         """Return the outputs A_out = f(A_in W + b), with the activation f: one row for each row of inputs."""
         f, _ = ACTIVATIONS[self.activation]
+        return [[f(z) for z in row] for row in self.net_inputs(A_in)]
+
+    def net_inputs(self, A_in: Rows) -> list[list[float]]:
+        """Return the net inputs Z = A_in W + b: one row for each row of inputs."""
         b = self.b or [0.0] * self.n_out
-        return [[f(z + b_j) for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
+        return [[z + b_j for z, b_j in zip(row, b)] for row in product(A_in, self.W)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
         """Return delta = dL/dZ of the net inputs Z, and the gradients (dW, db), given dA = dL/dA_out of the outputs."""
-        # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z).
+        # Activation: a = f(z), so delta = dL/dz = dL/da * f'(z). Most derivatives follow from a, without z.
         _, derivative = ACTIVATIONS[self.activation]
-        delta = [[d * derivative(a) for d, a in zip(*rows)] for rows in zip(dA, A_out)]
+        Z = self.net_inputs(A_in) if self.activation in NEEDS_NET_INPUT else A_out
+        delta = [[d * derivative(z, a) for d, z, a in zip(*rows)] for rows in zip(dA, Z, A_out)]
 
         # Z = A_in W + b. Each weight is multiplied by its input in each row, so dL/dW = transposed(A_in) delta.
         # A bias is multiplied by 1, so dL/db is the sum of delta over the rows.

@@ -53,9 +53,11 @@ class BatchNorm(Dense):
     def scaled(self, channels: list[list[float]], n: int) -> list[Row]:
         """Return f(gamma * x + beta) for standardized channels x and the activation f, as n rows."""
         f, _ = ACTIVATIONS[self.activation]
-        return self.rows(
-            [[f(g * x + b) for x in channel] for g, b, channel in zip(self.W[0], self.b or [], channels)], n
-        )
+        return self.rows([[f(z) for z in channel] for channel in self.shifted(channels)], n)
+
+    def shifted(self, channels: list[list[float]]) -> list[list[float]]:
+        """Return the net inputs z = gamma * x + beta for standardized channels x."""
+        return [[g * x + b for x in channel] for g, b, channel in zip(self.W[0], self.b or [], channels)]
 
     def forward(self, A_in: Rows) -> list[Row]:
         """Return the outputs A_out, for channels normalized with the running mean and variance."""
@@ -73,11 +75,11 @@ class BatchNorm(Dense):
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
         """Return delta = dL/dz (a list for each channel) and the gradients of gamma and beta, given dA = dL/dA_out."""
         _, derivative = ACTIVATIONS[self.activation]
-        pairs = zip(self.channels(dA), self.channels(A_out))
-        delta = [[d * derivative(a) for d, a in zip(*pair)] for pair in pairs]
+        x = [normalized(channel, self.eps)[0] for channel in self.channels(A_in)]
+        parts = zip(self.channels(dA), self.shifted(x), self.channels(A_out))
+        delta = [[d * derivative(z, a) for d, z, a in zip(*part)] for part in parts]
 
         # z = gamma x + beta with standardized x, so dL/dgamma = sum of delta x, and dL/dbeta = sum of delta.
-        x = [normalized(channel, self.eps)[0] for channel in self.channels(A_in)]
         dgamma = [sum(d * x for d, x in zip(*pair)) for pair in zip(delta, x)]
         return delta, ([dgamma], [sum(channel) for channel in delta])
 

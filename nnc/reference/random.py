@@ -48,7 +48,7 @@ class Stream:
 
 
 # Initializations: each function takes a stream, fan-in and fan-out, and returns a random weight. Biases start at 0,
-# except with "uniform".
+# except with "uniform" and "siren".
 INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "zeros": lambda stream, n_in, n_out: 0.0,
     "uniform": lambda stream, n_in, n_out: stream.uniform(),
@@ -58,7 +58,21 @@ INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "he_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / n_in),
     "lecun_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / (2 * n_in)),
     "lecun_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / (2 * n_in)),
+    "siren": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / n_in),
 }
+SIREN_FREQUENCY = 30.0  # with "siren", weights of the first layer are uniform up to this number / fan-in
+
+
+def first_siren_weight(stream: Stream, n_in: int, n_out: int) -> float:
+    """Return a random weight of the first layer of a network with the initialization "siren"."""
+    return (2 * stream.uniform() - 1) * (SIREN_FREQUENCY / n_in)
+
+
+def draw_bias(name: str, stream: Stream) -> float:
+    """Return the initial bias: uniform from 0 to 1 for "uniform", from -pi to pi for "siren", otherwise 0."""
+    if name == "siren":
+        return (2 * stream.uniform() - 1) * math.pi
+    return stream.uniform() if name == "uniform" else 0.0
 
 
 def orthonormal_rows(rows: list[list[float]]) -> list[list[float]]:

@@ -221,7 +221,7 @@ class SimpleRNN(RecurrentLayer):
         """Return dL/du, dL/dv and dL/d(old state) of one unit for the loss L, given d = dL/d(new state)."""
         # The state is h' = f(u + v) with net inputs u and v, so dL/du = dL/dv = dL/dh' * f'(u + v).
         _, derivative = ACTIVATIONS[self.activation]
-        delta = [d[0] * derivative(after[0])]
+        delta = [d[0] * derivative(u[0] + v[0], after[0])]
         return delta, delta, (0.0,)
 
 
