@@ -14,10 +14,10 @@ from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
 from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals,
-                   restore_denormals)
+                   restore_denormals, vsqrt)
 from simd cimport divide_by_root as divide_vec_by_root
 from squares cimport MAX_LANES, transpose as transpose_square
-from arena cimport ALIGNMENT_BYTES, EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate
+from arena cimport ALIGNMENT_BYTES, EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate, allocate_zeros
 cimport activations
 cimport conv
 cimport matmul
@@ -40,11 +40,14 @@ from recurrent cimport padded_units, state_reals
 from pixels cimport convolve as convolve_pixels, forward as forward_pixels, is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
-from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as backward_taylor, clear_gradient, copy_lanes,
-                     forward as forward_taylor, is_supported_layer, lay_out as lay_out_taylor, load_lanes, load_points,
-                     set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
+from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as backward_taylor, clear_gradient,
+                     copy_lanes, forward as forward_taylor, is_supported_layer, lay_out as lay_out_taylor,
+                     load_lanes, load_points, set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
 from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
 from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, sort_rows, apply_gradient, train
+from residual cimport (EquationRun, Term, Workspace, add_parts, clear_slopes, coefficient_gradient, compute_part,
+                       compute_residuals, lay_out as lay_out_term_buffers, number_of_parts, propagate, term_loss,
+                       total_loss, train_on_terms)
 cimport one_row
 cimport tiny
 
@@ -394,6 +397,8 @@ include "stream.pxi"
 include "training.pxi"
 
 include "run_functions.pxi"
+
+include "equations.pxi"
 
 include "least_squares.pxi"
 

@@ -105,7 +105,10 @@ def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
 
 
 def vector_function(str name, const real[::1] x, real[::1] out):
-    """Compute exp, expm1, log, log1p, sin or cos of x, in the domain of vmath.pxd. Lengths are multiples of LANES."""
+    """Compute exp, expm1, exp_any, log, log_any, log1p, sin, cos or arctan of x, in the domain of vmath.pxd.
+
+    Lengths are multiples of LANES.
+    """
     cdef vec sine, cosine
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
@@ -115,6 +118,12 @@ def vector_function(str name, const real[::1] x, real[::1] out):
             store(&out[i], vmath.expm1(load(&x[i])))
         elif name == "log":
             store(&out[i], vmath.log(load(&x[i])))
+        elif name == "exp_any":
+            store(&out[i], vmath.exp_any(load(&x[i])))
+        elif name == "log_any":
+            store(&out[i], vmath.log_any(load(&x[i])))
+        elif name == "arctan":
+            store(&out[i], vmath.arctan(load(&x[i])))
         elif name == "log1p":
             store(&out[i], vmath.log1p(load(&x[i])))
         else:

@@ -28,11 +28,9 @@ from taylor cimport POINT_VECS, Channels
 cdef enum:
     # size of a block of rows in bytes: its activations and deltas fit the second-level cache of a core
     BLOCK_BYTES = 1 << 19
-    # number of rows that any block may have, even beyond BLOCK_BYTES, because the matrix product of the gradient is
-    # fast with that many rows; blocks of images never have more
+    # number of rows that any block may have, even beyond BLOCK_BYTES; blocks of images never have more
     BLOCK_ROWS = 256
-    # use one block per thread only if the parameter vector has at most this many bytes
-    MAX_SHARED_PARAM_BYTES = 1 << 17
+    MAX_SHARED_PARAM_BYTES = 1 << 17  # use one block per thread only for parameter vectors of at most this many bytes
     MIN_SHARED_WORK = 300000  # use one block per thread only if a batch has at least this many rows x parameters
     MIN_POINT_ROWS = 128  # minimum number of rows of a block with points in lanes, unless the batch has fewer rows
     MAX_POINT_BLOCKS = 8  # number of blocks of a large batch with points in lanes
@@ -51,15 +49,11 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     bint has_lengths      # the rows are sequences of different lengths
     Layer* layers         # array of `count` layers, owned by the Engine or the Training
     int loss              # loss function of the network, a value of the enum Loss
-    # parameter of the loss function, such as delta of the Huber loss; not a real, because Cython would round the Python
-    # number to float
-    double parameter
+    double parameter      # parameter of the loss function, such as delta of the Huber loss
     Heads heads           # output heads of the network, without their buffers
     Py_ssize_t size       # length of the parameter vector, padding included
-    # targets are values and derivatives, see slopes.pxd: the channels of the derivatives (no channels: values only), and
-    # the weight of the squared error of the derivatives
-    Channels channels
-    double slope_weight
+    Channels channels     # channels of derivatives in the targets, see slopes.pxd; none if targets are values only
+    double slope_weight   # weight of the squared error of the derivatives
     bint by_points        # training computes each block with points in lanes (Run.block_gradient)
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.

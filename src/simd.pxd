@@ -35,6 +35,7 @@ cdef extern from "simd.h" nogil:
     vec if_negative(vec a, vec yes, vec no)
     vec vmax(vec a, vec b)
     vec vabs(vec a)
+    vec vsqrt(vec a)
     vec divide_by_root(vec x, vec square, real root_factor, real eps)
     vec vcopysign(vec a, vec b)
     vec pow2_of_rounded(vec n_plus_magic)

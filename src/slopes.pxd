@@ -84,7 +84,7 @@ cdef inline void differentiate_losses(const SlopeTargets* work, real scale) noex
             for c in range(slopes):
                 target = dY[c * POINT_VECS]
                 D[(k * (1 + slopes) + 1 + c) * POINT_VECS + b] = if_finite(
-                    target, (work.weight * factor) * (U[(k * (1 + slopes) + 1 + c) * POINT_VECS + b] - target), splat(0))
+                    target, work.weight * factor * (U[(k * (1 + slopes) + 1 + c) * POINT_VECS + b] - target), splat(0))
 
 
 cdef inline double block_gradient(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,

@@ -1,5 +1,5 @@
-# Values, first and second derivatives of the outputs with respect to the inputs, for networks of dense and scale layers,
-# and the gradient of any function of them with respect to the parameters.
+# Values, first and second derivatives of the outputs with respect to the inputs, for networks of dense and scale
+# layers, and the gradient of any function of them with respect to the parameters.
 #
 # Each quantity is a channel: channel 0 is the value, then follow the first derivatives, then the second ones. All
 # channels pass through the layers together. Lane i of a vector belongs to point i of a block of POINT_VECS * VL points.
@@ -134,7 +134,7 @@ cdef inline void load_weights(const real* weights, const int* order, Py_ssize_t 
 cdef inline always_inlined product_tile(int rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
                                         Py_ssize_t row_stride, const vec* A, vec* C, Py_ssize_t n,
                                         const real* start) noexcept nogil:
-    # Compute C[r] = start[r] + sum over k of W[k * k_stride + r * row_stride] * A[k], for `rows` neurons r, a literal at
+    # Compute C[r] = start[r] + sum over k of W[k * k_stride + r * row_stride] * A[k] for `rows` neurons r, a literal at
     # every call, and POINT_TILE_VECS vectors. `start` may be NULL.
     cdef vec acc[TAYLOR_TILE_ROWS * POINT_TILE_VECS]
     cdef vec a[POINT_TILE_VECS]
@@ -162,7 +162,8 @@ cdef inline always_inlined product_rows(int rows, Py_ssize_t k_len, const real* 
     # Compute the product of product_tile() for all n vectors. The bias belongs to channel 0 only.
     cdef Py_ssize_t v
     for v from 0 <= v < n by POINT_TILE_VECS:
-        product_tile(rows, k_len, W, k_stride, row_stride, A + v, C + v, n, bias if v < POINT_VECS else <const real*>NULL)
+        product_tile(rows, k_len, W, k_stride, row_stride, A + v, C + v, n,
+                     bias if v < POINT_VECS else <const real*>NULL)
 
 
 cdef inline never_inlined product(Py_ssize_t rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
@@ -292,10 +293,10 @@ cdef inline always_inlined higher_derivatives(int activation, vec z, vec a, vec*
 cdef inline always_inlined activate_as(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                        vec* A) noexcept nogil:
     # Compute all channels of A = f(Z). `activation` is a literal at every call.
-    cdef Py_ssize_t j
+    cdef Py_ssize_t _
     cdef int b, c, s, first = channels.first
     cdef vec z, a, f1, f2, f3
-    for j in range(neurons):
+    for _ in range(neurons):
         for b in range(POINT_VECS):
             z = Z[b]
             a = activation_value(activation, z)
@@ -317,10 +318,10 @@ cdef inline always_inlined differentiate_as(int activation, Py_ssize_t neurons, 
                                             const vec* A, vec* D) noexcept nogil:
     # Replace the derivatives D of the loss by the channels of A by those by the channels of Z. `activation` is a
     # literal at every call.
-    cdef Py_ssize_t j
+    cdef Py_ssize_t _
     cdef int b, c, s, first = channels.first, left, right
     cdef vec d, g, g2, f1, f2, f3
-    for j in range(neurons):
+    for _ in range(neurons):
         for b in range(POINT_VECS):
             higher_derivatives(activation, Z[b], A[b], &f1, &f2, &f3)
             d = D[b] * f1

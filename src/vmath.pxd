@@ -1,8 +1,8 @@
-# Vectorized exp, expm1, tanh, sigmoid, log, log1p, sin, cos and normal distribution.
+# Vectorized exp, expm1, tanh, sigmoid, log, log1p, sin, cos, arctan and normal distribution.
 #
 # tests/test_kernels.py checks the largest errors in every build, in units in the last place (ULP) over the whole range:
-# exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2, sin 1, cos 1. Results below the smallest normal number are zero, NaN gives
-# NaN, and an infinite argument gives the limit of the function.
+# exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2, sin 1, cos 1, exp_any 2.5, log_any 1, arctan 3. Results below
+# the smallest normal number are zero, NaN gives NaN, and an infinite argument gives the limit of the function.
 #
 # exp and expm1 accept only x <= 0, so their results cannot overflow. Callers with large positive arguments, such as
 # sigmoid, softplus and softmax, use an equivalent formula. sin and cos replace arguments beyond SIN_HIGHEST by
@@ -17,7 +17,9 @@ cdef extern from "polynomials.h" nogil:
     const real* NORMAL_TAIL
     const real* SIN_TAIL
     const real* COS_TAIL
+    const real* ARCTAN_TAIL
     enum:
+        ARCTAN_TERMS
         EXP_TERMS
         LOG_TERMS
         NORMAL_TERMS
@@ -42,6 +44,11 @@ cdef extern from *:
     #define PI_2_D 8.47842766036889956997e-32
     #define INV_PI_2 0.636619772367581343076
     #define SIN_HIGHEST 1.6e6
+    #define SMALLEST_NORMAL 2.22507385850720138309e-308
+    #define TAN_PI_8 0.414213562373095048802
+    #define TAN_3_PI_8 2.41421356237309504880
+    #define HALF_PI 1.57079632679489661923
+    #define QUARTER_PI 0.785398163397448309616
     #else
     #define LN2_HIGH 0.693359375f
     #define LN2_LOW -2.12194440055e-4f
@@ -54,6 +61,11 @@ cdef extern from *:
     #define PI_2_D 2.5633441515945187882e-12f
     #define INV_PI_2 0.636619772367581343f
     #define SIN_HIGHEST 12000.0f
+    #define SMALLEST_NORMAL 1.17549435e-38f
+    #define TAN_PI_8 0.414213562f
+    #define TAN_3_PI_8 2.41421356f
+    #define HALF_PI 1.57079633f
+    #define QUARTER_PI 0.785398163f
     #endif
     """
     const real LN2_HIGH
@@ -67,6 +79,11 @@ cdef extern from *:
     const real PI_2_D
     const real INV_PI_2
     const real SIN_HIGHEST
+    const real SMALLEST_NORMAL
+    const real TAN_PI_8
+    const real TAN_3_PI_8
+    const real HALF_PI
+    const real QUARTER_PI
 
 
 cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
@@ -146,6 +163,33 @@ cdef inline vec log1p(vec u) noexcept nogil:
     # Return log(1 + u) for 0 <= u <= 1. A first-order correction compensates for the rounding of 1 + u.
     cdef vec w = u + <real>1
     return log(w) + (u - (w - <real>1)) / w
+
+
+cdef inline vec exp_any(vec x) noexcept nogil:
+    # Return exp(x) for any x, computed as 1 / exp(-x) for x > 0.
+    cdef vec e = exp(-vabs(x))
+    return if_negative(x, e, splat(1) / e)
+
+
+cdef inline vec log_any(vec x) noexcept nogil:
+    # Return log(x) for finite x: -infinity for 0 and below the smallest normal number, and NaN for x < 0.
+    cdef vec zero = splat(0)
+    return if_less(x, splat(SMALLEST_NORMAL), if_less(x, zero, zero / zero, splat(-1) / zero), log(x))
+
+
+cdef inline vec arctan(vec x) noexcept nogil:
+    # Return arctan(x). For a = |x|, the argument is reduced to |t| <= tan(pi / 8), with t = numerator / denominator, by
+    # arctan(a) = pi / 2 - arctan(1 / a) and arctan(a) = pi / 4 + arctan((a - 1) / (a + 1)).
+    cdef vec a = vabs(x)
+    cdef vec one = splat(1)
+    cdef vec high = splat(TAN_3_PI_8)
+    cdef vec low = splat(TAN_PI_8)
+    cdef vec numerator = if_less(high, a, -one, if_less(low, a, a - one, a))
+    cdef vec denominator = if_less(high, a, a, if_less(low, a, a + one, one))
+    cdef vec start = if_less(high, a, splat(HALF_PI), if_less(low, a, splat(QUARTER_PI), splat(0)))
+    cdef vec t = numerator / denominator
+    cdef vec z = t * t
+    return vcopysign(start + (t + t * (z * polynomial(z, ARCTAN_TAIL, ARCTAN_TERMS))), x)
 
 
 cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:

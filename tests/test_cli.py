@@ -39,6 +39,8 @@ EXPECTED = {
     "time_series.py": r"mean absolute error: .* ratio [4-7]\d%",
     "digits_1d.py": r"CNN: 5210 .*: 9[0-6]\.\d%\nGRU: 5134 .*: (8[89]|9[0-4])\.\d%",
     "audio_filter.py": r"new audio: 0\.\d+%\ntime per sample: [\d.]+ us of the 62\.5 us",
+    "shock.py": r"relative error: \d\.\de-0[4-9]",
+    "diffusivity.py": r"diffusivity: 0\.(29|30)\d+, exact 0\.3\nlargest error .*: 0\.0[01]",
     "ensemble.py": r"of the ensemble: 9[6-9]\.\d%\nsame predictions after loading: True",
     "export_to_c.py": r"in Python: accuracy 9[5-9]\.\d% on .*\n(in C, float64: .* 100\.0% of the predictions|no C)",
     "search_on_a_cluster.py": r"27 trials in .* lowest loss 0\.[01]\d+ with",

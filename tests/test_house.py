@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "tabular": {"_parallel", "_report", *ABOVE},
     "_report": ABOVE,
     "forecast": {"_parallel", "_report", "tabular", *ABOVE},
+    "pde": {"_network", *NETWORK},
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"layers", "reference"},

@@ -18,7 +18,9 @@ LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")
 # Largest errors in ULP, parsed from the comment at the head of src/vmath.pxd.
 HEAD = (Path(__file__).parent.parent / "src" / "vmath.pxd").read_text().split("\n\n")[0]
-STATED_ERRORS = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p|sin|cos) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
+STATED_ERRORS = re.findall(
+    r"\b(exp|expm1|tanh|sigmoid|log|log1p|exp_any|log_any|arctan|sin|cos) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD
+)
 ULP = {name: float(figure) for name, figure in STATED_ERRORS}
 GUARD = 24  # length of the guard zones before and after each buffer, in numbers
 
@@ -322,6 +324,14 @@ FUNCTIONS = {
         lambda low, high: np.concatenate([arguments_between(1, 16), np.exp(arguments_between(1, high * 0.9999))]),
     ),
     "log1p": (np.log1p, lambda low, high: arguments_between(0, 1)),
+    "exp_any": (np.exp, lambda low, high: arguments_between(low, -low)),
+    "log_any": (
+        np.log,
+        lambda low, high: np.concatenate(
+            [arguments_between(1e-9, 3), np.exp(arguments_between(low * 0.999, high * 0.999))]
+        ),
+    ),
+    "arctan": (np.arctan, lambda low, high: arguments_between(-300, 300)),
     "sigmoid": (exact_sigmoid, lambda low, high: arguments_between(low, -2 * low)),
     "tanh": (np.tanh, lambda low, high: arguments_between(2 * low, -2 * low)),
     "sin": (np.sin, lambda low, high: angles(low)),
@@ -353,6 +363,9 @@ def test_each_function_has_stated_error():
         ("expm1", [(0.0, 0.0), (-0.0, 0.0), (-np.inf, -1.0)]),
         ("log", [(1.0, 0.0)]),
         ("log1p", [(0.0, 0.0)]),
+        ("exp_any", [(0.0, 1.0), (-np.inf, 0.0), (np.inf, np.inf)]),
+        ("log_any", [(1.0, 0.0), (0.0, -np.inf)]),
+        ("arctan", [(0.0, 0.0), (-0.0, -0.0)]),
         ("sigmoid", [(0.0, 0.5), (-0.0, 0.5), (np.inf, 1.0), (-np.inf, 0.0)]),
         ("tanh", [(0.0, 0.0), (-0.0, -0.0), (np.inf, 1.0), (-np.inf, -1.0)]),
     ],

@@ -256,7 +256,8 @@ def test_activations_equal_those_of_reference(name):
     z = np.linspace(-5, 5, 101)
     a = row.compute(z)
     assert a == pytest.approx(np.array([f(x) for x in z]))
-    assert row.compute_derivative(z, a) == pytest.approx(np.array([derivative(*pair) for pair in zip(z, a, strict=True)]))
+    expected = [derivative(*pair) for pair in zip(z, a, strict=True)]
+    assert row.compute_derivative(z, a) == pytest.approx(np.array(expected))
     assert reference.NeuralNetwork([4, 3], output=name, seed=0).weights == (
         reference.NeuralNetwork([4, 3], output=name, init=row.init, seed=0).weights
     )

@@ -56,7 +56,9 @@ RENAMED = {"identity": "linear", "exp": "exponential"}
 # in nnc.
 DIFFERENT_DEFINITIONS = ("leaky_relu",)
 MISSING = ("sin",)  # activations that Keras does not have
-ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in (*DIFFERENT_DEFINITIONS, *MISSING)}
+ACTIVATIONS = {
+    RENAMED.get(name, name): name for name in activations.ROWS if name not in (*DIFFERENT_DEFINITIONS, *MISSING)
+}
 REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in layer instances
 Network = TypeVar("Network")  # NeuralNetwork; nnc/_interop must not import the package nnc/_network
 

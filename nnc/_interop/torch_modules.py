@@ -218,7 +218,7 @@ class ModuleBuilder(Writer):
     def activate(self, operation: op.Activate) -> None:
         """Add the PyTorch module of an activation."""
         classes: dict[str, Any] = {name: module_class for module_class, (name, _) in ACTIVATIONS.items()}
-        classes["exp"], classes["sin"], classes["softmax"] = Exp, Sin, partial(nn.Softmax, dim=len(operation.input_shape))
+        classes |= {"exp": Exp, "sin": Sin, "softmax": partial(nn.Softmax, dim=len(operation.input_shape))}
         classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
         self.modules.append(classes[operation.name]())
 

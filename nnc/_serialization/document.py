@@ -195,7 +195,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
             f"layers[{i}].b and layers[{i + 1}].b must both be null or both be arrays in a file of version 1, got one "
             "null"
         )
-    n_in, n_out = prod(n or 1 for n in layers[0]["shape"]) if has_input_layer else layers[0]["n_in"], prod(output_shape)
+    n_in, n_out = _count_inputs(layers), prod(output_shape)
     n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
     return {
@@ -221,7 +221,44 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
         "settings": checked_settings(document.get("settings")),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": training,
+        "problem": _checked_problem(document.get("problem"), layers),
     }
+
+
+def _checked_problem(problem: Any, layers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return a validated copy of the member "problem", the state of equations on which the network is trained."""
+    if problem is None:
+        return None
+    where = "problem."
+    fields.json_object(problem, "problem")
+    fields.check_keys(problem, ("coefficients", "moments", "points"), "problem")
+    coefficients = fields.member(problem, "coefficients", dict, where=where)
+    moments, points = (
+        fields.member(problem, "moments", list, where=where),
+        fields.member(problem, "points", dict, where=where),
+    )
+    return {
+        "coefficients": {name: fields.number(value, f"{where}coefficients") for name, value in coefficients.items()},
+        "moments": fields.matrix(
+            moments,
+            len(coefficients),
+            lambda i: f"{where}moments[{i}]",
+            "the number of coefficients",
+            MAX_FINITE["float64"],
+        ),
+        "points": {
+            name: fields.matrix(
+                rows, _count_inputs(layers), lambda i: f"{where}points[{i}]", "n_in", MAX_FINITE["float64"]
+            )
+            for name, rows in points.items()
+        },
+    }
+
+
+def _count_inputs(layers: list[dict[str, Any]]) -> int:
+    """Return the number of inputs of a network."""
+    first = layers[0]
+    return prod(n or 1 for n in first["shape"]) if first["type"] == Input.type else int(first["n_in"])
 
 
 def _count_biases(b: Any) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
+from nnc._registry.optimizers import LevenbergMarquardt, optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
 from nnc._utils.checks import check_bool, check_count, check_positive, check_real
@@ -47,9 +47,11 @@ def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -
 
     Optimizers that differ only in the learning rate count as equal, because a checkpoint stores the current learning
     rate as that of the optimizer. If `requested` is an optimizer object with another learning rate, the training
-    continues with the rate of the object.
+    continues with the rate of the object. Likewise, the name of Levenberg-Marquardt continues with the current damping.
     """
     named = parse_optimizer(requested)
+    if isinstance(requested, str) and type(named) is type(current) is LevenbergMarquardt:
+        named = named.replace(damping=current.damping)
     own_rate: float | None = getattr(named, "lr", None)
     rate: float | None = getattr(current, "lr", None)
     is_same = named == current if own_rate is None or rate is None else named.with_lr(rate) == current

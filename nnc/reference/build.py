@@ -83,7 +83,7 @@ def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
 
 def _initializer(kind: base.ParametricLayer, init: str | None) -> str:
     """Return the name of the weight initialization of a layer."""
-    by_activation = {"relu": "he_uniform", "sin": "siren"}.get(kind.activation, "glorot_uniform")
+    by_activation = {"relu": "he_uniform", "sin": "siren"}.get(str(kind.activation), "glorot_uniform")
     name = str(kind.init or init or by_activation)
     check_supported("init", [name], INITIALIZERS)
     return name

@@ -1,0 +1,407 @@
+"""Problem: a network that is trained on equations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from nnc import _serialization
+from nnc._model.channels import check_smooth
+from nnc._network import NeuralNetwork
+from nnc._training.arguments import FitArguments
+from nnc._training.options import RESERVED
+from nnc._training.preparation import prepare
+from nnc._utils import disk
+from nnc._utils.arrays import aligned_zeros, to_lists
+from nnc._utils.checks import check_real
+from nnc.pde.loops import ProblemLoop, SecondOrderProblemLoop
+from nnc.pde.symbols import Points
+from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._registry.optimizers import Optimizer
+    from nnc._training.arguments import Callback, Rate
+    from nnc._training.history import History
+
+    Resampler = Callable[[int, Callable[[Any], NDArray[Any]]], Any]
+
+
+def _checked_names(argument: str, names: Any, n: int) -> list[str]:
+    """Return n different names."""
+    checked = list(names)
+    if isinstance(names, str) or len(checked) != n or len(set(checked)) != n:
+        raise ValueError(f"{argument} must be {n} different names, got {names!r}")
+    for name in checked:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"{argument} must be names that are valid Python identifiers, got {name!r}")
+    return checked
+
+
+def _term_names(terms: Sequence[Residual]) -> list[str]:
+    """Return the names of the terms, which are columns of the History."""
+    names: list[str] = [term.name for term in terms if term.name is not None]
+    for name in names:
+        if name in RESERVED or names.count(name) > 1:
+            raise ValueError(f"names of terms must be different, and none of {', '.join(RESERVED)}, got {name!r}")
+    found: list[str] = []
+    for term in terms:
+        number, name = 1, term.name or ""
+        while not name or (term.name is None and name in (*names, *found)):
+            name = term.default_name if number == 1 else f"{term.default_name}_{number}"
+            number += 1
+        found.append(name)
+    return found
+
+
+class Problem:
+    """Network whose loss is a weighted sum of mean squares of residuals.
+
+    The loss is the sum over all terms of weight * mean(residual**2).
+
+    Parameters
+    ----------
+    net : NeuralNetwork
+        Network of dense and Scale layers, with activations that have second derivatives, such as "tanh" and "sin". It
+        is trained in place. If `scale_X` is given, the points of all terms determine the scaling.
+    terms : sequence of Residual and Values
+        Terms of the loss.
+    inputs : sequence of str, optional
+        Names of the inputs. Default: "x0", "x1", ...
+    coefficients : dict of str to float, optional
+        Unknown coefficients of the equations, with their initial values. They are trained with the network.
+    transform : callable, optional
+        Output transform for hard constraints: transform(p, N) returns the outputs u, given the outputs N of the network
+        (a list if there are several). With p["x"] * (1 - p["x"]) * N, u is 0 for x = 0 and x = 1.
+
+    Attributes
+    ----------
+    net : NeuralNetwork
+        The network.
+    terms : list of Term
+        Terms with their names and points.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is invalid, or a function cannot be traced.
+
+    Examples
+    --------
+    >>> net = NeuralNetwork([2, 20, 20, 1], activation="tanh", loss="mse", seed=0)
+    >>> heat = nnc.pde.Residual(lambda p, u, k: u.d("t") - k * u.d("x", "x"), points)
+    >>> problem = nnc.pde.Problem(net, [heat, nnc.pde.Values(seen, y)], inputs=("x", "t"), coefficients={"k": 1.0})
+    >>> problem.fit(50, optimizer="levenberg_marquardt")
+    >>> problem.coefficients["k"]
+    """
+
+    def __init__(
+        self,
+        net: NeuralNetwork,
+        terms: Sequence[Residual],
+        inputs: Sequence[str] | None = None,
+        coefficients: Mapping[str, float] | None = None,
+        transform: Callable[..., Any] | None = None,
+    ) -> None:
+        if not isinstance(net, NeuralNetwork):
+            raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
+        model = net.model
+        check_smooth(model, "nnc.pde.Problem")
+        n_in = model.sizes[0]
+        names = _checked_names("inputs", [f"x{i}" for i in range(n_in)] if inputs is None else inputs, n_in)
+        values = {name: check_real(f"coefficients[{name!r}]", v) for name, v in dict(coefficients or {}).items()}
+        if not np.isfinite(list(values.values())).all():
+            raise ValueError(f"coefficients must be finite, got {values}")
+        _checked_names("coefficients", list(values), len(values))
+        if transform is not None and not callable(transform):
+            raise TypeError(f"transform must be a function (p, N) -> u, got {transform!r}")
+        definitions = [terms] if isinstance(terms, Residual) else list(terms)
+        if not definitions or not all(isinstance(term, Residual) for term in definitions):
+            raise TypeError(f"terms must be a list of nnc.pde.Residual and nnc.pde.Values, got {terms!r}")
+        converter = net.converter
+        if converter.scaler_X is not None and converter.scaling_X is None:
+            rows = np.concatenate([checked_points("points", term.points, n_in) for term in definitions])
+            converter = converter.copy_for_fit()
+            converter.fit_input_scaling(rows)
+        if converter.scaler_y is not None and converter.scaling_y is None:
+            raise ValueError(
+                "scale_y of the network must be None or define the scaling, as nnc.Standardize(mean, std) does, got "
+                f"{converter.scaler_y!r}"
+            )
+        scalings = [
+            None if s is None else tuple(np.broadcast_to(part, n) for part in (s.shift, s.factor))
+            for s, n in ((converter.scaling_X, n_in), (converter.scaling_y, model.sizes[-1]))
+        ]
+        self.setting = Setting(names, tuple(values), model.sizes[-1], transform, *scalings)  # type: ignore[arg-type]
+        self.terms = [
+            Term(term, name, self.setting, model.dtype, model.core.POINTS)
+            for term, name in zip(definitions, _term_names(definitions), strict=True)
+        ]
+        self.has_functions = any(term.definition.derivatives is not None for term in self.terms)
+        self.net, net.converter = net, converter
+        padded = -(-len(values) // model.core.LANES) * model.core.LANES
+        self._padded = aligned_zeros(padded, model.dtype)
+        self.values = self._padded[: len(values)]  # values of the coefficients
+        self.values[:] = list(values.values())
+        self.moments = np.zeros((0, padded), model.dtype)  # moments of the coefficients
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """Current values of the coefficients by name."""
+        return dict(zip(self.setting.coefficients, self.values.tolist(), strict=True))
+
+    @property
+    def history(self) -> History | None:
+        """History of all epochs since the optimizer started, as `NeuralNetwork.history`; None before the first fit."""
+        return self.net.history
+
+    def __repr__(self) -> str:
+        names = ", ".join(term.name for term in self.terms)
+        return f"<Problem: {self.net!r}, terms {names}, coefficients {self.coefficients}>"
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        epochs: int | None = None,
+        *,
+        optimizer: str | Optimizer | None = None,
+        resample: Resampler | Mapping[str, Resampler] | None = None,
+        validation: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        lr: Rate | None = None,
+        reset_optimizer: bool = False,
+        target_loss: float | None = None,
+        max_seconds: float | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        progress: bool = False,
+        verbose: int = 0,
+        n_threads: int | None = None,
+    ) -> History:
+        """Train the network and the coefficients on all points. An epoch is one step, or one iteration.
+
+        Another call continues the training.
+
+        Parameters
+        ----------
+        epochs : int, optional
+            Number of steps or iterations.
+        optimizer : str or Optimizer, optional
+            For example "adam", "lbfgs" or "levenberg_marquardt". Default: the current one, "adam" at first.
+        resample : callable or dict of str to callable, optional
+            resample(epoch, residual) returns new points for the Residual term, or None; residual(points) returns the
+            absolute residual at any points. It is called after each epoch, or if it has an attribute `every`, after
+            epochs that are multiples of it. With several Residual terms, pass a dict by the names of terms.
+            `nnc.pde.by_residual` creates such a function.
+        validation : array (n, n_in) or dict of str to array, optional
+            Points at which the Residual term is evaluated after each epoch, for the column "val_loss".
+        lr, reset_optimizer, target_loss, max_seconds, callback, progress, verbose, n_threads
+            As in `NeuralNetwork.fit`.
+
+        Returns
+        -------
+        History
+            Its columns are "loss", the mean squares of each term by its name, "lr", and "val_loss" with `validation`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is invalid.
+        DivergedError
+            The loss or a parameter is no longer finite.
+        """
+        net = self.net
+        if optimizer is None and (net.state is None or reset_optimizer):
+            optimizer = "adam"
+        arguments = FitArguments(
+            epochs=epochs,
+            optimizer=optimizer,
+            lr=lr,
+            reset_optimizer=reset_optimizer,
+            target_loss=target_loss,
+            max_seconds=max_seconds,
+            callback=callback,
+            progress=progress,
+            verbose=verbose,
+            n_threads=n_threads,
+        )
+        resamplers = self._by_term("resample", resample)
+        for function in resamplers.values():
+            if not callable(function):
+                raise TypeError(f"resample must be a function (epoch, residual) -> points, got {function!r}")
+        points = self._by_term("validation", validation)
+        with net.model.training_lock:
+            state, options = prepare(net, arguments, False)
+            if options.network is not None:
+                options.network = self  # type: ignore[assignment]
+            if options.target_loss is not None:
+                options.settings["target_loss"] = options.target_loss
+            kind = ProblemLoop if hasattr(state.optimizer, "lr") else SecondOrderProblemLoop
+            loop = kind(self, options, state, resamplers, points)
+            if state.epoch == 0 or len(self.moments) != len(state.moments):
+                self.moments = np.zeros((len(state.moments), len(self._padded)), net.model.dtype)
+                if state.optimizer.stores_step_sizes:
+                    self.moments[-1] = state.rates(0, 1)[0]
+            with net.model.snapshot_lock:
+                net.state, net.streams = state, state.streams
+            return loop.run()
+
+    def _by_term(self, name: str, argument: Any) -> dict[str, Any]:
+        """Return an argument as a dict by the names of terms."""
+        if argument is None:
+            return {}
+        names = [term.name for term in self.terms if not isinstance(term.definition, Values)]
+        if not isinstance(argument, dict):
+            if len(names) != 1:
+                raise ValueError(f"{name} must be a dict by the names of terms ({', '.join(names)}), got one value")
+            return {names[0]: argument}
+        for key in argument:
+            if key not in names:
+                raise ValueError(
+                    f"{name} must have the names of Residual terms ({', '.join(names)}) as keys, got {key!r}"
+                )
+        return dict(argument)
+
+    def term(self, name: str | None = None) -> Term:
+        """Return the term with this name; default: the only Residual term."""
+        key = next(iter(self._by_term("name", {name: None} if name is not None else True)))
+        return next(term for term in self.terms if term.name == key)
+
+    # ------------------------------------------------------------------------------------------ the core
+
+    def core_training(self, moments: Any, settings: dict[str, Any], threads: int, terms: Any = None) -> Any:
+        """Return a run of the core on the terms of the problem, or on other ones."""
+        model = self.net.model
+        row = [np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])]
+        arguments = *row, None, None, None, 1, None, moments, settings, threads
+        training = model.core.EquationTraining(model.engine, model.theta_view, *arguments)
+        self.set_terms(training, threads, terms, moments is not None)
+        return training
+
+    def set_terms(self, training: Any, threads: int, terms: Any = None, with_moments: bool = True) -> None:
+        """Set or replace the terms of a run of the core."""
+        described = [term.core_term() for term in (self.terms if terms is None else terms)]
+        moments = self.moments if with_moments else self.moments[:0]
+        training.set_terms(described, (self._padded, len(self.values)), moments, threads)
+
+    def refresh(self, training: Any, terms: Any = None) -> None:
+        """Linearize residuals with `derivatives` at the current parameters."""
+        for t, term in enumerate(self.terms if terms is None else terms):
+            if term.definition.derivatives is not None:
+                k = self.setting.n_out * len(term.program.channels)
+                out = np.empty((len(term.X), k * term.lanes), self.net.model.dtype)
+                training.values(t, out, True)
+                channels = term.from_blocks(out, k).reshape(self.setting.n_out, -1, len(term.points))
+                term.refresh(channels, self.coefficients)
+
+    # ------------------------------------------------------------------------------------------ results
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the outputs u (n, n_out) for points X (n, n_in), after the output transform."""
+        if self.setting.transform is None:
+            return self.net.predict(X)
+        points = checked_points("X", X, len(self.setting.inputs))
+        P = self.net.predict(points)
+        named = Points(self.setting.inputs, dict(zip(self.setting.inputs, points.T, strict=True)))
+        u = call(self.setting.transform, "transform", named, list(P.T), self.coefficients)
+        columns = u if isinstance(u, (tuple, list)) else [u]
+        return np.stack([np.broadcast_to(column, len(points)) for column in columns], 1).astype(P.dtype)
+
+    def residual(self, X: ArrayLike, name: str | None = None) -> NDArray[Any]:
+        """Return the residual of a term at any points.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+            Points.
+        name : str, optional
+            Name of the term. Default: the only Residual term.
+
+        Returns
+        -------
+        array (n,), or (n, m) for a term with m residuals
+        """
+        term = self.term(name).at(X)
+        training = self.core_training(None, {"method": "sgd"}, 1, [term])
+        self.refresh(training, [term])
+        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.net.model.dtype)
+        training.values(0, out)
+        r = term.from_blocks(out, len(term.program.results))
+        return r[0].copy() if len(r) == 1 else r.T.copy()
+
+    def magnitude(self, points: ArrayLike, name: str) -> NDArray[np.float64]:
+        """Return the absolute residual of a term at points, or the Euclidean norm of several residuals."""
+        r = self.residual(points, name).astype(np.float64)
+        return np.abs(r) if r.ndim == 1 else np.sqrt((r * r).sum(1))
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def save(self, path: Any, checkpoint: bool = False) -> None:
+        """Save the network and the coefficients to a JSON file.
+
+        The file is that of the network with the additional member "problem". `nnc.load` returns only the network.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+            As in `NeuralNetwork.save`.
+        checkpoint : bool, default False
+            Whether the file also contains the training state and the points that `resample` has chosen, from which the
+            training continues exactly.
+
+        Raises
+        ------
+        OSError, ModelFileError
+            As in `NeuralNetwork.save`.
+        """
+        with self.net.model.snapshot_lock:
+            document = self.net._document(checkpoint)
+            document["problem"] = {
+                "coefficients": self.coefficients,
+                "moments": self.moments[:, : len(self.values)].tolist() if checkpoint else [],
+                "points": {t.name: to_lists(t.points) for t in self.terms if t.is_resampled} if checkpoint else {},
+            }
+        _serialization.write(path, document)
+
+    @classmethod
+    def load(
+        cls,
+        path: Any,
+        terms: Sequence[Residual],
+        inputs: Sequence[str] | None = None,
+        transform: Callable[..., Any] | None = None,
+    ) -> Self:
+        """Load a problem from a file that `save` has written.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+            As in `NeuralNetwork.load`.
+        terms, inputs, transform
+            As in the constructor; files do not contain functions.
+
+        Returns
+        -------
+        Problem
+
+        Raises
+        ------
+        OSError, ModelFileError
+            As in `NeuralNetwork.load`; the file may also not contain a problem.
+        """
+        document, where = _serialization.read(path), disk.describe_source(path)
+        net = NeuralNetwork._from_document(document, where, None)
+        with _serialization.build_errors(where):
+            stored = document["problem"]
+            if stored is None:
+                raise ValueError("the content is a network without equations; load it with nnc.load")
+            problem = cls(net, terms, inputs, stored["coefficients"], transform)
+            problem.moments = np.zeros((len(stored["moments"]), len(problem._padded)), net.model.dtype)
+            for row, numbers in zip(problem.moments, stored["moments"], strict=True):
+                row[: len(problem.values)] = numbers
+            for name, points in stored["points"].items():
+                problem.term(name).replace_points(points)
+        return problem
