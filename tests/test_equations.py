@@ -398,6 +398,17 @@ def test_history_has_a_column_for_each_term():
     assert np.isclose(history.val_loss[-1], expected, rtol=1e-12)
 
 
+def test_term_is_found_by_name():
+    problem = new_problem()
+    assert [problem.term(name).name for name in ("burgers", "data")] == ["burgers", "data"]
+    with pytest.raises(ValueError, match="name must be one of burgers, pair, data, got 'none'"):
+        problem.term("none")
+    with pytest.raises(ValueError, match="points of the term 'data' cannot be replaced"):
+        problem.residual(points(3), "data")
+    with pytest.raises(ValueError, match=r"dict by the names of terms \(burgers, pair\)"):
+        problem.residual(points(3))
+
+
 def test_frozen_layers_do_not_move():
     layers = [nnc.layers.Input(2), nnc.layers.Dense(8, "tanh", trainable=False), nnc.layers.Dense(8, "tanh"), 1]
     for optimizer in OPTIMIZERS:

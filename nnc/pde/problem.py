@@ -267,8 +267,12 @@ class Problem:
 
     def term(self, name: str | None = None) -> Term:
         """Return the term with this name; default: the only Residual term."""
-        key = next(iter(self._by_term("name", {name: None} if name is not None else True)))
-        return next(term for term in self.terms if term.name == key)
+        if name is None:
+            name = next(iter(self._by_term("name", True)))
+        for term in self.terms:
+            if term.name == name:
+                return term
+        raise ValueError(f"name must be one of {', '.join(term.name for term in self.terms)}, got {name!r}")
 
     # ------------------------------------------------------------------------------------------ the core
 
