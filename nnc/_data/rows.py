@@ -138,6 +138,10 @@ class TargetConversion(OutputConversion):
         if self.model.loss_function is not None:
             loss = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
             raise ValueError(f"{name} is not supported with {loss}")
+        return self.checked_weights(name, weights, n)
+
+    def checked_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
+        """Return validated weights of n rows in the model's dtype, for any loss."""
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
@@ -216,8 +220,8 @@ class TargetConversion(OutputConversion):
     def split(self, X: Any, y: Any, sample_weight: Any, method: float | LastRows, key: int) -> tuple[Any, ...]:
         """Split off some of the rows for validation, by a result of `as_split`.
 
-        Return X, y and sample_weight of the training rows, and (X, y) or (X, y, sample_weight) of the validation rows.
-        `key` determines a random split.
+        Return X, y and sample_weight of the training rows, (X, y) or (X, y, sample_weight) of the validation rows, and
+        the indices of both parts. `key` determines a random split.
         """
         from nnc._data.splits import split_rows
 
@@ -236,9 +240,9 @@ class TargetConversion(OutputConversion):
                 raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
         train, test = split_rows(len(X), method, key, classes, name="validation")
         if sample_weight is None:
-            return X[train], y[train], None, (X[test], y[test])
+            return X[train], y[train], None, (X[test], y[test]), (train, test)
         weights = self.row_weights("sample_weight", sample_weight, len(X))
-        return X[train], y[train], weights[train], (X[test], y[test], weights[test])
+        return X[train], y[train], weights[train], (X[test], y[test], weights[test]), (train, test)
 
     def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
         """Return the data with the weight of each row multiplied by the weight of its class."""

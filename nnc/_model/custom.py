@@ -87,6 +87,16 @@ class LeastSquares:
         return R.reshape(len(R), -1), dR.reshape(len(R), -1, P.shape[1])
 
 
+class WeightedLeastSquares(LeastSquares):
+    """LeastSquares with a weight for the squared residuals of each row, in the last column of the targets."""
+
+    def residuals(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the residuals and their derivatives, multiplied by the square root of the weight of the row."""
+        R, dR = super().residuals(P, Y[:, :-1])
+        root = np.sqrt(Y[:, -1:])
+        return R * root, dR * root[..., None]
+
+
 def function_name(function: Any) -> str:
     """Return the name of a function, or the name of the class of a callable object without a name."""
     name = getattr(function, "__name__", None)

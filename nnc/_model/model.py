@@ -70,6 +70,8 @@ class Model:
         True if layers have learning rate factors or are frozen.
     engine_indices : list of int
         Index of each parametric layer among the layers of the engine, which include pools.
+    slope_weight : float or None
+        Weight of the derivatives in the loss if the targets include derivatives, see `model_with_slopes`.
     bound_model : (Model, Stack) or None
         Last result of `model_for_steps`, and the layers of this model at that time.
     """
@@ -104,6 +106,7 @@ class Model:
     frozen: tuple[bool, ...]
     has_learning_options: bool
     min_batch_rows: int
+    slope_weight: float | None = None
 
     def __init__(
         self,

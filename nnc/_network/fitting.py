@@ -43,6 +43,8 @@ class Fitting(Parameters):
         truncate: int | None = None,
         warm_up: int = 0,
         class_weight: Any = None,
+        dY: ArrayLike | None = None,
+        dY_weight: float = 1.0,
         validation: Any = None,
         metrics: Any = (),
         l1: float = 0.0,
@@ -120,6 +122,14 @@ class Fitting(Parameters):
         class_weight : "balanced" or dict, optional
             Weight of each class, by which the weight of each row is multiplied. "balanced" is
             n / (number of classes * number of rows of the class).
+        dY : array (n, n_out, n_in), optional
+            Targets of the derivatives of the outputs with respect to the inputs, in the units of y and X; for one
+            output also (n, n_in). NaN marks a derivative that is not given. Requires a squared error as loss, and the
+            layers and activations that `derivatives` requires.
+        dY_weight : float, default 1.0
+            Weight of the derivatives in the loss. The loss of a row is the squared error of y, plus dY_weight / n_in
+            times the sum of the squared errors of the given derivatives, both computed from scaled X and y. Validation
+            rows that are passed as arrays have no derivatives, so val_loss is then that of y only.
         validation : (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths), float, "last" or LastRows, optional
             Validation rows, which do not train; their loss is computed after each epoch. sample_weight may be None. A
             fraction splits off that part of the rows: `seed` determines which ones, and all classes keep their
@@ -235,6 +245,8 @@ class Fitting(Parameters):
             shuffle=shuffle,
             sample_weight=sample_weight,
             class_weight=class_weight,
+            dY=dY,
+            dY_weight=dY_weight,
             validation=validation,
             metrics=metrics,
             l1=l1,

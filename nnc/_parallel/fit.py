@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from nnc._training.advice import TrainingWarning
     from nnc.layers.base import Shape
 
-EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose"}  # arguments of `fit` that fit_many does not accept
+# arguments of `fit` that fit_many does not accept
+EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose", "dY", "dY_weight"}
 
 
 def fit_many(
@@ -235,6 +236,7 @@ def check_names(names: Iterable[str]) -> None:
             from nnc._utils.names import suggest_argument
 
             hints = {"n_threads": "; use n_jobs, each network has one thread", "verbose": "; use progress=True"}
+            hints |= dict.fromkeys(("dY", "dY_weight"), "; call fit for each network")
             hint = hints.get(name) or suggest_argument(name, choices)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
 

@@ -38,6 +38,8 @@ class FitArguments:
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
+        dY: Any = None,
+        dY_weight: float = 1.0,
         validation: float | str | LastRows | Sequence[ArrayLike] | None = None,
         metrics: Measure | Sequence[Measure] = (),
         l1: float = 0.0,
@@ -70,6 +72,11 @@ class FitArguments:
         self.shuffle = shuffle
         self.sample_weight = sample_weight
         self.class_weight = class_weight
+        self.dY, self.dY_weight = dY, dY_weight
+        self.validation_dY: Any = None  # derivatives of the validation rows, if `validation` splits the rows
+        # weights of the residuals of nnc.LeastSquares, in the training rows and in the validation rows
+        self.residual_weight: Any = None
+        self.validation_residual_weight: Any = None
         self.validation = validation
         self.metrics = metrics
         self.l1 = l1
@@ -116,3 +123,4 @@ class FitArguments:
 DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}
 # arguments of `fit` that `fit_batches` does not accept
 ONLY_FOR_ARRAYS = frozenset({"batch_size", "truncate", "warm_up", "shuffle", "sample_weight", "class_weight"})
+ONLY_FOR_ARRAYS |= {"dY", "dY_weight"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnc._data.slopes import with_residual_weights, with_slopes
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -35,8 +37,15 @@ class Dataset:
     def from_arrays(cls, converter: DataConverter, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
         """Convert the arrays of a fit. `converter` learns classes and scalings from them."""
         rows = converter.data(X, y, arguments.sample_weight, learn=True)
-        validation = arguments.validation
-        return cls(converter, rows, None if validation is None else converter.validation(validation))
+        validation = converter.validation(arguments.validation)
+        if arguments.dY is not None:
+            rows = with_slopes(converter, rows, arguments.dY)
+            validation = None if validation is None else with_slopes(converter, validation, arguments.validation_dY)
+        if arguments.residual_weight is not None:
+            rows = with_residual_weights(rows, arguments.residual_weight)
+            if validation is not None:
+                validation = with_residual_weights(validation, arguments.validation_residual_weight)
+        return cls(converter, rows, validation)
 
     @property
     def metric_rows(self) -> Data:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._model.channels import Channels
 from nnc._model.custom import LeastSquares
 from nnc._registry import losses
 from nnc._registry.optimizers import LBFGS, LevenbergMarquardt
@@ -58,6 +59,8 @@ class SecondOrderLoop(TrainingLoop):
         Sum of the sample weights.
     root_l2 : float
         Derivatives of the residuals that represent the penalty of Levenberg-Marquardt.
+    channels : Channels or None
+        Outputs and first derivatives, if the targets include derivatives.
     least_squares_loss : LeastSquares or None
         The custom loss, if it has residuals.
     trainable : slice or bool array (n_params,)
@@ -109,6 +112,7 @@ class SecondOrderLoop(TrainingLoop):
                     f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
                 )
         super().__init__(model, dataset, options, state)
+        self.channels = None if model.slope_weight is None else Channels(range(model.sizes[0]))
         self.is_plain, self.check_interval = False, 1
         self.completed_epochs = 0
         self.stop_reason = ""
@@ -230,10 +234,11 @@ class SecondOrderLoop(TrainingLoop):
         """
         model, n_out = self.model, self.model.sizes[-1]
         model.params = self.full_vector(params)
-        rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * model.n_params))
+        n_channels = 1 if self.channels is None else self.channels.count
+        rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * n_channels * model.n_params))
         for start in range(0, self.data.n, rows):
             part = slice(start, start + rows)
-            P, J = model.jacobian(self.data.X[part])
+            P, J = self.outputs_and_jacobian(self.data.X[part])
             r, D = self.residuals(P, part)
             J = J * D[..., None] if D.ndim == 2 else np.einsum("imk,ikp->imp", D, J)
             yield r.ravel(), J.reshape(-1, model.n_params)[:, self.trainable]
@@ -247,6 +252,8 @@ class SecondOrderLoop(TrainingLoop):
         """
         assert self.data.Y is not None
         Y = self.data.Y[part]
+        if self.channels is not None:
+            return self.slope_residuals(P, Y, part)
         if self.least_squares_loss is not None:
             R, dR = self.least_squares_loss.residuals(P, Y)
             factor = 1 / math.sqrt(self.data.n * R.shape[1])
@@ -256,6 +263,27 @@ class SecondOrderLoop(TrainingLoop):
             D *= np.sqrt(self.data.weights[part, None].astype(np.float64))
         return (P - Y) * D, D
 
+    def outputs_and_jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return outputs (n, k) and their Jacobian (n, k, n_params); with dY, of the outputs and their derivatives."""
+        if self.channels is None:
+            return self.model.jacobian(X)
+        U, J = self.channels.jacobian(self.model, X)
+        return U.reshape(len(X), -1), J.reshape(len(X), -1, self.model.n_params)
+
+    def slope_residuals(self, U: NDArray[Any], Y: NDArray[Any], part: slice) -> tuple[Vector, Vector]:
+        """Return the residuals of outputs and derivatives U (n, n_out * (1 + n_in)), and their derivatives by U."""
+        model = self.model
+        n_out, n_in = model.sizes[-1], model.sizes[0]
+        assert model.slope_weight is not None
+        D = np.full((n_out, 1 + n_in), math.sqrt(model.slope_weight / (n_in * self.total_weight * n_out)))
+        D[:, 0] = 1 / math.sqrt(self.total_weight * n_out)
+        targets = np.concatenate([Y[:, :n_out, None], Y[:, n_out:].reshape(-1, n_out, n_in)], axis=2)
+        targets = targets.reshape(len(Y), -1)
+        factors = np.where(np.isnan(targets), 0.0, D.ravel())
+        if self.data.weights is not None:
+            factors *= np.sqrt(self.data.weights[part, None].astype(np.float64))
+        return (U - np.nan_to_num(targets, nan=0.0)) * factors, factors
+
     def transposed_product(self, params: Vector, point: Vector) -> Vector:
         """Return J'r with the Jacobian at `params` and the residuals at `point`, both without frozen parameters.
 
@@ -263,18 +291,28 @@ class SecondOrderLoop(TrainingLoop):
         """
         model = self.model
         model.params = as_contiguous(self.full_vector(point), model.dtype)  # may overflow in float32
-        P = model.engine_outputs(self.data.X)
+        P = self.outputs()
         if not np.isfinite(P).all():  # functions of custom losses are called only with finite outputs
             return np.full(len(params), np.nan)
         r, D = self.residuals(P)
         model.params = self.full_vector(params)
         if D.ndim == 3:
             D = self.residuals(model.engine_outputs(self.data.X))[1]
-        dP = r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D)
-        flat, targets = model.zeros(), self.data.with_targets(as_contiguous(dP, model.dtype))
-        model.output_gradient_engine.gradient(model.theta_view, *targets, flat, None)
-        product: Vector = model.pack(flat)[self.trainable].astype(np.float64)
+        dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
+        if self.channels is None:
+            flat = model.zeros()
+            model.output_gradient_engine.gradient(model.theta_view, *self.data.with_targets(dP), flat, None)
+            gradient = model.pack(flat)
+        else:
+            gradient = self.channels.gradient(model, self.data.X, dP.reshape(len(dP), model.sizes[-1], -1))
+        product: Vector = gradient[self.trainable].astype(np.float64)
         return product + self.root_l2**2 * self.penalized * point if self.l2 else product
+
+    def outputs(self) -> NDArray[Any]:
+        """Return the outputs for all rows; with dY, the outputs and their derivatives (n, n_out * (1 + n_in))."""
+        if self.channels is None:
+            return self.model.engine_outputs(self.data.X)
+        return self.channels.compute(self.model, self.data.X).reshape(self.data.n, -1)
 
     def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
         """Record an iteration, and return whether the optimizer continues."""

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.rows import unpack_batch
+from nnc._data.slopes import as_slopes, check_slopes
 from nnc._data.splits import as_split
+from nnc._model.custom import LeastSquares
 from nnc._model.data import Data
+from nnc._model.extra_targets import model_with_slopes, model_with_weighted_residuals
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
 from nnc._training.batches import BatchLoop, check_epoch_schedule, epoch_batches
@@ -19,7 +22,7 @@ from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
 from nnc._training.state import TrainingState
-from nnc._utils.checks import check_bool, check_count
+from nnc._utils.checks import check_bool, check_count, check_not_negative
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from nnc._data.converter import DataConverter
     from nnc._data.splits import LastRows
+    from nnc._model.model import Model
     from nnc._training.history import History
     from nnc._training.trainable import Trainable
 
@@ -101,10 +105,19 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     arguments = with_checked_batches(arguments)
     converter, streams = network.converter.copy_for_fit(), network.streams
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
-    validation = arguments.validation
-    if (method := as_split(validation)) is not None:
-        rows, y, weights, held_out = converter.split(rows, y, arguments.sample_weight, method, streams.key(SPLIT))
+    if arguments.dY is not None:
+        network, arguments = with_derivatives(network, converter, rows, arguments)
+    if arguments.sample_weight is not None and is_least_squares(network.model):
+        network, arguments = with_weighted_residuals(network, converter, rows, arguments)
+    if (method := as_split(arguments.validation)) is not None:
+        rows, y, weights, held_out, (train, test) = converter.split(
+            rows, y, arguments.sample_weight, method, streams.key(SPLIT)
+        )
         arguments = arguments.replaced(sample_weight=weights, validation=held_out)
+        if (dY := arguments.dY) is not None:
+            arguments = arguments.replaced(dY=dY[train], validation_dY=dY[test])
+        if (weights := arguments.residual_weight) is not None:
+            arguments = arguments.replaced(residual_weight=weights[train], validation_residual_weight=weights[test])
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
         from nnc._training.defaults import automatic_arguments
@@ -130,6 +143,53 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 
         arguments, state, options = with_selection(network, dataset, arguments, state, options)
     return loop_on(network, dataset, arguments, options, state)
+
+
+def with_derivatives(
+    network: Trainable, converter: DataConverter, rows: Any, arguments: FitArguments
+) -> tuple[Trainable, FitArguments]:
+    """Return a network whose targets include derivatives, and the arguments with a checked array dY."""
+    model = network.model
+    check_slopes(model)
+    if model.has_dropout or arguments.dropout != 0:
+        raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
+    if converter.converts_by_batch(rows):
+        raise ValueError("X must not be a memmap of another dtype with dY; convert it to an array of the dtype first")
+    weight = check_not_negative("dY_weight", arguments.dY_weight)
+    arguments = arguments.replaced(dY=as_slopes(model, arguments.dY, rows.shape[0]))
+    return _with_model(network, model_with_slopes(model, weight)), arguments
+
+
+def is_least_squares(model: Model) -> bool:
+    """Return whether the loss is nnc.LeastSquares of rows without steps, which supports weights."""
+    custom = model.custom
+    return custom is not None and isinstance(custom.function, LeastSquares) and not custom.step_outputs
+
+
+def with_weighted_residuals(
+    network: Trainable, converter: DataConverter, rows: Any, arguments: FitArguments
+) -> tuple[Trainable, FitArguments]:
+    """Return a network with weighted residuals, and arguments with `residual_weight` instead of `sample_weight`."""
+    model, n = network.model, rows.shape[0]
+    if converter.converts_by_batch(rows):
+        raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
+    arguments = arguments.replaced(
+        residual_weight=converter.checked_weights("sample_weight", arguments.sample_weight, n), sample_weight=None
+    )
+    validation = arguments.validation
+    if validation is not None and as_split(validation) is None:
+        X, y, weights, lengths = unpack_batch(validation)
+        if weights is not None:
+            weights = converter.checked_weights("validation: sample_weight", weights, len(y))
+        arguments = arguments.replaced(validation=(X, y, None, lengths), validation_residual_weight=weights)
+    return _with_model(network, model_with_weighted_residuals(model)), arguments
+
+
+def _with_model(network: Trainable, model: Model) -> Trainable:
+    """Return a copy of a network that shares everything except the model."""
+    bound: Any = object.__new__(type(network))
+    vars(bound).update(vars(network), model=model)
+    return bound  # type: ignore[no-any-return]
 
 
 def with_checked_batches(arguments: FitArguments) -> FitArguments:

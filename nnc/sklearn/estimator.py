@@ -20,10 +20,11 @@ from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
 from nnc._registry.losses import parse_loss
-from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, parse_optimizer
+from nnc._registry.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, NAdam, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
+from nnc.sklearn.slopes import with_slopes
 from nnc.sklearn.solvers import Solvers
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Estimator(Solvers):
         return y
 
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
-        if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
+        if X.shape[1] != net.sizes[0] or (net.model.slope_weight is None and y.shape[1] != net.sizes[-1]):
             raise ValueError(
                 f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as in the first fit, "
                 f"got {X.shape[1]} and {y.shape[1]}"
@@ -245,6 +246,8 @@ class Estimator(Solvers):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        dY: Any = None,
+        dY_weight: float = 1.0,
     ) -> Any:
         """Fit the model to data matrix X and target(s) y.
 
@@ -259,6 +262,11 @@ class Estimator(Solvers):
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Validation rows. The attribute `validation_loss_curve_` contains their loss after each iteration. With
             `early_stopping`, they are used instead of the fraction `validation_fraction` of X.
+        dY : array-like of shape (n_samples, n_outputs, n_features), default=None
+            Derivatives of the targets with respect to the features; for one output also (n_samples, n_features). NaN
+            marks a missing derivative. Only for MLPRegressor with `loss="squared_error"` and a smooth activation.
+        dY_weight : float, default=1.0
+            Weight of the derivatives in the loss, as in `NeuralNetwork.fit`.
 
         Returns
         -------
@@ -270,10 +278,17 @@ class Estimator(Solvers):
                 f"X_val and y_val must be passed together, got only {'y_val' if X_val is None else 'X_val'}"
             )
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight=sample_weight, validation=validation)
+        slopes = None if dY is None else (dY, dY_weight)
+        return self._fit(X, y, sample_weight=sample_weight, validation=validation, slopes=slopes)
 
     def _fit(
-        self: Any, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation: Any = None
+        self: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        incremental: bool = False,
+        validation: Any = None,
+        slopes: Any = None,
     ) -> Any:
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
@@ -306,15 +321,18 @@ class Estimator(Solvers):
             X = X.tocsr()
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
+        if slopes is not None and not isinstance(optimizer, LevenbergMarquardt):
+            net, y, validation = with_slopes(self, net, X, y, slopes, validation)
         if hasattr(optimizer, "lr"):
             with net.model.training_lock:  # the lock prevents other threads from training this network
                 self._train(net, optimizer, X, y, weights, incremental, validation)
+            self._connect().state = net.state
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
         elif isinstance(optimizer, LBFGS):
             self._minimize(net, optimizer, X, y, weights, validation)
         else:
-            self._least_squares(net, optimizer, X, y, weights, validation)
+            self._least_squares(net, optimizer, X, y, weights, validation, slopes)
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "

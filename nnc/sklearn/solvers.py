@@ -225,9 +225,16 @@ class Solvers:
         self.loss_ = float(result.fun)
 
     def _least_squares(
-        self: Any, net: NeuralNetwork, optimizer: Optimizer, X: Any, y: NDArray[Any], weights: Any, validation: Any
+        self: Any,
+        net: NeuralNetwork,
+        optimizer: Optimizer,
+        X: Any,
+        y: NDArray[Any],
+        weights: Any,
+        validation: Any,
+        slopes: Any,
     ) -> None:
-        """Train the network with the Levenberg-Marquardt method."""
+        """Train the network with the Levenberg-Marquardt method; `slopes` is None or (dY, dY_weight)."""
         X = X.toarray() if issparse(X) else X
         self._begin_curves(False)
         total = float(len(X) if weights is None else np.sum(weights))
@@ -240,6 +247,7 @@ class Solvers:
                 optimizer=optimizer,
                 reset_optimizer=True,
                 sample_weight=weights,
+                **({} if slopes is None else dict(zip(("dY", "dY_weight"), slopes, strict=True))),
                 l2=2 * self.alpha / (total * net.sizes[-1]),
                 validation=None if validation is None else tuple(part for part in validation if part is not None),
                 max_seconds=self.max_seconds,

@@ -1,0 +1,238 @@
+"""`fit(dY=...)`: the loss of values and derivatives, all optimizers, bits, validation, checkpoints and bad input."""
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import Head, Heads, NeuralNetwork
+from nnc._model.extra_targets import model_with_slopes
+from nnc.layers import Dense, Dropout, Scale
+
+
+def function(X):
+    return np.stack([np.sin(2 * X[:, 0]) * X[:, 1], X[:, 0] ** 2 - X[:, 1]], 1)
+
+
+def derivative(X):
+    first = np.stack([2 * np.cos(2 * X[:, 0]) * X[:, 1], np.sin(2 * X[:, 0])], 1)
+    return np.stack([first, np.stack([2 * X[:, 0], np.full(len(X), -1.0)], 1)], 1)
+
+
+def data(n, missing=0.2, seed=0):
+    """Return inputs, targets, and derivatives of which a fraction is missing."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (n, 2))
+    dY = derivative(X)
+    dY[rng.random(dY.shape) < missing] = np.nan
+    return X, function(X), dY
+
+
+def network(seed=1, layers=(2, 7, 6, 2), **options):
+    return NeuralNetwork(list(layers), seed=seed, **{"activation": "tanh", "loss": "mse", **options})
+
+
+def loss_by_definition(net, X, y, dY, weight, sample_weight=None, factor=None):
+    """Return the loss from the predictions, for a network without scaling."""
+    u, du = net.derivatives(X, order=1)
+    squares = ((u - y) ** 2).sum(1) + weight / X.shape[1] * (np.nan_to_num(du - dY) ** 2).sum((1, 2))
+    weights = np.ones(len(X)) if sample_weight is None else sample_weight
+    return weights @ squares * (1 / (weights.sum() * y.shape[1]) if factor is None else factor)
+
+
+# ------------------------------------------------------------------------------------------------- loss and gradient
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("mse", None), ("sse", 1), ("half_sse", 0.5)])
+@pytest.mark.parametrize("n", [1, 33, 700])
+def test_first_loss_is_that_of_the_definition(isa, n, loss, factor):
+    X, y, dY = data(n)
+    sample_weight = np.random.default_rng(2).uniform(0.1, 2, n)
+    for weights in (None, sample_weight):
+        net = network(loss=loss)
+        expected = loss_by_definition(net, X, y, dY, 0.7, weights, factor)
+        history = net.fit(X, y, dY=dY, dY_weight=0.7, epochs=1, lr=1e-9, sample_weight=weights)
+        assert history.loss[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("layers", [(2, 7, 6, 2), (2, Scale(), Dense(5, "gelu"), Dense(4, "sin"), 2)])
+def test_gradient_agrees_with_differences(isa, layers):
+    X, y, dY = data(150)
+    net = network(layers=layers)
+    model = model_with_slopes(net.model, 1.5)
+    targets = np.concatenate([y, dY.reshape(150, -1)], 1)
+    flat = model.zeros()
+    loss = model.engine.gradient(model.theta_view, X, targets, None, None, None, flat)
+    assert loss == pytest.approx(loss_by_definition(net, X, y, dY, 1.5), rel=1e-12)
+    assert loss == pytest.approx(model.engine.loss(model.theta_view, X, targets, None, None), rel=1e-12)
+    params, gradient = net.params, model.pack(flat)
+    for direction in np.random.default_rng(0).normal(size=(5, len(params))):
+        losses = []
+        for h in (1e-5, -1e-5):
+            net.params = params + h * direction
+            losses.append(loss_by_definition(net, X, y, dY, 1.5))
+        net.params = params
+        assert gradient @ direction == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6)
+
+
+def test_missing_derivatives_equal_a_fit_without_dY():
+    X, y, dY = data(60)
+    with_nan, without = network(), network()
+    with_nan.fit(X, y, dY=np.full_like(dY, np.nan), epochs=20, optimizer="adam")
+    without.fit(X, y, epochs=20, optimizer="adam")
+    assert with_nan.params == pytest.approx(without.params, rel=1e-9, abs=1e-12)
+
+
+def test_scaled_network_learns_derivatives_in_the_units_of_the_user():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2)) * [10, 0.1] + [5, 3]
+    Z = (X - [5, 3]) / [10, 0.1]
+    y, dY = 100 * function(Z) + 7, 100 * derivative(Z) / [10, 0.1]
+    net = network(scale_X="standardize", scale_y="minmax")
+    net.fit(X, y, dY=dY, epochs=60, optimizer="levenberg_marquardt")
+    assert np.abs(net.predict(X) - y).max() < 1
+    assert np.abs((net.jacobian(X) - dY) * [10, 0.1]).max() < 10
+
+
+# ------------------------------------------------------------------------------------------------- optimizers
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "lbfgs", "levenberg_marquardt"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_all_optimizers_reduce_the_error_of_derivatives(isa, optimizer, dtype):
+    X, y, dY = data(100)
+    net = network(dtype=dtype)
+    before = np.abs(net.jacobian(X.astype(dtype)) - derivative(X)).mean()
+    rate = {} if optimizer in ("lbfgs", "levenberg_marquardt") else {"lr": 0.01}
+    history = net.fit(X, y, dY=dY, epochs=150, optimizer=optimizer, **rate)
+    assert np.abs(net.jacobian(X.astype(dtype)) - derivative(X)).mean() < 0.5 * before
+    assert history.loss[-1] < 0.3 * history.loss[0]
+
+
+def test_levenberg_marquardt_and_lbfgs_report_the_loss_of_the_definition():
+    X, y, dY = data(50)
+    weights = np.random.default_rng(1).uniform(0.2, 1, 50)
+    for optimizer in ("lbfgs", "levenberg_marquardt"):
+        net = network()
+        first = loss_by_definition(net, X, y, dY, 2.0, weights)
+        history = net.fit(X, y, dY=dY, dY_weight=2.0, sample_weight=weights, epochs=3, optimizer=optimizer)
+        assert history.loss[0] == pytest.approx(first, rel=1e-10)
+        assert loss_by_definition(net, X, y, dY, 2.0, weights) < history.loss[-1]
+
+
+def test_frozen_layers_and_options_apply():
+    X, y, dY = data(80)
+    net = network(layers=(2, Dense(5, "tanh", trainable=False), Dense(5, "tanh"), 2))
+    frozen, W = net.weights[0].copy(), net.weights[1].copy()
+    net.fit(X, y, dY=dY, epochs=5, optimizer="adam", batch_size=20, l2=1e-4, clip_norm=0.1, weight_decay=0.01)
+    assert np.array_equal(net.weights[0], frozen)
+    assert not np.array_equal(net.weights[1], W)
+    net.fit(X, y, dY=dY, epochs=3, optimizer="levenberg_marquardt", l2=1e-4)
+    assert np.array_equal(net.weights[0], frozen)
+
+
+def test_automatic_settings_and_validation_use_derivatives():
+    X, y, dY = data(120, missing=0)
+    net = network(seed=3)
+    history = net.fit(X, y, dY=dY)
+    assert history.settings["preset"] == "auto"
+    assert np.abs(net.jacobian(X) - dY).mean() < 0.3
+    net = network()
+    history = net.fit(X, y, dY=dY, epochs=3, optimizer="adam", validation=0.25, metrics=["r2", "mae"])
+    assert len(history.val_loss) == len(history["val_r2"]) == len(history["val_mae"]) == 3
+    net = network()
+    history = net.fit(X, y, dY=dY, epochs=1, lr=1e-12, validation=(X[:40], y[:40]))
+    assert history.val_loss[-1] == pytest.approx(((net.predict(X[:40]) - y[:40]) ** 2).mean(), rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------- bits and checkpoints
+
+
+@pytest.mark.parametrize("n", [90, 1500])
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_thread_count_does_not_change_bits(isa, n, batch_size):
+    X, y, dY = data(n)
+    results = set()
+    for threads in (1, 2, 3, 5):
+        net = network()
+        history = net.fit(
+            X, y, dY=dY, epochs=4, optimizer="adam", batch_size=batch_size, n_threads=threads, validation=0.2
+        )
+        results.add((net.params.tobytes(), history.loss.tobytes(), history.val_loss.tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "levenberg_marquardt"])
+def test_training_resumes_to_the_bit(optimizer, tmp_path):
+    X, y, dY = data(64)
+    whole, parts = network(), network()
+    whole.fit(X, y, dY=dY, epochs=6, optimizer=optimizer)
+    parts.fit(X, y, dY=dY, epochs=3, optimizer=optimizer)
+    parts.save(tmp_path / "net.json", checkpoint=True)
+    parts = nnc.load(tmp_path / "net.json")
+    parts.fit(X, y, dY=dY, epochs=3)
+    assert parts.params.tobytes() == whole.params.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"dY": np.zeros((9, 2))},
+            r"dY must have shape \(10, 2, 2\), one number for each output and input, got \(9, 2\)",
+        ),
+        ({"dY": np.full((10, 2, 2), np.inf)}, "dY must be finite or NaN, got inf in row 0, output 0, input 0"),
+        ({"dY_weight": -1.0}, "dY_weight must be .* got -1"),
+        ({"dY_weight": np.nan}, "dY_weight must be .* got nan"),
+        ({"dropout": 0.5}, "dropout must be left out with dY, because a mask has no derivative"),
+    ],
+)
+def test_bad_arguments_are_rejected(change, message):
+    X, y, dY = data(10)
+    with pytest.raises(ValueError, match=message):
+        network().fit(X, y, **{"dY": dY, "epochs": 1, "lr": 0.1, **change})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "relu"}, "dY requires smooth activations .* got 'relu'"),
+        ({"loss": "mae"}, r"dY requires a squared error \(.*\) as loss, got 'mae'"),
+        ({"loss": "bce"}, r"dY requires a squared error"),
+        ({"loss": lambda P, Y: (0.0, 0 * P)}, "dY requires a squared error"),
+        ({"loss": Heads([Head(1, "mse"), Head(1, "mse")])}, "dY requires a network without heads"),
+        ({"layers": (2, Dense(4, "tanh"), Dropout(0.1), 2)}, "dropout must be left out with dY"),
+    ],
+)
+def test_unsupported_networks_are_rejected(options, message):
+    X, y, dY = data(10)
+    with pytest.raises(ValueError, match=message):
+        network(**options).fit(X, abs(y).clip(0, 1), dY=dY, epochs=1, lr=0.1)
+
+
+def test_text_is_rejected():
+    X, y, _ = data(10)
+    with pytest.raises((TypeError, ValueError), match="dY"):
+        network().fit(X, y, dY="slopes", epochs=1, lr=0.1)
+
+
+def test_functions_without_dY_reject_it_by_name():
+    X, y, dY = data(10)
+    with pytest.raises(TypeError, match="fit_many has no argument 'dY'; call fit for each network"):
+        nnc.fit_many([network()], X, y, dY=dY, epochs=1)
+    with pytest.raises(TypeError, match="fit_batches has no argument 'dY'"):
+        network().fit_batches([(X, y)], dY=dY)
+    with pytest.raises(TypeError, match="dY"):
+        network().train_step(X, y, dY=dY)
+
+
+def test_a_failed_fit_changes_nothing():
+    X, y, dY = data(10)
+    net = network()
+    before = net.params.tobytes()
+    dY[3, 1, 0] = -np.inf
+    with pytest.raises(ValueError, match="row 3, output 1, input 0"):
+        net.fit(X, y, dY=dY, epochs=1, lr=0.1)
+    assert net.params.tobytes() == before
