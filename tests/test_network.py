@@ -147,7 +147,7 @@ def test_constructor_rejects_invalid_sizes(sizes, message):
         (
             ValueError,
             "init must be one of uniform, glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, "
-            "lecun_normal, zeros, got 'xavier'",
+            "lecun_normal, zeros, siren, got 'xavier'",
             {"init": "xavier"},
         ),
         (ValueError, "init must be 2 arrays, one for each layer, got 1", {"init": [np.zeros((3, 4))]}),

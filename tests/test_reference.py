@@ -448,16 +448,17 @@ def unsupported_message(argument: str, supported: str, value: str) -> str:
     [
         (
             {"activation": "softplus"},
-            unsupported_message("activation", "sigmoid, tanh, relu, identity", "softplus"),
+            unsupported_message("activation", "sigmoid, tanh, relu, identity, sin", "softplus"),
         ),
-        ({"output": "exp"}, unsupported_message("output", "sigmoid, tanh, relu, identity, softmax", "exp")),
+        ({"output": "exp"}, unsupported_message("output", "sigmoid, tanh, relu, identity, sin, softmax", "exp")),
         ({"loss": "bce"}, unsupported_message("loss", "sse, half_sse, mse, cross_entropy", "bce")),
         ({"dtype": "float32"}, unsupported_message("dtype", "float64", "float32")),
         (
             {"init": "orthogonal"},
             unsupported_message(
                 "init",
-                "zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal",
+                "zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, "
+                "siren",
                 "orthogonal",
             ),
         ),

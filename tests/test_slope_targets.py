@@ -236,3 +236,46 @@ def test_a_failed_fit_changes_nothing():
     with pytest.raises(ValueError, match="row 3, output 1, input 0"):
         net.fit(X, y, dY=dY, epochs=1, lr=0.1)
     assert net.params.tobytes() == before
+
+
+# ------------------------------------------------------------------------------------------------- weighted residuals
+
+
+@pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "lbfgs", "adam"])
+def test_sample_weight_of_least_squares_equals_that_of_mse(optimizer):
+    X, y, _ = data(70)
+    weights = np.random.default_rng(3).uniform(0.1, 2, 70)
+
+    def residuals(P, Y):
+        assert Y.shape == P.shape
+        return P - Y, np.broadcast_to(np.eye(2), (len(P), 2, 2))
+
+    custom, named = network(loss=nnc.LeastSquares(residuals)), network()
+    options = {"epochs": 8, "optimizer": optimizer, "sample_weight": weights, "metrics": ["mae", "r2"]}
+    options["validation"] = X[:20], y[:20], weights[:20]
+    histories = [net.fit(X, y, **options) for net in (custom, named)]
+    assert custom.params == pytest.approx(named.params, rel=1e-6, abs=1e-9)
+    for name in ("loss", "val_loss", "val_mae", "val_r2"):
+        assert histories[0][name] == pytest.approx(histories[1][name], rel=1e-6)
+    options["validation"] = 0.2
+    assert network(loss=nnc.LeastSquares(residuals)).fit(X, y, **options).epochs == 8
+
+
+# ------------------------------------------------------------------------------------------------- scikit-learn
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs", "levenberg_marquardt"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_estimator_learns_derivatives(solver):
+    estimators = pytest.importorskip("sklearn") and __import__("nnc.sklearn").sklearn
+    X, y, dY = data(150)
+    options = {"hidden_layer_sizes": (8,), "activation": "tanh", "solver": solver, "random_state": 0, "max_iter": 40}
+    errors = []
+    for slopes in (None, dY):
+        model = estimators.MLPRegressor(learning_rate_init=0.02, **options).fit(X, y, dY=slopes)
+        errors.append(np.abs((model.predict(X + [1e-4, 0]) - model.predict(X)) / 1e-4 - derivative(X)[:, :, 0]).mean())
+    assert errors[1] < errors[0]
+    model.fit(X, y, dY=dY, X_val=X[:30], y_val=y[:30])
+    assert np.isfinite(model.validation_loss_curve_).all()
+    with pytest.raises(ValueError, match="dY requires smooth activations .* got 'relu'"):
+        estimators.MLPRegressor(solver=solver).fit(X, y, dY=dY)

@@ -30,7 +30,7 @@ class LeastSquares:
     """Custom loss that is the mean of squared residuals, which the optimizer Levenberg-Marquardt requires.
 
     Pass it as the loss of a network: `NeuralNetwork(..., loss=nnc.LeastSquares(function))`. All other optimizers
-    train with it as well.
+    train with it as well. `fit` multiplies the squared residuals of a row by its `sample_weight`.
 
     Parameters
     ----------

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 
 class FitArguments:
-    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method."""
+    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method.
+
+    Attributes
+    ----------
+    validation_dY : array or None
+        Derivatives of the validation rows, if `validation` splits the rows.
+    residual_weight, validation_residual_weight : array or None
+        Weights of the residuals of nnc.LeastSquares, in the training rows and in the validation rows.
+    """
+
+    validation_dY: Any = None
+    residual_weight: Any = None
+    validation_residual_weight: Any = None
 
     def __init__(
         self,
@@ -38,7 +50,7 @@ class FitArguments:
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
-        dY: Any = None,
+        dY: ArrayLike | None = None,
         dY_weight: float = 1.0,
         validation: float | str | LastRows | Sequence[ArrayLike] | None = None,
         metrics: Measure | Sequence[Measure] = (),
@@ -73,10 +85,6 @@ class FitArguments:
         self.sample_weight = sample_weight
         self.class_weight = class_weight
         self.dY, self.dY_weight = dY, dY_weight
-        self.validation_dY: Any = None  # derivatives of the validation rows, if `validation` splits the rows
-        # weights of the residuals of nnc.LeastSquares, in the training rows and in the validation rows
-        self.residual_weight: Any = None
-        self.validation_residual_weight: Any = None
         self.validation = validation
         self.metrics = metrics
         self.l1 = l1

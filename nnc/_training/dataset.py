@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnc._data.slopes import with_residual_weights, with_slopes
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Dataset:
         rows = converter.data(X, y, arguments.sample_weight, learn=True)
         validation = converter.validation(arguments.validation)
         if arguments.dY is not None:
-            rows = with_slopes(converter, rows, arguments.dY)
+            rows = with_slopes(converter, rows, np.asarray(arguments.dY))
             validation = None if validation is None else with_slopes(converter, validation, arguments.validation_dY)
         if arguments.residual_weight is not None:
             rows = with_residual_weights(rows, arguments.residual_weight)

@@ -114,7 +114,8 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
             rows, y, arguments.sample_weight, method, streams.key(SPLIT)
         )
         arguments = arguments.replaced(sample_weight=weights, validation=held_out)
-        if (dY := arguments.dY) is not None:
+        if arguments.dY is not None:
+            dY = np.asarray(arguments.dY)
             arguments = arguments.replaced(dY=dY[train], validation_dY=dY[test])
         if (weights := arguments.residual_weight) is not None:
             arguments = arguments.replaced(residual_weight=weights[train], validation_residual_weight=weights[test])
@@ -146,7 +147,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 
 
 def with_derivatives(
-    network: Trainable, converter: DataConverter, rows: Any, arguments: FitArguments
+    network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
 ) -> tuple[Trainable, FitArguments]:
     """Return a network whose targets include derivatives, and the arguments with a checked array dY."""
     model = network.model
@@ -167,7 +168,7 @@ def is_least_squares(model: Model) -> bool:
 
 
 def with_weighted_residuals(
-    network: Trainable, converter: DataConverter, rows: Any, arguments: FitArguments
+    network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
 ) -> tuple[Trainable, FitArguments]:
     """Return a network with weighted residuals, and arguments with `residual_weight` instead of `sample_weight`."""
     model, n = network.model, rows.shape[0]
