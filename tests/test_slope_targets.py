@@ -273,9 +273,10 @@ def test_estimator_learns_derivatives(solver):
     errors = []
     for slopes in (None, dY):
         model = estimators.MLPRegressor(learning_rate_init=0.02, **options).fit(X, y, dY=slopes)
-        errors.append(np.abs((model.predict(X + [1e-4, 0]) - model.predict(X)) / 1e-4 - derivative(X)[:, :, 0]).mean())
+        difference = model.predict(np.add(X, [1e-4, 0])) - model.predict(X)
+        errors.append(np.abs(difference / 1e-4 - derivative(X)[:, :, 0]).mean())
     assert errors[1] < errors[0]
     model.fit(X, y, dY=dY, X_val=X[:30], y_val=y[:30])
     assert np.isfinite(model.validation_loss_curve_).all()
-    with pytest.raises(ValueError, match="dY requires smooth activations .* got 'relu'"):
+    with pytest.raises(ValueError, match=r"dY requires smooth activations .* got 'relu'"):
         estimators.MLPRegressor(solver=solver).fit(X, y, dY=dY)
