@@ -280,3 +280,29 @@ def test_estimator_learns_derivatives(solver):
     assert np.isfinite(model.validation_loss_curve_).all()
     with pytest.raises(ValueError, match=r"dY requires smooth activations .* got 'relu'"):
         estimators.MLPRegressor(solver=solver).fit(X, y, dY=dY)
+
+
+# ------------------------------------------------------------------------------------------------- plain Python
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "sin", "identity"])
+@pytest.mark.parametrize("loss", ["mse", "sse"])
+def test_reference_trains_on_derivatives_like_the_engine(activation, loss):
+    X, y, dY = data(12)
+    layers = [2, Scale(init=0.7), Dense(4, activation), Dense(3, activation), 2]
+    net, plain = (
+        kind(layers, loss=loss, output="identity", seed=1) for kind in (NeuralNetwork, nnc.reference.NeuralNetwork)
+    )
+    options = {"epochs": 5, "lr": 1e-3, "batch_size": 5, "dY_weight": 0.5}
+    history, expected = (n.fit(X, y, dY=dY, **options) for n in (net, plain))
+    assert history.loss == pytest.approx(np.array(expected.loss), rel=1e-10)
+    for W, rows in zip(net.weights, plain.weights, strict=True):
+        assert pytest.approx(np.array(rows), rel=1e-9, abs=1e-12) == W
+
+
+def test_reference_rejects_invalid_derivatives():
+    X, y, dY = data(4)
+    with pytest.raises(ValueError, match=r"dY must have shape \(4, 2, 2\) with finite numbers or NaN"):
+        nnc.reference.NeuralNetwork([2, 3, 2], activation="tanh", output="identity").fit(X, y, epochs=1, dY=dY[:3])
+    with pytest.raises(ValueError, match="dY requires Dense and Scale layers with sigmoid, tanh, identity, sin"):
+        nnc.reference.NeuralNetwork([2, 3, 2], activation="relu", output="identity").fit(X, y, epochs=1, dY=dY)

@@ -28,6 +28,7 @@ from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import Stream, mix
 from nnc.reference.recurrent import GRU
+from nnc.reference.slopes import checked_slopes, slope_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -261,9 +262,14 @@ class NeuralNetwork:
         n_out = self.stack.output_shape[-1]
         return LOSSES[self.loss_name].scale(sum(map(len, y)) // n_out, n_out)
 
-    def gradients(self, X: Any, y: Any, lengths: Any = None) -> list[Gradient]:
-        """Return (dW, db) of each parametric layer; db is None without bias."""
-        return self._backward(*self._data(X, y, lengths))[1]
+    def gradients(
+        self, X: Any, y: Any, lengths: Any = None, *, dY: Any = None, dY_weight: float = 1.0
+    ) -> list[Gradient]:
+        """Return (dW, db) of each parametric layer; db is None without bias. dY and dY_weight are those of `fit`."""
+        X, y = self._data(X, y, lengths)
+        if dY is None:
+            return self._backward(X, y)[1]
+        return slope_gradients(self.parametric_layers, X, y, self._slopes(X, dY), dY_weight, self._scale(y))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
         """Return the sum of the terms of the loss, and the gradients."""
@@ -301,9 +307,17 @@ class NeuralNetwork:
         X, y = self._data(X, y, lengths)
         return self._scale(y) * self._step(X, y, positive("lr", lr))
 
-    def _step(self, X: Rows, y: Rows, lr: float) -> float:
+    def _slopes(self, X: Rows, dY: Any) -> list[list[list[float]]]:
+        """Validate the derivatives dY of the targets, and return them as lists."""
+        check_supported("loss", [self.loss_name], [name for name in LOSSES if name != "cross_entropy"])
+        return checked_slopes(dY, len(X), self.stack.output_shape[-1], len(X[0]), self.layers)
+
+    def _step(self, X: Rows, y: Rows, lr: float, slopes: tuple[Any, float] | None = None) -> float:
         """Take one step of gradient descent, and return the sum of the terms of the loss before the step."""
-        error, gradients = self._backward(X, y)
+        if slopes is None:
+            error, gradients = self._backward(X, y)
+        else:
+            error, gradients = slope_gradients(self.parametric_layers, X, y, *slopes, self._scale(y))
         for entry, layer, (dW, db) in zip(self.stack.parametric_layers, self.parametric_layers, gradients):
             if entry.kind.frozen:
                 continue
@@ -327,6 +341,8 @@ class NeuralNetwork:
         batch_size: int | None = None,
         shuffle: bool = True,
         lengths: Any = None,
+        dY: Any = None,
+        dY_weight: float = 1.0,
     ) -> History:
         """Train by gradient descent, with one step for each batch of rows.
 
@@ -347,6 +363,11 @@ class NeuralNetwork:
         lengths : list of int, optional
             Number of steps of each sequence, as in `predict`. With BatchNorm, all sequences of a batch must have the
             same number of steps.
+        dY : list (n, n_out, n_in), optional
+            Derivatives of the targets with respect to the inputs, with NaN for missing ones. Requires a squared error,
+            Dense and Scale layers, and an activation of nnc.reference.slopes.SECOND_DERIVATIVES.
+        dY_weight : float, default 1.0
+            Weight of the derivatives in the loss, as in `nnc.NeuralNetwork.fit`.
 
         Returns
         -------
@@ -364,6 +385,7 @@ class NeuralNetwork:
         epochs, lr = whole_number("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)
         batch_size = len(X) if batch_size is None else whole_number("batch_size", batch_size, 1)
         check_supported("optimizer", [optimizer], ["sgd"])
+        slopes = None if dY is None else self._slopes(X, dY)
         losses: list[float] = []
         order, start = list(range(len(X))), perf_counter()
         for epoch in range(1, epochs + 1):
@@ -375,7 +397,8 @@ class NeuralNetwork:
             error = 0.0
             for first in range(0, len(X), batch_size):
                 batch = order[first : first + batch_size]
-                error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
+                extra = None if slopes is None else ([slopes[row] for row in batch], dY_weight)
+                error += self._step([X[row] for row in batch], [y[row] for row in batch], lr, extra)
             losses.append(self._scale(y) * error)
             rows = [row for layer in self.parametric_layers for row in [*layer.W, *bias_rows(layer)]]
             numbers = [number for row in rows for number in row]
