@@ -35,11 +35,12 @@ from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuff
                    shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, forward_range, is_broken, lay_out,
                       learn, loss_scale, output_delta, predict, predict_rows, refresh as refresh_network, set_gradient,
-                      set_moments, set_parameters, fraction_beyond, shares_blocks, sum_grain_losses, unpack_gradient)
+                      set_moments, set_parameters, shares_blocks, sum_grain_losses, unpack_gradient)
 from recurrent cimport padded_units, state_reals
 from pixels cimport convolve as convolve_pixels, forward as forward_pixels, is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
-from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_evaluation, plain_loss, restart
+from evaluation cimport (EvaluationState, evaluate, fraction_beyond, is_done, lay_out as lay_out_evaluation, plain_loss,
+                         restart)
 from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as backward_taylor, clear_gradient,
                      copy_lanes, forward as forward_taylor, is_supported_layer, lay_out as lay_out_taylor,
                      load_lanes, load_points, set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
@@ -319,6 +320,7 @@ cdef int parse_layer(Layer* layer, dict description) except -1:
         layer.window_height, layer.window_width = options.pop("window")
         layer.stride_y, layer.stride_x = options.pop("stride")
         layer.pad_y, layer.pad_x = options.pop("pad") if layer.kind == CONV2D else (0, 0)
+        layer.step_offset = options.pop("step_offset", 0)
     for key in options:
         raise ValueError(f"a layer of kind {KINDS[layer.kind]} has no option {key!r}")
     return 0

@@ -177,7 +177,8 @@ cdef class Engine:
         cdef Py_ssize_t position, row, rows, n = data.n, n_in = plan.layers[0].n_in
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
         plan.has_lengths = data.lengths is not NULL
-        plan.by_pixels = plan.image_layers > 0 and is_faster_by_pixels(plan.layers, plan.image_layers, n)
+        plan.by_pixels = (plan.image_layers > 0 and not plan.has_lengths and
+                          is_faster_by_pixels(plan.layers, plan.image_layers, n))
         cdef void* memory = allocate_network(&net, &plan, params, block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
@@ -270,6 +271,10 @@ cdef class Engine:
                 else:
                     unpad_outputs(&net.layers[l], row, rows, data.order, &out[0, 0])
         restore_denormals(mode)
+        if order is not None:
+            for l in range(net.count):
+                if out_rows[l] is not None and net.layers[l].in_lanes:  # copy_outputs does not use the order
+                    out_rows[l][order] = out_rows[l].copy()
         free(memory)
         return -1
 

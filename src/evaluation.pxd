@@ -2,7 +2,7 @@
 # without barriers.
 
 from libc.string cimport memcpy
-from simd cimport real
+from simd cimport VL, real
 from arena cimport EVALUATE, Arena, allocate
 from threads cimport share_start, smaller
 from layer cimport GRAIN, Layer, unpad_outputs
@@ -11,6 +11,7 @@ from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out a
                       refresh, set_parameters)
 from slopes cimport SlopeTargets, lay_out as lay_out_slopes, sum_grain_losses as sum_grain_losses_of_slopes
 from taylor cimport set_parameters as set_taylor_parameters
+cimport recurrent
 
 cdef struct EvaluationMember:  # State of one evaluation thread.
     Network net           # network of this thread, with its own buffers
@@ -92,3 +93,28 @@ cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks)
         row += rows
         blocks -= 1
     member.row = row
+
+
+cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
+    # Return the fraction of the outputs of layer `l` that are <= low or >= high, over the first `rows` rows of the
+    # block. If a max-pool is fused into the layer, count the outputs of the pool instead.
+    cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
+    cdef Py_ssize_t i, j, n, n_out = layer.n_out, ld = layer.ld, count = 0, total = 0
+    cdef const real* A = layer.A
+    cdef real a
+    if layer.shares_states:               # count the outputs of each step in the buffers
+        n_out, ld, rows = layer.out_shape.channels, recurrent.padded_units(layer), recurrent.pair_count(layer, 0, rows)
+        A = layer.buffers.hidden + layer.buffers.rows * ld
+    for i in range(rows):
+        n = n_out
+        # count no outputs beyond the end of a sequence
+        if layer.lengths is not NULL and layer.sequences and not layer.shares_states:
+            n = layer.lengths[i] * layer.out_shape.channels
+        for j in range(n):
+            if layer.in_lanes:
+                a = A[(i // VL * n_out + j) * VL + i % VL]
+            else:
+                a = A[j * VL + i if net.is_tiny else i * ld + j]
+            count += (a <= low) + (a >= high)   # a branch would prevent vectorization of the loop
+        total += n
+    return count / <double>total

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from simd cimport real, vec, VL, load, splat, store
+from simd cimport never_inlined, real, vec, VL, if_less, load, splat, store
 from squares cimport MAX_LANES, transpose
 from activations cimport differentiate
 from dropout cimport mask_row
@@ -23,6 +23,29 @@ cdef inline real* group_start(const Layer* layer, real* numbers, Py_ssize_t firs
 cdef inline real* group_deltas(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # Return the address of the deltas of this thread's group of images, which starts with row `first` of the block.
     return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group_reals)
+
+
+cdef inline vec load_steps(const int* lengths, Py_ssize_t first) noexcept nogil:
+    # Return the numbers of steps of a group of sequences, one per lane.
+    cdef real[MAX_LANES] steps
+    cdef int i
+    for i in range(VL):
+        steps[i] = lengths[first + i]
+    return load(steps)
+
+
+cdef inline never_inlined clear_padding(const Layer* layer, Py_ssize_t first, real* numbers) noexcept nogil:
+    # Set the numbers of a group of sequences to 0 at all steps beyond the lengths.
+    cdef Py_ssize_t step = layer.lengths[first], j, steps = layer.out_shape.height * layer.out_shape.width
+    cdef Py_ssize_t length = layer.out_shape.channels * VL
+    cdef vec end = load_steps(layer.lengths, first)
+    cdef int i
+    for i in range(1, VL):
+        step = smaller(step, layer.lengths[first + i])
+    while step < steps:
+        for j from step * length <= j < (step + 1) * length by VL:
+            store(numbers + j, if_less(splat(<real>step), end, load(numbers + j), splat(0)))
+        step += 1
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
@@ -126,6 +149,8 @@ cdef inline void backward_activation_group(const Layer* layer, Py_ssize_t first,
     cdef real* D = group_deltas(layer, first, thread)
     cdef const real* mask
     cdef Py_ssize_t i
+    if layer.lengths is not NULL:
+        clear_padding(layer, first, D)
     if layer.mask is not NULL:
         mask = group_start(layer, layer.mask, first)
         for i from 0 <= i < layer.n_out * VL by VL:

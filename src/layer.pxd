@@ -152,7 +152,9 @@ cdef struct Layer:
     bint reverse          # RECURRENT: the first direction processes the steps in reverse order
     bint sequences        # RECURRENT: the outputs are those of all steps, not only of the last one
     double input_dropout_rate  # RECURRENT: probability that dropout sets an input to zero in training
-    const int* lengths    # RECURRENT: number of steps of each row of the block, in decreasing order; NULL: all steps
+    # sequences: number of output steps of each row of the block, in decreasing order; NULL if all rows have all steps
+    int* lengths
+    Py_ssize_t step_offset  # CONV2D, pools: a sequence of n steps has (n + step_offset) // stride_x + 1 output steps
     SequenceBuffers* buffers  # RECURRENT: buffers of each direction
     # RECURRENT: in training, the next layer reads the states from `buffers` instead of A, and writes their derivatives
     # to `state_deltas` instead of D

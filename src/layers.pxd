@@ -111,6 +111,14 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
 cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                                int thread) noexcept nogil:
     # Compute net inputs Z and activations A of an image layer for one group of images.
+    compute_group(layer, X, first, rows, thread)
+    if layer.lengths is not NULL and layer.in_lanes and layer.fused_height == 0:
+        images.clear_padding(layer, first, images.group_start(layer, layer.A, first))
+
+
+cdef inline void compute_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
+                               int thread) noexcept nogil:
+    # Compute net inputs Z and activations A of one group of images, also at steps beyond the lengths of sequences.
     if layer.kind == CONV2D:
         conv.forward(layer, first, thread)
     elif layer.kind == INPUT:

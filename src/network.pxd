@@ -21,7 +21,7 @@ cimport norm
 cimport pixels
 cimport recurrent
 from learn cimport STRIP_ROWS, limit_norms as limit_layer_norms, learn as learn_layer, step as step_layer
-from rows cimport Block, Data, lay_out as lay_out_rows
+from rows cimport Block, Data, lay_out as lay_out_rows, set_lengths
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 from taylor cimport POINT_VECS, Channels
 
@@ -155,6 +155,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             layer.input = arena_layers[l - 1].out
         layer.shares_states = purpose == TRAIN and not output and can_share_states(&layer, &plan.layers[l + 1])
         layer.source = NULL
+        layer.lengths = NULL if not (plan.has_lengths and layer.window_width > 0) else (
+            <int*>allocate(arena, (block + VL) * sizeof(int)))
         if l > 0 and arena.base and arena_layers[l - 1].shares_states:
             layer.source = arena_layers[l - 1].buffers
         if not is_tiny and (not plan.by_pixels or layer.kind in (DENSE, BATCH_NORM, RECURRENT)):
@@ -176,7 +178,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
     net.batch_norms = plan.batch_norms > 0 and purpose == TRAIN
     net.block.steps = <int>plan.layers[0].in_shape.width
-    net.block.lengths = <int*>allocate(arena, block * sizeof(int)) if plan.has_lengths else NULL
+    net.block.lengths = <int*>allocate(arena, (block + VL) * sizeof(int)) if plan.has_lengths else NULL
     net.waits_for_batch = net.batch_norms and not plan.use_running_stats
     net.barrier = NULL
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
@@ -206,10 +208,13 @@ cdef inline void connect_rows(Network* net, const Data* data) noexcept nogil:
     # Point all layers to the lengths and the states of the rows of the block.
     cdef Layer* layer
     cdef Py_ssize_t offset = 0
+    cdef int* lengths = net.block.lengths
     cdef int l
     for l in range(net.count):
         layer = &net.layers[l]
-        layer.lengths, layer.states, layer.state_offset = net.block.lengths, net.block.states, offset
+        if layer.lengths is not NULL:         # convolutions and pools change the number of steps
+            lengths = layer.lengths
+        layer.lengths, layer.states, layer.state_offset = lengths, net.block.states, offset
         layer.chunks = data.chunks if data is not NULL else NULL
         offset += recurrent.state_reals(layer)
 
@@ -276,6 +281,8 @@ cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py
     # of step `drops` in the random stream `drop_key`, and the block starts at row `block_start` of the batch. Return
     # whether another thread has failed, so that the barrier was aborted.
     cdef int l, start = 0
+    if net.block.lengths is not NULL:
+        set_lengths(net.block.lengths, net.layers, net.count, low, high, net.image_layers > 0)
     if net.waits_for_batch:
         for l in range(net.count):
             if net.layers[l].kind == BATCH_NORM and not net.layers[l].use_running_stats:
@@ -393,11 +400,11 @@ cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t row
     if net.heads.count > 0:
         return loss_of_heads(&net.heads, out.A + offset, block.Y + offset, out.D + offset, scale, rows, out.n_out,
                              out.ld, thread)
-    if block.lengths is NULL or out.kind != RECURRENT:
+    if out.lengths is NULL or out.kind != RECURRENT:
         return loss_of_steps(net, i, rows, out.out_shape.width, out.ld, scale)
     for k in range(i, i + rows):
-        total += loss_of_steps(net, k, 1, block.lengths[k],
-                               (block.lengths[k] * out.out_shape.channels + VL - 1) // VL * VL, scale)
+        total += loss_of_steps(net, k, 1, out.lengths[k],
+                               (out.lengths[k] * out.out_shape.channels + VL - 1) // VL * VL, scale)
     return total
 
 
@@ -572,28 +579,3 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
         if net.layers[l].broken:
             return True
     return False
-
-
-cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
-    # Return the fraction of the outputs of layer `l` that are <= low or >= high, over the first `rows` rows of the
-    # block. If a max-pool is fused into the layer, count the outputs of the pool instead.
-    cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
-    cdef Py_ssize_t i, j, n, n_out = layer.n_out, ld = layer.ld, count = 0, total = 0
-    cdef const real* A = layer.A
-    cdef real a
-    if layer.shares_states:               # count the outputs of each step in the buffers
-        n_out, ld, rows = layer.out_shape.channels, recurrent.padded_units(layer), recurrent.pair_count(layer, 0, rows)
-        A = layer.buffers.hidden + layer.buffers.rows * ld
-    for i in range(rows):
-        n = n_out
-        # count no outputs beyond the end of a sequence
-        if layer.lengths is not NULL and layer.sequences and not layer.shares_states:
-            n = layer.lengths[i] * layer.out_shape.channels
-        for j in range(n):
-            if layer.in_lanes:
-                a = A[(i // VL * n_out + j) * VL + i % VL]
-            else:
-                a = A[j * VL + i if net.is_tiny else i * ld + j]
-            count += (a <= low) + (a >= high)   # a branch would prevent vectorization of the loop
-        total += n
-    return count / <double>total

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from simd cimport LINE_REALS, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
+from simd cimport LINE_REALS, never_inlined, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
 from arena cimport Arena, allocate, allocate_zeros
 from dropout cimport random_uint64
@@ -137,6 +137,22 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
     if data.weights is not NULL:
         for i in range(low, high):
             block.weights[i] = data.weights[row + i if order is NULL else order[i]]
+
+
+cdef inline never_inlined set_lengths(int* lengths, Layer* layers, int count, Py_ssize_t low, Py_ssize_t high,
+                                      bint in_groups) noexcept nogil:
+    # Compute the numbers of output steps of convolutions and pools for rows low <= i < high of the block, from the
+    # lengths of the rows. If the rows are processed in groups, lanes without a row have the length of the last row.
+    cdef Py_ssize_t end = low + (high - low + VL - 1) // VL * VL if in_groups else high, i
+    cdef const int* inputs
+    cdef int l
+    for i in range(high, end):
+        lengths[i] = lengths[high - 1]
+    for l in range(1, count):
+        inputs = layers[l - 1].lengths
+        if layers[l].lengths is not inputs:
+            for i in range(low, end):
+                layers[l].lengths[i] = <int>((inputs[i] + layers[l].step_offset) // layers[l].stride_x + 1)
 
 
 cdef inline real* initial_states(const Chunks* chunks, Py_ssize_t row) noexcept nogil:

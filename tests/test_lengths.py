@@ -800,9 +800,8 @@ def test_wrong_sequences_are_refused():
         net.predict(X[0], lengths=[3])
     with pytest.raises(ValueError, match="lengths must be None unless the inputs of the network are sequences"):
         NeuralNetwork([3, 1]).predict(np.zeros((2, 3)), lengths=[1, 1])
-    for layer in (Flatten(), Conv1D(2, 3)):
-        layers = [layer, 2] if isinstance(layer, Flatten) else [layer, Flatten(), 2]
-        with pytest.raises(ValueError, match=f"{type(layer).__name__}.* does not support shorter sequences"):
+    for layers in ([Flatten(), 2], [Conv1D(2, 1), Flatten(), 2]):
+        with pytest.raises(ValueError, match=r"Flatten.* does not support shorter sequences"):
             network(layers=layers).predict(X, lengths=lengths)
     with pytest.raises(ValueError, match=r"y must have shape \(21, 9\) or \(21, 9, k\), one target for each step"):
         network(loss=mean_squared_error).fit(np.nan_to_num(X), y[:, 0], epochs=1, lr=0.1)

@@ -131,14 +131,23 @@ def valid_steps(rows: NDArray[Any], n: int, lengths: NDArray[np.int32] | None) -
 
 
 def check_supported(model: Model, sequences: Sequences) -> None:
-    """Raise ValueError if a layer of the network does not support sequences of different lengths."""
+    """Raise ValueError if the network does not support sequences of these lengths."""
+    i, steps = int(sequences.lengths.argmin()), sequences.shape[1]
+    shortest = int(sequences.lengths[i])
+    counts = [shortest, steps]
     for layer in model.stack.layers:
-        if len(layer.input_shape) == 2 and not (layer.kind.recurrent or layer.kind.type in ("dense", "dropout")):
-            i, steps = int(sequences.lengths.argmin()), sequences.shape[1]
-            raise ValueError(
-                f"X must have sequences of {steps} steps, got {sequences.lengths[i]} in row {i}; {layer.kind!r} does "
-                "not support shorter sequences, use recurrent layers"
-            )
+        if len(layer.input_shape) == 2:
+            try:
+                counts = [layer.kind.output_steps(count) for count in counts]
+            except ValueError as error:
+                raise ValueError(
+                    f"X must have sequences of {steps} steps, got {shortest} in row {i}; {error}"
+                ) from None
+    if len(model.stack.output_shape) == 2 and counts != [shortest, steps]:
+        raise ValueError(
+            "the network must keep the number of steps if sequences have different lengths, got "
+            f"{counts[1]} steps of outputs for {steps} steps of inputs; use padding='causal', stride=1 and no pools"
+        )
 
 
 def count_steps(X: Any, features: int) -> int:

@@ -100,6 +100,11 @@ class Problem:
         self.is_target = np.ones((len(self.y), 1))
         if lengths is not None:
             for connection in self.connections:
+                if connection.pools or (connection.windows is not None and not connection.windows.is_step):
+                    raise ValueError(
+                        "X must have sequences of equal length for layers with windows (Conv1D, pools), got "
+                        f"{lengths.min()} to {lengths.max()} steps; check the sequences of each length separately"
+                    )
                 if connection.recurrence is not None:
                     connection.recurrence.lengths = lengths
             if len(self.y) > n:

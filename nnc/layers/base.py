@@ -68,6 +68,18 @@ class Layer(Value):
             The layer does not support this input shape. Callers add the location of the layer to the message.
         """
 
+    def output_steps(self, steps: int) -> int:
+        """Return the number of output steps for a sequence of `steps` steps in a batch with longer sequences.
+
+        Raises
+        ------
+        ValueError
+            The layer does not support sequences of different lengths, or not this length.
+        """
+        if self.recurrent or self.type in ("dense", "dropout"):
+            return steps
+        raise ValueError(f"{self!r} does not support shorter sequences")
+
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Return the names and shapes of the parameter arrays of the layer: none, W, or W and b."""
         return ()

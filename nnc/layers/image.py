@@ -47,6 +47,8 @@ class WindowGeometry(Value):
         Distance between windows, vertically and horizontally.
     pad : (int, int)
         Number of rows of zeros above the image and of columns of zeros to its left.
+    step_offset : int
+        Only for sequences: one of n steps has (n + step_offset) // stride + 1 output steps.
     """
 
     input_shape: Shape
@@ -54,6 +56,7 @@ class WindowGeometry(Value):
     size: tuple[int, int]
     stride: tuple[int, int]
     pad: tuple[int, int] = (0, 0)
+    step_offset: int = 0
 
     @property
     def engine_arguments(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class WindowGeometry(Value):
             "output_shape": self.output_shape,
             "window": self.size,
             "stride": stride,
+            "step_offset": self.step_offset,
         }
 
     @property

@@ -39,13 +39,16 @@ def check_padding(name: str, value: Any) -> str | int:
     return check_count(name, value, 0) or "valid"
 
 
-def count_windows(steps: int, size: int, stride: int, input_shape: Shape) -> int:
-    """Return the number of windows of `size` steps within `steps` steps; raise ValueError if there is none."""
-    if size > steps:
+def count_windows(steps: int, size: int, stride: int, offset: int, sequences: str) -> int:
+    """Return the number of windows of `size` steps in a sequence; raise ValueError if there is none.
+
+    `offset` is the number of zeros around the sequence minus `size`, and `sequences` describes it in the message.
+    """
+    if steps + offset < 0:
         raise ValueError(
-            f"the window must fit into the sequences, got a window of {size} steps for sequences of shape {input_shape}"
+            f"the window must fit into the sequences, got a window of {size} steps for sequences of {sequences}"
         )
-    return (steps - size) // stride + 1
+    return (steps + offset) // stride + 1
 
 
 class Conv1D(Convolution):
@@ -119,14 +122,25 @@ class Conv1D(Convolution):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         steps, _ = check_sequence_shape(input_shape)
-        if self.padding in ("same", "causal"):
-            out = -(-steps // self.stride)
-        else:
-            padded = steps if self.padding == "valid" else steps + 2 * self.padding
-            out = count_windows(padded, self.extent, self.stride, input_shape)
+        out = count_windows(steps, self.extent, self.stride, self.step_offset, f"shape {input_shape}")
         if self.dilation > 1:
             self._check_dilation(steps, self.zeros_before(steps, out))
         return out, self.filters
+
+    @property
+    def step_offset(self) -> int:
+        """Return k for which a sequence of n steps has (n + k) // stride + 1 output steps."""
+        if self.padding in ("same", "causal"):
+            return -1
+        return (0 if self.padding == "valid" else 2 * self.padding) - self.extent
+
+    def output_steps(self, steps: int) -> int:
+        """Return the number of output steps for a sequence of `steps` steps in a batch with longer sequences."""
+        if self.padding == "same" and self.stride > 1:
+            raise ValueError(
+                f"in {self!r}, the number of zeros before a sequence would depend on its length; use padding='causal'"
+            )
+        return count_windows(steps, self.extent, self.stride, self.step_offset, f"{steps} steps")
 
     def zeros_before(self, steps: int, out: int) -> int:
         """Return the number of zeros that the padding adds before a sequence, given the number of output steps."""
@@ -153,7 +167,7 @@ class Conv1D(Convolution):
         """Return the window geometry for sequences as images of height 1, without the dilation."""
         shapes = as_image_shape(input_shape), as_image_shape(self.output_shape(input_shape))
         zeros = self.zeros_before(shapes[0][1], shapes[1][1])
-        return WindowGeometry(*shapes, (1, self.size), (1, self.stride), (0, zeros))
+        return WindowGeometry(*shapes, (1, self.size), (1, self.stride), (0, zeros), self.step_offset)
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the geometry of the windows of the layer for inputs of this shape."""
@@ -163,7 +177,7 @@ class Conv1D(Convolution):
         # Reshape the sequence to an image with `dilation` steps per row: the steps of a window then lie in one column.
         (_, steps, features), (_, out, filters) = geometry.input_shape, geometry.output_shape
         shapes = (steps // d, d, features), (out // d, d, filters)
-        return WindowGeometry(*shapes, (self.size, 1), (1, 1), (geometry.pad[1] // d, 0))
+        return WindowGeometry(*shapes, (self.size, 1), (1, 1), (geometry.pad[1] // d, 0), self.step_offset)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
@@ -223,12 +237,21 @@ class Pool1D(Pool):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row after the layer."""
         steps, features = check_sequence_shape(input_shape)
-        return count_windows(steps, self.size, self.stride, input_shape), features
+        return count_windows(steps, self.size, self.stride, self.step_offset, f"shape {input_shape}"), features
+
+    def output_steps(self, steps: int) -> int:
+        """Return the number of output steps for a sequence of `steps` steps in a batch with longer sequences."""
+        return count_windows(steps, self.size, self.stride, self.step_offset, f"{steps} steps")
+
+    @property
+    def step_offset(self) -> int:
+        """Return k for which a sequence of n steps has (n + k) // stride + 1 output steps."""
+        return -self.size
 
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the geometry of the windows of the layer for inputs of this shape."""
         shapes = as_image_shape(input_shape), as_image_shape(self.output_shape(input_shape))
-        return WindowGeometry(*shapes, (1, self.size), (1, self.stride))
+        return WindowGeometry(*shapes, (1, self.size), (1, self.stride), step_offset=self.step_offset)
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """Return the description of the layer for a model file, without its arrays."""
@@ -293,10 +316,14 @@ class GlobalPool1D(Pool):
         """Return the shape of one row after the layer."""
         return (check_sequence_shape(input_shape)[1],)
 
+    def output_steps(self, steps: int) -> int:
+        """Return the number of outputs of each feature, for any number of steps."""
+        return 1
+
     def window_geometry(self, input_shape: Shape) -> WindowGeometry:
         """Return the geometry of the only window, which is the whole sequence."""
         steps, features = input_shape
-        return WindowGeometry((1, steps, features), (1, 1, features), (1, steps), (1, steps))
+        return WindowGeometry((1, steps, features), (1, 1, features), (1, steps), (1, steps), step_offset=-1)
 
     @property
     def summary_note(self) -> str:
