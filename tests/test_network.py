@@ -1380,7 +1380,8 @@ def test_suggested_names_exist():
     arguments = {
         name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
     }
-    assert {name.partition("=")[0] for name in ARGUMENT_SYNONYMS.values()} <= arguments | {"n", "betas", "eps"}
+    others = {"n", "betas", "eps", "size"}  # arguments of optimizers and layers
+    assert {name.partition("=")[0] for name in ARGUMENT_SYNONYMS.values()} <= arguments | others
 
 
 # ---------------------------------------------------------------------------------------------- probabilities

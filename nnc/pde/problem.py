@@ -68,7 +68,7 @@ class Problem:
     net : NeuralNetwork
         Network of dense and Scale layers, with activations that have second derivatives, such as "tanh" and "sin". It
         is trained in place. If `scale_X` is given, the points of all terms determine the scaling.
-    terms : sequence of Residual and Values
+    terms : sequence of Residual and Values, or a single one
         Terms of the loss.
     inputs : sequence of str, optional
         Names of the inputs. Default: "x0", "x1", ...
@@ -102,7 +102,7 @@ class Problem:
     def __init__(
         self,
         net: NeuralNetwork,
-        terms: Sequence[Residual],
+        terms: Residual | Sequence[Residual],
         inputs: Sequence[str] | None = None,
         coefficients: Mapping[str, float] | None = None,
         transform: Callable[..., Any] | None = None,
@@ -374,7 +374,7 @@ class Problem:
     def load(
         cls,
         path: Any,
-        terms: Sequence[Residual],
+        terms: Residual | Sequence[Residual],
         inputs: Sequence[str] | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> Self:
