@@ -24,7 +24,8 @@ TWINS = runpy.run_path(str(PAGES.parent / "twins.py"))
 API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 PUBLIC_MODULES = {
-    *("", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".forecast", ".dask", ".river"),
+    *("", ".datasets", ".layers", ".plot", ".reference", ".pde", ".sklearn"),
+    *(".tabular", ".forecast", ".dask", ".river"),
 }
 
 
