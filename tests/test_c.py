@@ -266,7 +266,9 @@ def test_int8_outputs_are_close_to_float_outputs(exported, tmp_path):
     net = networks["float64"]
     report = net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X)
     P = net.predict(X)
-    assert report.error <= 0.04 * max(np.ptp(P), np.abs(P).max())
+    # The weights of the first layer of sine networks multiply the rounding errors of the inputs by 30.
+    tolerance = 0.1 if "sin" in net.activations else 0.04
+    assert report.error <= tolerance * max(np.ptp(P), np.abs(P).max())
     assert (report.agreement is None) == (net.loss_name not in ("bce", "cross_entropy", "hinge"))
     assert report.text in (tmp_path / "net.h").read_text()
     assert report.score is report.score_int8 is None

@@ -58,7 +58,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softplus": ("Softplus", {}, False),
     "elu": ("Elu", {"alpha": 1.0}, False),
     "softmax": ("Softmax", {"axis": 1}, True),
-    "sin": ("Sin", {}, False),
+    "sin": ("Sin", {}, True),
     "exp": ("Exp", {}, True),
 }
 # For each recurrent layer: operator, and index of each gate of the operator among the gates of the layer.

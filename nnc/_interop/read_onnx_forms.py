@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Form = tuple[Any, ...]
 X: Form = ("x",)
-UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus")  # ONNX operators with one input
+UNARY = ("Sigmoid", "Tanh", "Relu", "Exp", "Log", "Abs", "Neg", "Erf", "Softplus", "Sin")  # ONNX operators of one input
 MAX_FORMS = 8  # maximum number of formulas of a tensor, each as a function of another earlier tensor x
 TOLERANCES = {"float32": 5e-7, "float64": 1e-15}  # accepted relative deviation of constants due to rounding
 
