@@ -510,7 +510,7 @@ NAMES = "expected " + " or ".join(activations.NAMES)
         ("layers 0 n_in", 10**18, f"layers[0].W has the wrong shape: 2 rows found, {10**18} expected (n_in)"),
         ("layers 0 n_out", 4, "layers[0].W[0] has the wrong shape: 3 numbers found, 4 expected (n_out)"),
         ("layers 0 activation", ..., "layers[0].activation is missing"),
-        ("layers 0 activation", "sin", f'layers[0].activation is "sin", {NAMES}'),
+        ("layers 0 activation", "cos", f'layers[0].activation is "cos", {NAMES}'),
         ("layers 0 activation", ["tanh"], "layers[0].activation is a list of 1, expected a name"),
         ("layers 0 W", ..., "layers[0].W is missing"),
         ("layers 0 W", None, "layers[0].W is null, expected a list"),

@@ -198,7 +198,7 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     n_in, n_out = _count_inputs(layers), prod(output_shape)
     n_params = sum(sum(map(len, layer["W"])) + _count_biases(layer["b"]) for layer in layers if "W" in layer)
     training = checked_training(document.get("training"), n_params, MAX_FINITE[dtype])
-    return {
+    checked = {
         "format": FORMAT,
         "version": version,
         "dtype": dtype,
@@ -221,8 +221,10 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
         "settings": checked_settings(document.get("settings")),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": training,
-        "problem": _checked_problem(document.get("problem"), layers),
     }
+    if (problem := _checked_problem(document.get("problem"), layers)) is not None:
+        checked["problem"] = problem
+    return checked
 
 
 def _checked_problem(problem: Any, layers: list[dict[str, Any]]) -> dict[str, Any] | None:
