@@ -21,7 +21,10 @@ RECIPE_FILES = {
     "tests/test_kernels.py",
 }
 # The files that tools/activations.py updates.
-GENERATED_FILES = {"docs/guide/what-there-is.md", "docs/guide/errors.md", "docs/nnc-network.schema.json"}
+GENERATED_FILES = {
+    *("docs/guide/what-there-is.md", "docs/guide/errors.md", "docs/nnc-network.schema.json"),
+    "nnc/_registry/choices.py",  # written by tools/public_names.py
+}
 RECORDS = {"CHANGELOG.md", "docs/lab/tables.md"}  # records of past changes and experiments
 FOLDERS = ("nnc", "src", "tests", "tools", "benchmarks", "docs", "examples", ".ci")
 SUFFIXES = {".py", ".pxd", ".pyx", ".pxi", ".in", ".h", ".md", ".json", ".toml"}

@@ -11,18 +11,55 @@ if TYPE_CHECKING:
     import numpy as np
 
 HiddenActivationName = Literal[
-    "sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "mish", "selu", "sin"
+    "sigmoid",
+    "tanh",
+    "relu",
+    "leaky_relu",
+    "identity",
+    "softplus",
+    "elu",
+    "gelu",
+    "silu",
+    "mish",
+    "selu",
+    "sin",
 ]
 ActivationName = HiddenActivationName | Literal["softmax", "exp"]
 LossName = Literal[
-    "sse", "half_sse", "mse", "bce", "cross_entropy", "mae", "huber", "log_cosh", "poisson", "quantile", "hinge"
+    "sse",
+    "half_sse",
+    "mse",
+    "bce",
+    "cross_entropy",
+    "mae",
+    "huber",
+    "log_cosh",
+    "poisson",
+    "quantile",
+    "hinge",
 ]
 InitializerName = Literal[
-    "uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "zeros",
+    "uniform",
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "zeros",
     "siren",
 ]
 OptimizerName = Literal[
-    "sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs", "levenberg_marquardt"
+    "sgd",
+    "adam",
+    "adamw",
+    "rmsprop",
+    "adagrad",
+    "nadam",
+    "rprop",
+    "lbfgs",
+    "levenberg_marquardt",
+    "momentum",
 ]
 ScalerName = Literal["standardize", "minmax", "pixels"]
 PresetName = Literal["auto", "plain"]
