@@ -580,7 +580,7 @@ INVALID_ARGUMENTS = [
     ({"validation": 1.0}, "validation must be at least 0 and less than 1, got 1.0"),
     ({"validation": 0.001}, "validation must leave rows in both parts"),
     ({"validation": True}, "validation must be a number, got True"),
-    ({"validation": X}, r"validation must be .* \(X, y, sample_weight, lengths\) or a fraction, got ndarray"),
+    ({"validation": X}, r"validation must be .*, lengths\), 'last', LastRows or a fraction, got ndarray"),
     ({"validation": (X, Y[:5])}, r"validation: y must have shape \(60, 2\)"),
     ({"validation": (X[:, :2], Y)}, "validation: X must have 3 columns"),
     (

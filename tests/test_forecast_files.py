@@ -63,7 +63,7 @@ def test_report_names_series_members_and_season(model):
     assert "20, with 70 to 89 values, of which 3 are missing" in text
     assert "season of 12 steps" in text
     assert "linear map" in text
-    assert "<pre" in model.report()._repr_html_()
+    assert "<h2>Data and model</h2><table>" in model.report()._repr_html_()
 
 
 @pytest.mark.parametrize(

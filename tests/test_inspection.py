@@ -160,7 +160,7 @@ def test_explained_step_matches_engine(activation, loss, bias, n):
     assert all(layer.new_b is None for layer in step.layers) == (not bias)
 
 
-FUNCTIONS = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh")}
+FUNCTIONS = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh", "sin", "cos")}
 FUNCTIONS |= {"max": max, "min": min, "abs": abs, "sign": np.sign, "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2}
 FUNCTIONS |= {"phi": lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)}
 FUNCTIONS |= {"softplus": lambda z: math.log1p(math.exp(z)), "sigmoid": lambda z: 1 / (1 + math.exp(-z))}

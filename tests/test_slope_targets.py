@@ -265,7 +265,7 @@ def test_sample_weight_of_least_squares_equals_that_of_mse(optimizer):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs", "levenberg_marquardt"])
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:.*(converge|iterations)")
 def test_estimator_learns_derivatives(solver):
     estimators = pytest.importorskip("sklearn") and __import__("nnc.sklearn").sklearn
     X, y, dY = data(150)

@@ -124,6 +124,8 @@ def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # browsers draw Chinese text
             exec(code, names)  # all blocks share one namespace
+        if "matplotlib.pyplot" in sys.modules:  # an open figure of each page would lead to a warning
+            sys.modules["matplotlib.pyplot"].close("all")
         compare(location, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the name of the temporary folder
     return outputs
