@@ -97,7 +97,7 @@ NETWORK = {
 TRAINING = {
     "epochs": 3, "lr": None, "optimizer": SGD, "preset": None, "reset_optimizer": False, "batch_size": None,
     "shuffle": True, "sample_weight": None, "lengths": None, "truncate": None, "warm_up": 0, "class_weight": None,
-    "validation": None,
+    "validation": None, "dY": None, "dY_weight": 1.0,
     "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None,
     "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None,
     "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False,
@@ -403,6 +403,7 @@ def fit_memmap(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[An
 def fit_batches(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[Any]:
     """Yield the history of `fit_batches`, which has no options for the content of batches."""
     unsupported = {"batch_size", "shuffle", "sample_weight", "class_weight", "lengths", "truncate", "warm_up"}
+    unsupported |= {"dY", "dY_weight"}
     batches = [(X[i : i + 5], y[i : i + 5]) for i in range(0, len(X), 5)]
     yield net.fit_batches(batches, **{name: options[name] for name in options.keys() - unsupported})
 
