@@ -84,7 +84,8 @@ class FitArguments:
         self.shuffle = shuffle
         self.sample_weight = sample_weight
         self.class_weight = class_weight
-        self.dY, self.dY_weight = dY, dY_weight
+        self.dY: ArrayLike | None = dY
+        self.dY_weight: float = dY_weight
         self.validation = validation
         self.metrics = metrics
         self.l1 = l1
