@@ -399,7 +399,7 @@ class Problem:
         document, where = _serialization.read(path), disk.describe_source(path)
         net = NeuralNetwork._from_document(document, where, None)
         with _serialization.build_errors(where):
-            stored = document["problem"]
+            stored = document.get("problem")
             if stored is None:
                 raise ValueError("the content is a network without equations; load it with nnc.load")
             problem = cls(net, terms, inputs, stored["coefficients"], transform)
