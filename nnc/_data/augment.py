@@ -340,9 +340,9 @@ def _image_shape(images: NDArray[Any], shape: Sequence[int] | None) -> tuple[int
         raise ValueError(f"shape must be (height, width) or (height, width, channels), got {short_repr(shape)}")
     checked = tuple(check_count("shape", n) for n in shape)
     without_channel = checked[:2] if checked[2:] == (1,) else checked
-    if len(images) and images.shape[1:] in {checked, without_channel, (*checked, 1)}:
+    if images.size and images.shape[1:] in {checked, without_channel, (*checked, 1)}:
         return images.shape[1:]
-    if images.ndim != 2 or images.shape[1] != prod(checked) or len(images) == 0:
+    if images.ndim != 2 or images.shape[1] != prod(checked) or images.size == 0:
         expected = f"(n, {prod(checked)}), rows of images of shape {checked}, or (n, {', '.join(map(str, checked))})"
         raise ValueError(f"X must have shape {expected}, got {images.shape}")
     return checked
