@@ -69,6 +69,17 @@ def test_extracted_messages_include_comments(templates):
         assert messages >= set(CATALOGS["code_texts"]((CATALOGS["DOCS"] / f"{page}.md").read_text(encoding="utf-8")))
 
 
+def test_catalogs_have_no_creation_date(tmp_path):
+    for file in FOLDER.rglob("*.po"):
+        assert "POT-Creation-Date" not in file.read_text(encoding="utf-8")
+    catalog = tmp_path / "page.po"
+    catalog.write_text(
+        'msgid ""\nmsgstr ""\n"POT-Creation-Date: 2026-12-01\\n"\n"Language: zh_CN\\n"\n', encoding="utf-8"
+    )
+    CATALOGS["drop_dates"]([catalog])
+    assert catalog.read_text(encoding="utf-8") == 'msgid ""\nmsgstr ""\n"Language: zh_CN\\n"\n'
+
+
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
 
 

@@ -121,6 +121,13 @@ def faults(template: Path, catalog: Path) -> Iterator[str]:
                     yield f"{subject} has other code or other links than its translation"
 
 
+def drop_dates(catalogs: Iterable[Path]) -> None:
+    """Delete the creation date from each catalog: two branches that update a catalog would conflict in this line."""
+    for file in catalogs:
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r'^"POT-Creation-Date:.*\n', "", text, flags=re.MULTILINE), encoding="utf-8")
+
+
 def main(new: list[str]) -> None:
     """Update all catalogs, create those of new pages, and print the messages that must be translated."""
     pages = [*translated(), *new]
@@ -128,6 +135,7 @@ def main(new: list[str]) -> None:
         extract(pages, Path(folder))
         update = ["-m", "sphinx_intl", "update", "--language", "zh_CN", "--no-obsolete", "--line-width", "0"]
         subprocess.run([sys.executable, *update, "--pot-dir", folder, "--locale-dir", DOCS / "locale"], check=True)
+        drop_dates((DOCS / CATALOGS).rglob("*.po"))
         for page in pages:
             for fault in faults(Path(folder, f"{page}.pot"), DOCS / CATALOGS / f"{page}.po"):
                 print(fault)
