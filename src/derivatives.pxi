@@ -1,4 +1,5 @@
-# Derivatives of the outputs with respect to the inputs, and functions of them: see taylor.pxd. Included by _core.pyx.
+# Functions for derivatives of the outputs with respect to the inputs (taylor.pxd), and for the derivatives of these
+# with respect to the parameters. Included by _core.pyx.
 #
 # Arguments that all functions share:
 #     engine      Engine with dense and scale layers and smooth activations
@@ -93,7 +94,8 @@ def derivatives_jacobian(Engine engine, const real[::1] params, const real[:, ::
 
 cdef void* allocate_taylor(Taylor* taylor, Engine engine, const real[::1] params, const int[::1] inputs,
                            const int[::1] left, const int[::1] right, bint backward, bint with_sums) except NULL:
-    # Set up a workspace for these channels in one block of memory. Return the block, which the caller must free.
+    # Set up a workspace for the outputs and the given derivatives in one block of memory. Return the block, which the
+    # caller must free.
     cdef Channels channels
     cdef Arena arena = Arena(0, 0)
     cdef const Plan* plan = &engine.plan
@@ -122,7 +124,7 @@ cdef int check_layers(const Plan* plan) except -1:
 
 cdef double compute_slope_gradient(const Plan* plan, const real* params, const Data* data, real* gradient) except? -1:
     # Return the loss for targets with derivatives (slopes.pxd), and write its gradient, padded like the parameters. The
-    # blocks and their order are those of a training step.
+    # blocks and their order are those of a training step, so the result has the same bits.
     cdef SlopeTargets work
     cdef Arena arena = Arena(0, 0)
     cdef Py_ssize_t i, row, block = block_rows(plan, data.n, TRAIN)

@@ -17,7 +17,7 @@ cdef class EquationTraining(Training):
     cdef EquationRun equations
     cdef void* term_memory        # memory block with all buffers of the terms
     cdef Term* items
-    cdef list arrays              # references to the arrays of the terms and the coefficients
+    cdef list arrays              # references that keep the arrays of the terms and the coefficients alive
 
     def set_terms(self, terms, coefficients, moments, int threads):
         """Set the terms of the loss, or replace them between two steps.
@@ -25,15 +25,15 @@ cdef class EquationTraining(Training):
         Parameters
         ----------
         terms : list of tuples
-            (program, X, columns, weights, n, factor) for each term. `program` is a tuple of int32 arrays: the inputs of
-            the first derivatives; `left` and `right`, the positions in it of each second derivative; operations (k, 3);
-            results; and the float64 array of constants (k). X, columns and weights are real arrays (blocks, n_in,
-            POINTS), (blocks, n_columns, POINTS) and (blocks, POINTS), n is the number of points, and `factor` that of
-            the weighted sum of squares in the loss.
-        coefficients : real array (k, padded)
-            Values of the coefficients, padded to whole vectors. The first row is trained in place.
+            (program, X, columns, weights, n, factor) for each term. `program` is a tuple of arrays: int32 arrays of the
+            input of each first derivative, of the positions `left` and `right` in it of the inputs of each second
+            derivative, of operations (k, 3) and of results; and a float64 array of constants (k). X, columns and
+            weights are real arrays (blocks, n_in, POINTS), (blocks, n_columns, POINTS) and (blocks, POINTS). n is the
+            number of points, by which `factor`, the weight of the term in the loss, is already divided.
+        coefficients : (real array (padded), int)
+            Values of the coefficients, padded to whole vectors and trained in place; and their number.
         moments : real array (k, padded)
-            Moments of the coefficients, as those of the network.
+            Moments of the optimizer for the coefficients: m is the first row, v the last.
         threads : int
             Maximum number of threads.
         """
@@ -122,7 +122,7 @@ cdef class EquationTraining(Training):
         by_coefficients : float64 array (n_coefficients), optional
             Receives the derivatives by the coefficients.
         seeds : real array, optional
-            Compute J' times the seeds instead of the gradient, where J is the Jacobian of the result of `residuals`.
+            Compute J' times the seeds instead of the gradient, where J is the Jacobian that `jacobian` writes.
         """
         cdef EquationRun* e = &self.equations
         cdef const real[::1] values = seeds
@@ -146,7 +146,7 @@ cdef class EquationTraining(Training):
         return total
 
     def values(self, int t, real[:, ::1] out, bint with_channels=False):
-        """Write residuals of term t for the current parameters, or the channels of the outputs.
+        """Write the residuals of term t for the current parameters, or the channels of its outputs (taylor.pxd).
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ cdef class EquationTraining(Training):
         out : real array (blocks, n_results * POINTS) or (blocks, n_out * channels * POINTS)
             Result.
         with_channels : bint
-            Whether to write the channels.
+            Whether to write the channels instead of the residuals.
         """
         cdef EquationRun* e = &self.equations
         cdef const Term* term = &e.terms.items[t]

@@ -58,7 +58,7 @@ cdef class Interrupt:
             try:
                 signal(SIGINT, default_int_handler)
                 self.handles_signal = False
-            except BaseException as raised:  # the handler of another signal has raised this
+            except BaseException as raised:  # the handler of another signal has raised this exception
                 handler_error = raised
         if handler_error is not None:
             raise handler_error

@@ -382,7 +382,7 @@ cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, 
     cdef const real* previous
     cdef real* g
     cdef real* h
-    if layer.cell == DENSE_STEPS and layer.activation != SOFTMAX:  # no step depends on another one
+    if layer.cell == DENSE_STEPS and layer.activation != SOFTMAX:  # without recurrence, all steps are computed at once
         activate(layer.activation, buffers.gates + pair * length, buffers.hidden + (buffers.rows + pair) * units,
                  pair_count(layer, first, rows) * units)
         return
@@ -408,7 +408,7 @@ cdef inline void run_steps(const Layer* layer, int direction, Py_ssize_t first, 
 cdef inline void apply_softmax(const Layer* layer, Py_ssize_t step, const real* z, real* h, Py_ssize_t first,
                                Py_ssize_t rows, real* scratch) noexcept nogil:
     # Compute the softmax of the net inputs of one step. Write log(sum(exp(z))) to log_sum (rows, steps), if needed.
-    cdef real* log_sum = NULL if layer.log_sum is NULL else layer.buffers.delta  # not used before the backward pass
+    cdef real* log_sum = NULL if layer.log_sum is NULL else layer.buffers.delta  # unused before the backward pass
     cdef Py_ssize_t i
     softmax(z, h, log_sum, rows, unit_count(layer), padded_units(layer), scratch)
     if log_sum is not NULL:

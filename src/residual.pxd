@@ -1,5 +1,5 @@
-# Residuals of differential equations: programs of pointwise operations on the channels of taylor.pxd, and the gradient
-# of weighted sums of their squares.
+# Residuals of differential equations, and the gradient of weighted sums of their squares. A residual is a program of
+# pointwise operations on the outputs of a network and their derivatives, the channels of taylor.pxd.
 #
 # nnc/pde/program.py compiles a program and describes its slots. Here, each slot contains POINT_VECS vectors with one
 # number for each point of a block.
@@ -22,11 +22,11 @@ from run cimport Run, end_epoch
 from vmath cimport arctan, exp_any, log_any, sign, sin_cos, tanh
 
 cdef enum:
-    MAX_PARTS = 8         # largest number of parts, which limits the number of threads
-    MIN_PART_BLOCKS = 8   # parts have at least this many blocks, unless there is only one part
-    MAX_RESIDUALS = 16    # largest number of residuals of a term
+    MAX_PARTS = 8         # maximum number of parts into which the blocks are divided; a thread processes whole parts
+    MIN_PART_BLOCKS = 8   # minimum number of blocks in a part, unless there is only one part
+    MAX_RESIDUALS = 16    # maximum number of residuals of a term
 
-# The order is that of OPERATIONS in nnc/pde/program.py.
+# Operations of a program, in the order of OPERATIONS in nnc/pde/program.py.
 cdef enum Operation:
     ADD
     SUBTRACT
@@ -48,13 +48,13 @@ cdef enum Operation:
 
 cdef struct Term:
     Channels channels     # channels of the outputs that the program uses
-    const int* operations  # code and operands of each operation (count, 3)
-    const double* constants  # constant of each operation (count)
+    const int* operations  # code of each operation, and slots of its two operands (count, 3)
+    const double* constants  # constant of each operation, for ADD_CONSTANT and MULTIPLY_CONSTANT (count)
     int count             # number of operations
     const int* results    # slots of the residuals (n_results)
     int n_results
     int n_columns         # number of coordinates and data columns
-    int n_inputs          # number of slots before the first operation
+    int n_inputs          # number of input slots of the program; the slots of the operations follow
     Py_ssize_t blocks     # number of blocks of points
     Py_ssize_t points     # number of points
     const real* X         # inputs of the network (blocks, n_in, POINT_VECS * VL)
@@ -62,11 +62,11 @@ cdef struct Term:
     const real* weights   # weights of the points, 0 in lanes without a point (blocks, POINT_VECS * VL)
     double factor         # factor of the weighted sum of squares in the loss
 
-cdef struct Workspace:    # Workspace of a thread.
+cdef struct Workspace:    # Buffers with which one thread computes the residuals of a block of points.
     Taylor taylor
     vec* values           # values of all slots of a program (slots, POINT_VECS)
-    vec* slopes           # derivatives of the loss by all slots
-    vec* coefficients     # sums of the derivatives by the coefficients, one for each lane (n_coefficients)
+    vec* slopes           # derivatives of the loss by all slots (slots, POINT_VECS)
+    vec* coefficients     # sums of the derivatives by the coefficients, one number per lane (n_coefficients)
 
 cdef struct Terms:        # Terms of a loss, and buffers for their sums.
     Term* items           # array of `count` terms
@@ -74,7 +74,7 @@ cdef struct Terms:        # Terms of a loss, and buffers for their sums.
     int n_coefficients
     const real* coefficients  # values of the coefficients (n_coefficients)
     Py_ssize_t blocks     # number of blocks of all terms
-    int parts             # number of parts
+    int parts             # number of parts into which the blocks are divided
     Workspace* workspaces  # array with a workspace for each thread
     real* gradients       # gradient of each part (parts, size)
     double* coefficient_gradients  # derivatives of each part by the coefficients (parts, n_coefficients)
@@ -89,7 +89,7 @@ cdef inline int number_of_parts(Py_ssize_t blocks) noexcept nogil:
 
 cdef inline never_inlined lay_out(Terms* terms, const Layer* layers, int layer_count, Arena* arena, int threads,
                                   int max_channels, int max_slots) noexcept nogil:
-    # Allocate all buffers in the arena.
+    # Allocate the workspaces of all threads and the sums of all parts in the arena.
     cdef Workspace workspace
     cdef int t
     terms.parts = number_of_parts(terms.blocks)
@@ -148,8 +148,8 @@ cdef inline always_inlined apply_as(int code, const vec* x, const vec* y, vec c,
 
 cdef inline always_inlined differentiate_as(int code, const vec* g, const vec* x, const vec* y, vec c, const vec* f,
                                             vec* dx, vec* dy) noexcept nogil:
-    # Add the derivatives of the loss by the operands to dx and dy, given those by the results f. `code` is a literal at
-    # every call. dx and dy may be the same slot.
+    # Add the derivatives of the loss by the operands x and y to dx and dy, given the derivatives g by the results f.
+    # `code` is a literal at every call. dx and dy may be the same slot.
     cdef int b
     cdef vec cosine
     for b in range(POINT_VECS):
@@ -191,7 +191,7 @@ cdef inline always_inlined differentiate_as(int code, const vec* g, const vec* x
 
 
 cdef inline never_inlined apply(int code, const vec* x, const vec* y, vec c, vec* out) noexcept nogil:
-    # Apply an operation to the points of a block.
+    # Apply an operation to the points of a block, with a separate loop for each operation.
     if code == ADD:
         apply_as(ADD, x, y, c, out)
     elif code == SUBTRACT:
@@ -227,7 +227,7 @@ cdef inline never_inlined apply(int code, const vec* x, const vec* y, vec c, vec
 
 cdef inline never_inlined differentiate(int code, const vec* g, const vec* x, const vec* y, vec c, const vec* f,
                                         vec* dx, vec* dy) noexcept nogil:
-    # Add the derivatives of the loss by the operands to dx and dy, given those by the results f.
+    # Add the derivatives of the loss by the operands x and y to dx and dy, given the derivatives g by the results f.
     if code == ADD:
         differentiate_as(ADD, g, x, y, c, f, dx, dy)
     elif code == SUBTRACT:
@@ -261,7 +261,7 @@ cdef inline never_inlined differentiate(int code, const vec* g, const vec* x, co
 
 cdef inline void compute_residuals(const Terms* terms, const Term* term, Py_ssize_t block,
                                    Workspace* work) noexcept nogil:
-    # Compute the values of all slots for a block of points.
+    # Run the network and the program for a block of points: compute the values of all slots.
     cdef Taylor* taylor = &work.taylor
     cdef Py_ssize_t lanes = POINT_VECS * VL, outputs = taylor.n_out * term.channels.count
     cdef const int* operation = term.operations
@@ -410,14 +410,14 @@ cdef inline double coefficient_gradient(const Terms* terms, int i) noexcept nogi
     return total
 
 
-# Training.
+# Training on the terms of a loss.
 
-cdef struct EquationRun:  # Training run on terms, in addition to the struct Run with network, optimizer and epochs.
+cdef struct EquationRun:  # State of a training run on terms; `run` contains the network, the optimizer and the epochs.
     Run* run
     Terms terms
-    real* gradient        # gradient of the network (size)
-    Py_ssize_t padded     # length of the following arrays: number of coefficients, rounded up to whole vectors
-    real* coefficients    # values of the coefficients; with their moments, owned by the caller
+    real* gradient        # gradient with respect to the parameters of the network (size)
+    Py_ssize_t padded     # length of the arrays of coefficients: their number, rounded up to whole vectors
+    real* coefficients    # values of the coefficients, and m, v: their moments; owned by the caller
     real* m
     real* v
     real* coefficient_gradient
@@ -425,7 +425,7 @@ cdef struct EquationRun:  # Training run on terms, in addition to the struct Run
 
 
 cdef inline bint update_coefficients(EquationRun* e) noexcept nogil:
-    # Take the optimizer step of the coefficients; return whether they are still finite.
+    # Take the optimizer step of the coefficients; return whether all of them are finite.
     cdef vec nonfinite = splat(0)
     cdef int i
     if e.padded == 0:

@@ -1,4 +1,4 @@
-# Squared error of the outputs and of their derivatives with respect to the inputs, for targets of both.
+# Squared-error loss for targets that include derivatives of the outputs with respect to the inputs.
 #
 # A row of targets contains the values Y (n_out), then the derivatives dY (n_out, channels.first); NaN is a missing
 # derivative. The loss terms of a row are the sum over outputs k of
@@ -14,10 +14,10 @@ from network cimport Plan
 from taylor cimport (POINT_VECS, Taylor, add_gradient, backward, clear_gradient, forward, lay_out as lay_out_taylor,
                      load_lanes, load_points, load_weights, store_gradient)
 
-cdef struct SlopeTargets:     # Workspace of one thread.
+cdef struct SlopeTargets:     # Buffers with which one thread computes the loss of a block of points.
     Taylor taylor
     const Data* data      # rows with targets and sample weights
-    Py_ssize_t columns    # number of targets of a row
+    Py_ssize_t columns    # number of targets of a row: values and derivatives
     real weight           # factor of the squared error of a derivative
     vec* targets          # targets of the points of a block (columns, POINT_VECS)
     vec* weights          # sample weights of the points (POINT_VECS)
@@ -25,13 +25,13 @@ cdef struct SlopeTargets:     # Workspace of one thread.
 
 
 cdef inline Py_ssize_t target_columns(const Plan* plan) noexcept nogil:
-    # Return the number of targets of a row.
+    # Return the number of targets of a row: values and derivatives.
     return plan.layers[plan.count - 1].n_out * (1 + plan.channels.first)
 
 
 cdef inline void lay_out(SlopeTargets* work, const Plan* plan, const Data* data, Arena* arena,
                          bint with_gradient) noexcept nogil:
-    # Allocate all buffers in the arena, optionally with those of the gradient.
+    # Allocate the buffers of the loss in the arena, and optionally the buffers of its gradient.
     lay_out_taylor(&work.taylor, plan.layers, plan.count, arena, plan.channels.count, with_gradient, with_gradient)
     work.taylor.channels, work.data, work.columns = plan.channels, data, target_columns(plan)
     work.weight = <real>(plan.slope_weight / plan.channels.first)

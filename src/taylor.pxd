@@ -4,10 +4,10 @@
 # Each quantity is a channel: channel 0 is the value, then follow the first derivatives, then the second ones. All
 # channels pass through the layers together. Lane i of a vector belongs to point i of a block of POINT_VECS * VL points.
 # The arrays of a layer have the shape (neurons, channels, POINT_VECS) of vectors. Weights are broadcast, so rows of W
-# need no padding here, and the backward pass reads the same W by other strides.
+# need no padding here, and the backward pass reads W with exchanged strides instead of a transposed copy.
 #
 # An activation a = f(z) has the channels a_i = f' z_i and a_ij = f' z_ij + f'' z_i z_j. Given the derivatives g of a
-# loss by the channels of a, those by the channels of z are
+# loss by the channels of a, the derivatives by the channels of z are
 #     dz_ij = g_ij f',   dz_i = g_i f' + sum over j of g_ij f'' z_j  (twice if i = j),
 #     dz = g f' + sum g_i f'' z_i + sum g_ij (f'' z_ij + f''' z_i z_j).
 
@@ -31,23 +31,25 @@ cdef struct Channels:
     int first             # number of first derivatives
     int second            # number of second derivatives
     const int* inputs     # index of the input of each first derivative (first)
-    # left, right: the two first derivatives of each second derivative, as positions in `inputs` (second)
+    # left, right: positions in `inputs` of the two inputs of each second derivative (second)
     const int* left
     const int* right
 
 cdef struct TaylorLayer:
-    Layer shape           # description of the layer; its pointers are not used
+    Layer shape           # kind, sizes and activation of the layer; its pointers are not used
     const real* W         # parameters in padded rows: W, then the bias
     Py_ssize_t offset     # index of W in the parameter vector
     Py_ssize_t column     # index of W in the vector of parameters without padding
-    vec* Z                # net inputs (n_out, channels, POINT_VECS); the memory of A if the activation is the identity
-    vec* A                # outputs, in the same layout
-    vec* D                # derivatives of the loss by A, which backward() replaces by those by Z
+    # net inputs (n_out, channels, POINT_VECS); equal to A, as a pointer, if the activation is the identity
+    vec* Z
+    vec* A                # outputs (n_out, channels, POINT_VECS)
+    vec* D                # derivatives of the loss by A before backward(), and by Z after it
 
-cdef struct Taylor:       # Workspace of one thread for one block of points.
+cdef struct Taylor:       # Buffers of one thread for one block of points.
     int count             # number of layers
     TaylorLayer* layers   # array of `count` layers
-    Channels channels     # channels of the block; a caller may change them between blocks, up to `max_channels`
+    # channels of the block, at most as many as lay_out() was called for; may change between blocks
+    Channels channels
     Py_ssize_t n_in       # n_in, n_out: number of inputs and outputs of a point
     Py_ssize_t n_out
     Py_ssize_t size       # length of the padded parameter vector
@@ -55,18 +57,18 @@ cdef struct Taylor:       # Workspace of one thread for one block of points.
     vec* X                # inputs of the points (n_in, POINT_VECS)
     vec* outputs          # channels of the outputs (n_out, channels, POINT_VECS)
     vec* slopes           # derivatives of the loss by `outputs`, written by the caller before backward()
-    vec* sums             # gradient with one sum for each lane (size), or NULL
+    vec* sums             # sums of the gradient, one number per lane (size); NULL if the gradient is not needed
 
 
 cdef inline bint is_supported_layer(const Layer* layer) noexcept nogil:
-    # Return whether this file supports the layer.
+    # Return whether the layer is a dense or scale layer whose activation has the required derivatives.
     return (layer.kind == SCALE or layer.kind == DENSE) and has_higher_derivatives(layer.activation)
 
 
 cdef inline never_inlined lay_out(Taylor* taylor, const Layer* layers, int count, Arena* arena, int max_channels,
                                   bint backward, bint with_sums) noexcept nogil:
-    # Allocate all buffers in the arena, for `count` layers and at most `max_channels` channels: those of the forward
-    # pass, and optionally those of the backward pass and of the sums of the gradient.
+    # Allocate the buffers of the forward pass in the arena, for `count` layers and at most `max_channels` channels. If
+    # `backward` or `with_sums` is set, also allocate the buffers of the backward pass, or the sums of the gradient.
     cdef TaylorLayer* target = <TaylorLayer*>allocate(arena, count * sizeof(TaylorLayer))
     cdef TaylorLayer layer
     cdef Py_ssize_t offset = 0, column = 0
@@ -90,7 +92,7 @@ cdef inline never_inlined lay_out(Taylor* taylor, const Layer* layers, int count
 
 
 cdef inline void set_parameters(const Taylor* taylor, const real* params) noexcept nogil:
-    # Point all layers to their parameters, a padded vector. Later changes of the parameters need no call.
+    # Set the parameter pointers of all layers, given the padded parameter vector. The values may change later.
     cdef int l
     for l in range(taylor.count):
         taylor.layers[l].W = params + taylor.layers[l].offset
@@ -129,7 +131,8 @@ cdef inline void load_weights(const real* weights, const int* order, Py_ssize_t 
             lanes[i] = weights[first + i if order is NULL else order[first + i]]
 
 
-# Products of a layer for all channels. All arrays are arrays of vectors, and N is the number of vectors of a neuron.
+# Products of a layer for all channels. A, C, D and sums are arrays of vectors, and n is the number of vectors of a
+# neuron: channels times POINT_VECS.
 
 cdef inline always_inlined product_tile(int rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
                                         Py_ssize_t row_stride, const vec* A, vec* C, Py_ssize_t n,
@@ -159,7 +162,8 @@ cdef inline always_inlined product_tile(int rows, Py_ssize_t k_len, const real* 
 cdef inline always_inlined product_rows(int rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
                                         Py_ssize_t row_stride, const vec* A, vec* C, Py_ssize_t n,
                                         const real* bias) noexcept nogil:
-    # Compute the product of product_tile() for all n vectors. The bias belongs to channel 0 only.
+    # Compute the product of product_tile() for all n vectors. The bias is added only to channel 0, the value, because
+    # derivatives do not depend on it.
     cdef Py_ssize_t v
     for v from 0 <= v < n by POINT_TILE_VECS:
         product_tile(rows, k_len, W, k_stride, row_stride, A + v, C + v, n,
@@ -169,7 +173,7 @@ cdef inline always_inlined product_rows(int rows, Py_ssize_t k_len, const real* 
 cdef inline never_inlined product(Py_ssize_t rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
                                   Py_ssize_t row_stride, const vec* A, vec* C, Py_ssize_t n,
                                   const real* bias) noexcept nogil:
-    # Compute the product of product_tile() for any number of neurons. The tiles have similar numbers of rows.
+    # Compute the product of product_tile() for any number of neurons, which are divided into tiles of similar heights.
     cdef Py_ssize_t tiles = (rows + TAYLOR_TILE_ROWS - 1) // TAYLOR_TILE_ROWS, i, r = 0, height
     for i in range(tiles):
         height = (rows - r + tiles - i - 1) // (tiles - i)
@@ -276,7 +280,7 @@ cdef inline always_inlined higher_derivatives(int activation, vec z, vec a, vec*
     elif activation == IDENTITY:
         f1[0] = splat(1)
         f2[0] = f3[0] = splat(0)
-    else:                                 # the functions that are derived from the sigmoid s
+    else:                                 # SIGMOID, SOFTPLUS and SILU are computed from s = sigmoid(z)
         s = a if activation == SIGMOID else sigmoid(z)
         s1 = s * (<real>1 - s)
         s2 = s1 * (<real>1 - (s + s))
@@ -292,7 +296,7 @@ cdef inline always_inlined higher_derivatives(int activation, vec z, vec a, vec*
 
 cdef inline always_inlined activate_as(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                        vec* A) noexcept nogil:
-    # Compute all channels of A = f(Z). `activation` is a literal at every call.
+    # Compute the channels of the outputs A = f(Z) for all neurons. `activation` is a literal at every call.
     cdef Py_ssize_t _
     cdef int b, c, s, first = channels.first
     cdef vec z, a, f1, f2, f3
@@ -316,8 +320,8 @@ cdef inline always_inlined activate_as(int activation, Py_ssize_t neurons, const
 
 cdef inline always_inlined differentiate_as(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                             const vec* A, vec* D) noexcept nogil:
-    # Replace the derivatives D of the loss by the channels of A by those by the channels of Z. `activation` is a
-    # literal at every call.
+    # Convert the derivatives D of the loss from those by the channels of A to those by the channels of Z. `activation`
+    # is a literal at every call.
     cdef Py_ssize_t _
     cdef int b, c, s, first = channels.first, left, right
     cdef vec d, g, g2, f1, f2, f3
@@ -347,7 +351,7 @@ cdef inline always_inlined differentiate_as(int activation, Py_ssize_t neurons, 
 
 cdef inline never_inlined activate(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                    vec* A) noexcept nogil:
-    # Compute all channels of A = f(Z). The identity has Z and A in the same memory.
+    # Compute the channels of the outputs A = f(Z) for all neurons. For the identity, Z and A are the same memory.
     if activation == TANH:
         activate_as(TANH, neurons, channels, Z, A)
     elif activation == SIGMOID:
@@ -364,7 +368,7 @@ cdef inline never_inlined activate(int activation, Py_ssize_t neurons, const Cha
 
 cdef inline never_inlined differentiate(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                         const vec* A, vec* D) noexcept nogil:
-    # Replace the derivatives D of the loss by the channels of A by those by the channels of Z.
+    # Convert the derivatives D of the loss from those by the channels of A to those by the channels of Z.
     if activation == TANH:
         differentiate_as(TANH, neurons, channels, Z, A, D)
     elif activation == SIGMOID:
@@ -379,7 +383,7 @@ cdef inline never_inlined differentiate(int activation, Py_ssize_t neurons, cons
         differentiate_as(SIN, neurons, channels, Z, A, D)
 
 
-# Forward and backward pass of a block.
+# Forward and backward pass of all layers for a block of points.
 
 cdef inline never_inlined forward_first(const Taylor* taylor) noexcept nogil:
     # Compute the net inputs of the lowest layer. The derivative of input i by itself is 1, so the first derivatives of
@@ -435,8 +439,8 @@ cdef inline void forward(const Taylor* taylor) noexcept nogil:
 
 
 cdef inline void backward(const Taylor* taylor) noexcept nogil:
-    # Compute the derivatives D of the loss by the net inputs of all layers, given taylor.slopes, those by the outputs.
-    # The forward pass of the block must be complete; taylor.slopes is overwritten.
+    # Compute the derivatives D of the loss by the net inputs of all layers, given taylor.slopes, the derivatives by the
+    # outputs. The forward pass of the block must be complete; taylor.slopes is overwritten.
     cdef const TaylorLayer* layer
     cdef vec* D
     cdef Py_ssize_t n = taylor.channels.count * POINT_VECS, i, j
@@ -456,8 +460,8 @@ cdef inline void backward(const Taylor* taylor) noexcept nogil:
 
 
 cdef inline vec parameter_term(const Taylor* taylor, int l, Py_ssize_t k, Py_ssize_t j, int b) noexcept nogil:
-    # Return the derivative of the loss of each point by parameter W[k, j] of layer l, or by its bias if k is n_in, for
-    # vector b of the points. backward() must be complete.
+    # Return the derivative of the loss of each point in vector b of the block by parameter W[k, j] of layer l. If k is
+    # n_in, it is the derivative by the bias of neuron j. backward() must be complete.
     cdef const TaylorLayer* layer = &taylor.layers[l]
     cdef const Channels* channels = &taylor.channels
     cdef Py_ssize_t n = channels.count * POINT_VECS, input = j if layer.shape.kind == SCALE else k
@@ -521,7 +525,7 @@ cdef inline void clear_gradient(const Taylor* taylor) noexcept nogil:
 
 
 cdef inline void store_gradient(const Taylor* taylor, real* gradient) noexcept nogil:
-    # Write the gradient, a padded vector like the parameters: the sums of all lanes of taylor.sums.
+    # Add the lanes of each element of taylor.sums, and write the resulting gradient, padded like the parameters.
     cdef vec square[MAX_LANES]
     cdef vec total
     cdef Py_ssize_t i

@@ -208,7 +208,7 @@ cdef inline vec sin_cos(vec x, vec* cosine) noexcept nogil:
     # rounding of r, sin(x) is one of sin(r), cos(r), -sin(r) and -cos(r), depending on k modulo 4.
     x = clamp(x, -SIN_HIGHEST, SIN_HIGHEST)
     cdef vec k = (x * INV_PI_2 + ROUND_MAGIC) - ROUND_MAGIC
-    cdef vec a = x - k * PI_2_A                   # exact
+    cdef vec a = x - k * PI_2_A                   # product and difference are exact
     cdef vec part = k * PI_2_B
     cdef vec b = a - part
     cdef vec low = (a - b) - part
@@ -222,7 +222,7 @@ cdef inline vec sin_cos(vec x, vec* cosine) noexcept nogil:
     cdef vec s = r + ((r * z) * polynomial(z, SIN_TAIL, SIN_TERMS) + low * (<real>1 - half))
     cdef vec w = <real>1 - half
     c = w + (((<real>1 - w) - half) + ((z * z) * polynomial(z, COS_TAIL, COS_TERMS) - r * low))
-    k = k - <real>4 * ((k * <real>0.25 + ROUND_MAGIC) - ROUND_MAGIC)  # from -2 to 2
+    k = k - <real>4 * ((k * <real>0.25 + ROUND_MAGIC) - ROUND_MAGIC)  # reduce k modulo 4 to the range from -2 to 2
     a = vabs(k)
     b = vabs(a - <real>1)                         # 0 if k is odd, else 1
     cosine[0] = if_less(b, splat(<real>0.5), -k * s, if_less(splat(1), a, -c, c))

@@ -53,3 +53,10 @@ def test_message_in_a_cython_file_ends_with_its_string(tool, tmp_path):
     )
     found = [text for text in sys.modules["texts"].compiled_texts(path) if text.kind == "message"]
     assert [(text.line, text.text) for text in found] == [(3, '"x must be 0, " f"got {x}")')]
+
+
+def test_comments_after_code_are_separate_texts(tool, tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("A = 1  # first limit\nB = 2  # second limit\n# One comment\n# of two lines.\n")
+    found = [text.text for text in sys.modules["texts"].python_texts(path) if text.kind == "comment"]
+    assert found == ["first limit", "second limit", "One comment of two lines."]

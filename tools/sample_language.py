@@ -43,12 +43,16 @@ def documented_line(text: Text) -> str:
     before = re.split(r"//|/\*|#", lines[index])[0].strip()
     if text.kind == "comment" and before:
         return before
-    first = index - 1
-    while first >= 0 and lines[first].strip() and not HEADER.match(lines[first]):
+    end = index  # index after the last line of the header
+    while end > 0 and lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    first = end - 1
+    while first > 0 and lines[first].strip() and not HEADER.match(lines[first]):
         first -= 1
-    header = " ".join(line.strip() for line in lines[first:index])
-    if first >= 0 and HEADER.match(lines[first]) and re.search(r":(\s*#.*)?$", header) and '"""' not in header:
-        return header
+    header = [line.strip() for line in lines[first:end]]
+    colons = [i for i, line in enumerate(header) if re.search(r":(\s*#.*)?$", line)]
+    if HEADER.match(lines[first]) and colons == [len(header) - 1] and '"""' not in header[-1]:
+        return " ".join(header)
     if text.kind == "docstring":
         return ""
     if text.path.suffix == ".h":

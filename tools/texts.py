@@ -122,9 +122,14 @@ def python_texts(path: Path) -> Iterator[Text]:
     for line, name in python_names(tree):
         yield Text("name", path, line, name)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = [(*token.start, token.string.lstrip("#").strip()) for token in tokens if token.type == tokenize.COMMENT]
-    readable = [comment for comment in comments if comment[2] and not DIRECTIVE.match(comment[2])]
-    yield from join_comments(readable, path)
+    comments = []
+    for token in tokens:
+        text = token.string.lstrip("#").strip()
+        if token.type == tokenize.COMMENT and text and not DIRECTIVE.match(text):
+            line, column = token.start
+            position = -line if token.line[:column].strip() else column  # comments after code are not joined
+            comments.append((line, position, text))
+    yield from join_comments(comments, path)
 
 
 def compiled_texts(path: Path) -> Iterator[Text]:

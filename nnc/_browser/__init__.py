@@ -1,1 +1,1 @@
-"""Page of `nnc demo --browser`: a server on this computer, and the page that it serves."""
+"""Page of `nnc demo --browser`, and the server on this computer that provides the page."""

@@ -1,4 +1,4 @@
-"""Server of the page: answers only requests to 127.0.0.1 that come from its own page."""
+"""Server of `nnc demo --browser`, which answers only requests from its own page to 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 HOST = "127.0.0.1"
-MAX_BODY_BYTES = 4 * 2**20  # bytes of one request
+MAX_BODY_BYTES = 4 * 2**20  # largest size of the body of a request
 MEDIA_TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -53,7 +53,7 @@ class SameOriginOnly:
             headers: dict[str, str] = {}
             for key, value in scope["headers"]:
                 name = key.decode("latin-1")
-                headers[name] = value.decode("latin-1") if name not in headers else ""  # "" if it occurs twice
+                headers[name] = value.decode("latin-1") if name not in headers else ""  # a repeated header becomes ""
             refused = self.refuse(scope["method"], headers)
             if refused is not None:
                 await refused(scope, receive, send)
@@ -61,7 +61,7 @@ class SameOriginOnly:
         await self.app(scope, receive, send)
 
     def refuse(self, method: str, headers: dict[str, str]) -> Response | None:
-        """Return the response to a request that is refused, or None."""
+        """Return the response that refuses a request, or None if the request is allowed."""
         if headers.get("host") not in self.hosts:
             return PlainTextResponse("the host must be the address that nnc has printed", 403)
         origin = headers.get("origin")

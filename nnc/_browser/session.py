@@ -1,4 +1,4 @@
-"""Answers to the requests of the page: data, networks, training and explanations.
+"""Answers to the requests of the page of `nnc demo --browser`: data, networks, training and explanations.
 
 Each request contains the network as JSON text and the rows, so the server has no state and pages do not share anything.
 """
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Answer = dict[str, Any]
 
-MAX_ROWS = 2000  # rows of a data set
+MAX_ROWS = 2000  # largest number of rows of a data set
 MAX_HIDDEN_LAYERS = 4
-MAX_UNITS = 12  # neurons of a layer; an explanation lists every number of layers of at most this size
-MAX_EPOCHS = 100_000  # epochs of one request
-GRID_POINTS = 41  # points on each side of the grid on which the decision boundary is computed
+MAX_UNITS = 12  # largest number of neurons of a layer; explanations of larger layers would omit numbers
+MAX_EPOCHS = 100_000  # largest number of epochs of one request
+GRID_POINTS = 41  # number of points along each side of the grid on which the decision boundary is computed
 ACTIVATIONS = ("sigmoid", "tanh", "relu")  # activations that the plain-Python reference supports
 
 
@@ -68,7 +68,7 @@ def answer(request: str, values: dict[str, Any]) -> Answer:
 def example_data(name: str) -> Answer:
     """Return the rows of an example: "xor" of the tutorial, "circle" or "spiral"."""
     rng = np.random.default_rng(0)
-    if name == "xor":  # the third input of the tutorial is always 1
+    if name == "xor":  # the third input is always 1, as in the tutorial
         X, y = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]), np.array([0, 1, 1, 0])
     elif name == "circle":
         X = rng.uniform(-1, 1, (200, 2))
@@ -129,25 +129,25 @@ def create(X: Any, y: Any, hidden: list[int], activation: Any, seed: int) -> Ans
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
     X = _array(X)
-    # The tutorial adds up the errors of its four rows; the mean suits data sets of any size.
+    # The loss is the sum for the four rows of the tutorial, otherwise the mean, which suits data sets of any size.
     layers = [Input(X.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
     return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), X, _array(y), 0)
 
 
 def show(network: str, X: Any, y: Any, row: int = 0) -> Answer:
-    """Return the pictures of a network, such as one that the user has loaded."""
+    """Return loss, drawing and decision boundary of a network, for example of one that the user has loaded."""
     X, y = _array(X), _array(y)
     return _shown(_network(network, X), X, y, row)
 
 
 def train(network: str, X: Any, y: Any, epochs: int, lr: float, row: int = 0) -> Answer:
-    """Train by gradient descent on all rows; return the losses before each epoch, and the pictures of the network."""
+    """Train by gradient descent on all rows; return the loss before each epoch, and the result of `show`."""
     X, y = _array(X), _array(y)
     net = _network(network, X)
     if not (isinstance(epochs, int) and 1 <= epochs <= MAX_EPOCHS):
         raise ValueError(f"epochs must be a number from 1 to {MAX_EPOCHS}, got {epochs!r}")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a warning states that the training diverges
+        warnings.simplefilter("error")  # raise warnings, which state that the training diverges, as errors
         try:
             history = net.fit(X, y, epochs=epochs, lr=lr, optimizer="sgd", batch_size=len(X), n_threads=1)
         except Warning as warning:
@@ -237,7 +237,7 @@ def _with_reference(explanation: str, net: NeuralNetwork) -> Iterator[tuple[str,
 
 
 def _code(source: Any, start: str) -> str:
-    """Return the first line in the source code of a function or module that starts with a text, and where it is."""
+    """Return the first line of a function or module that begins with `start`, with its file name and line number."""
     lines, first = inspect.getsourcelines(source)
     index = next(i for i, line in enumerate(lines) if line.strip().startswith(start))
     return f"{inspect.getmodule(source).__name__.rpartition('.')[2]}.py:{max(first, 1) + index}  {lines[index].strip()}"  # type: ignore[union-attr]

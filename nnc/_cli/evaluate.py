@@ -62,7 +62,7 @@ def _evaluate_images(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespa
     """Print the metrics of a classifier of images; raise ValueError for other networks."""
     network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
     if len(network.model.stack.input_shape) != 3:
-        load_table_model(arguments.file, "evaluate")  # raises ValueError
+        load_table_model(arguments.file, "evaluate")  # always raises ValueError, because the model is not a table model
     from nnc._cli.image_models import check_classifier, read_test_images
 
     labels = check_classifier(model, arguments.file)

@@ -100,7 +100,7 @@ def predict(model: Forecaster, arguments: Namespace) -> None:
 
 
 def _to_frame(forecasts: Any) -> pl.DataFrame:
-    """Return the forecasts of a model that was trained in Python on arrays or a frame of another library."""
+    """Return forecasts as a polars frame; a model that was trained in Python may return arrays or another frame."""
     import narwhals as nw
     import numpy as np
 

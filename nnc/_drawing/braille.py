@@ -58,7 +58,7 @@ def plot_curves(curves: Mapping[str, Values], width: int, height: int, colors: b
     scale = Scale.from_values(np.concatenate([*curves.values()]))
     epochs = max(len(curve) for curve in curves.values())
     dots = np.zeros((4 * rows, 2 * columns), bool)
-    color = np.zeros((rows, columns), int)  # index of the last curve in each character
+    color = np.zeros((rows, columns), int)  # index of the curve that was drawn last in each character
     for i, curve in enumerate(curves.values()):
         own = np.zeros_like(dots)
         _draw_curve(own, scale.normalize(curve), epochs)

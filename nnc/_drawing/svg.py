@@ -43,7 +43,7 @@ def element(name: str, *children: str, **attributes: Any) -> str:
     name : str
         Name of the element.
     *children : str
-        Content of the element, which is SVG already.
+        SVG elements inside the element.
     **attributes
         Attributes of the element; those that are None are left out. An underscore in a name stands for a hyphen, and
         underscores at its end are removed.

@@ -80,7 +80,7 @@ class Channels:
 
 
 def compute_derivatives(model: Model, X: NDArray[Any], order: int) -> tuple[NDArray[Any], ...]:
-    """Return outputs (n, n_out), first derivatives (n, n_out, n_in) and, for order 2, second ones."""
+    """Return outputs (n, n_out), first derivatives (n, n_out, n_in) and, for order 2, second derivatives."""
     n, n_in, n_out = len(X), model.sizes[0], model.sizes[-1]
     u, du = np.empty((n, n_out), model.dtype), np.empty((n, n_out, n_in), model.dtype)
     d2u = np.empty((n, n_out, n_in, n_in), model.dtype) if order == 2 else None
@@ -94,7 +94,7 @@ def compute_derivatives(model: Model, X: NDArray[Any], order: int) -> tuple[NDAr
 
 
 def groups(n_in: int, order: int) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Yield inputs and pairs of their positions, so that all derivatives up to `order` occur in a few channels each."""
+    """Yield the arguments of small `Channels`, which together contain all derivatives up to `order`."""
     parts = [list(range(i, min(n_in, i + MAX_GROUP_INPUTS))) for i in range(0, n_in, MAX_GROUP_INPUTS)]
     if order == 1:
         yield from ((part, []) for part in parts)

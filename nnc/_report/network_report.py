@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MAX_PICTURES = 24  # maximum number of images of a group
-MAX_PICTURE_SIDE = 64  # larger images are reduced by leaving out rows and columns of pixels
+MAX_PICTURE_SIDE = 64  # maximum width and height in pixels; larger images are reduced by leaving out rows and columns
 MAX_CONSTRUCTOR_LENGTH = 2000  # maximum number of characters of the constructor call in a report
 VALIDATION = (
     "All figures of this section are computed from the rows that were passed to the report. They hold for new rows "
@@ -82,7 +82,7 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
     true, predicted, outputs = predict_indices(net, X, y)
     P = _probabilities(net, outputs, predicted, len(labels))
     outcomes = ClassOutcomes.compute(P, true)
-    if net.loss_name == "hinge":  # the outputs are no probabilities
+    if net.loss_name == "hinge":  # with the hinge loss, outputs are not probabilities
         outcomes = outcomes._replace(groups=np.empty((0, 3)))
     accuracy = outcomes.n_correct / outcomes.n
     text = f"{outcomes.n:,} of {len(labels)} classes: accuracy {accuracy:.4g}"
@@ -135,7 +135,7 @@ def _describe_layers(net: Any) -> str:
 
 
 def _training_facts(net: Any) -> dict[str, str]:
-    """Return what is known about the training of a network, and what is needed to repeat it."""
+    """Return epochs, settings and constructor call of a trained network, by name."""
     facts, history = {}, net.history
     if history is not None and history.epochs:
         facts["training"] = f"{history.epochs:,} epochs, {history.seconds:.1f} s, stopped by {history.stop_reason}"

@@ -1,4 +1,4 @@
-"""Statistics of predictions and true values for reports: counts and means, so that no single row is stored."""
+"""Statistics of predictions and true values for reports: counts and means, so that a report contains no single row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CONFUSION_CLASSES = 50  # confusion matrices are computed for at most this number of classes
-MAX_GROUPS, MIN_GROUP_ROWS = 10, 20  # limits of the groups of similar predictions, which the calibration compares
+# Calibration compares at most MAX_GROUPS groups of similar predictions, with at least MIN_GROUP_ROWS rows each.
+MAX_GROUPS, MIN_GROUP_ROWS = 10, 20
 N_CELLS = 40  # number of intervals along each axis of the density of true and predicted numbers
-MAX_COUNT = 2**53  # largest number of rows in a file
+MAX_COUNT = 2**53  # largest number of rows that a file may contain; float64 represents it exactly
 
 
 class ClassOutcomes(NamedTuple):

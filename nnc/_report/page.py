@@ -161,14 +161,14 @@ class Report:
         return rows
 
     def _more(self, limit: int) -> list[str]:
-        """Return a list of one line, the number of columns beyond `limit`; return [] if there are none."""
+        """Return a list with one line, which gives the number of columns beyond `limit`; [] if there are none."""
         n = len(self.columns) - limit
         return [f"and {n:,} more columns"] if n > 0 else []
 
     # ------------------------------------------------------------------------------------------ HTML output
 
     def _repr_html_(self) -> str:
-        """Return the report as HTML without the title, which notebooks display."""
+        """Return the report as HTML for notebooks, without the title."""
         return "\n".join(self._parts())
 
     def _parts(self) -> Iterator[str]:

@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
 
 def section(title: str, content: str) -> str:
-    """Return a section of the page; `content` is HTML already."""
+    """Return a section of the page; `content` is HTML, and `title` is plain text."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
@@ -165,7 +165,7 @@ def _describe_numbers(name: str, outcomes: NumberOutcomes) -> str:
 
 
 def show_importances(importances: Mapping[str, tuple[float, float]], score: str) -> str:
-    """Return a bar chart of the most important columns, which are sorted already, as HTML."""
+    """Return a bar chart of the first columns of `importances`, which are the most important ones, as HTML."""
     shown = dict(list(importances.items())[:MAX_BARS])
     values, errors = np.array(list(shown.values())).T
     picture = charts.draw_bars(list(shown), values, 2 * errors, f"decrease of the {score}")

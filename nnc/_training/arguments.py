@@ -27,7 +27,7 @@ class FitArguments:
     Attributes
     ----------
     validation_dY : array or None
-        Derivatives of the validation rows, if `validation` splits the rows.
+        Target derivatives of the validation rows, if `validation` is a part of the training rows.
     residual_weight, validation_residual_weight : array or None
         Weights of the residuals of nnc.LeastSquares, in the training rows and in the validation rows.
     """

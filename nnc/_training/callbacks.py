@@ -307,7 +307,8 @@ class Lines:
         if all_epochs:
             self.every = 1
         else:
-            self.seconds = 0.1  # limit the number of printed lines; printing one may take longer than an epoch
+            # Minimum seconds between two lines, because printing a line may take longer than an epoch.
+            self.seconds = 0.1
         self._of = "" if epochs is None else f"/{first + epochs}"
         self._epoch, self._at = first, 0.0
 

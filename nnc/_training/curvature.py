@@ -223,7 +223,8 @@ class NormalEquations:
 
     def __init__(self, n: int) -> None:
         self.n, self.core = n, load_core(np.dtype(np.float64), ())
-        self.width = -(-(n + 1) // self.core.LANES) * self.core.LANES  # padded to whole vectors
+        # Number of columns of J and r, padded to whole vector registers.
+        self.width = -(-(n + 1) // self.core.LANES) * self.core.LANES
         check_memory(
             2 * self.width**2 * 8,
             f"the Levenberg-Marquardt method with {n} parameters",
@@ -248,7 +249,8 @@ class NormalEquations:
             rows[:, :n], rows[:, n] = J, r
             self.core.add_gram(rows, self.sums)
         self.gradient, diagonal = self.sums[:n, n].copy(), self.sums.diagonal()
-        if not np.isfinite(diagonal).all():  # a sum of squares is not finite if any other product is not
+        # Checking the diagonal is enough: if any product is not finite, a sum of squares is not finite either.
+        if not np.isfinite(diagonal).all():
             return False
         # Column lengths have a lower limit: otherwise a parameter with little influence would take giant steps, and the
         # damping needed against them would stop all other parameters.

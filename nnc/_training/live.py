@@ -71,7 +71,7 @@ class LivePlot:
     The plot is redrawn at most twice a second, and less often if drawing takes more than 1 % of the time. It does not
     change the result of the training. In notebooks (Jupyter, VS Code) the plot is an SVG drawing that is updated in
     place. In a terminal it consists of lines of text. If the standard error is a file or a pipe, only the last plot is
-    written to it. For networks with two inputs the decision boundary is drawn beside the curves.
+    written to it. For networks with two inputs, the decision boundary is drawn next to the curves.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class Display:
             self._handle.update(ipython.HTML(content))
 
     def _show_lines(self, lines: Sequence[str]) -> None:
-        """Write lines to the standard error, over those of the previous plot."""
+        """Write lines to the standard error, in place of the lines of the previous plot."""
         start = f"\x1b[{self._n_lines}A\x1b[J" if self._n_lines else ""
         sys.stderr.write(start + "\n".join(lines) + "\n")
         sys.stderr.flush()

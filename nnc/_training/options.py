@@ -136,7 +136,7 @@ class TrainingOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether, without validation rows, the core may train several epochs in one call."""
+        """Return whether the core may train several epochs in one call, if there are no validation rows."""
         return not (
             self.may_stop_early or self.display or self.metrics or self.restore_best or self.epoch_settings is not None
         )

@@ -52,7 +52,7 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
         return 0.0
     if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:
-        return 0.0  # the outputs beyond the lengths are zeros
+        return 0.0  # outputs after the end of a sequence are 0, which would count as saturated
     low, high = row.saturation_range
     rows = sample_rows(run.data)
     P, Y = run.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
 
-MAX_JACOBIAN_NUMBERS = 1_000_000  # maximum size of a block of rows of the Jacobian
+MAX_JACOBIAN_NUMBERS = 1_000_000  # maximum number of elements of a block of rows of the Jacobian
 
 
 class SecondOrderLoop(TrainingLoop):
@@ -54,7 +54,7 @@ class SecondOrderLoop(TrainingLoop):
     previous_loss : float
         Loss before the current epoch.
     memory : float, list of pairs or None
-        Damping of Levenberg-Marquardt or pairs of L-BFGS; None before the run.
+        Damping of Levenberg-Marquardt, or pairs (step, change of the gradient) of L-BFGS; None before the run.
     total_weight : float
         Sum of the sample weights.
     root_l2 : float
@@ -248,7 +248,8 @@ class SecondOrderLoop(TrainingLoop):
     def residuals(self, P: NDArray[Any], part: slice = slice(None)) -> tuple[Vector, Vector]:
         """Return the residuals of rows with outputs P, and their derivatives with respect to P.
 
-        The derivatives have the shape (n, m, n_out), or (n, 1) if each output has a residual and rows have a factor.
+        The derivatives have the shape (n, m, n_out) for m residuals per row. The shape is (n, 1) if there is one
+        residual per output, whose derivative is the same for all outputs of a row.
         """
         assert self.data.Y is not None
         Y = self.data.Y[part]

@@ -119,7 +119,8 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
 
     chunk_lengths = np.where(is_filling, 1, np.minimum(lengths[rows] - starts, truncate)).astype(np.int32)
     weights = np.where(is_filling, 0, 1 if data.weights is None else data.weights[rows]).astype(data.X.dtype)
-    states = np.where(is_filling, n + np.arange(count) % batch_size, rows)  # rows that fill a batch have own states
+    # Rows that only fill a batch have states of their own.
+    states = np.where(is_filling, n + np.arange(count) % batch_size, rows)
     sequences = np.where(is_filling | (starts == 0), -1 - states, states).astype(np.int32)
     labels = None if data.labels is None else cut(data.labels).reshape(-1)
     has_weights = data.weights is not None or is_filling.any()

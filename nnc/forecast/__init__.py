@@ -18,7 +18,7 @@ from nnc.forecast.reading import ForecastWarning
 
 __all__ = ["Backtest", "ForecastWarning", "Forecaster", "mase", "smape"]
 
-if not TYPE_CHECKING:  # type checkers that see __getattr__ accept any name as an attribute
+if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute of a module with __getattr__
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_attribute_error

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats, Ints
 
-MIN_TRAINING_VALUES = 6  # a series takes part in a window if it has at least this number of earlier values
+# Smallest number of observations of a series before the first origin; shorter series get no forecasts.
+MIN_TRAINING_VALUES = 6
 
 
 @dataclass(eq=False, repr=False)
@@ -120,16 +121,16 @@ def run_backtest(
     ----------
     panel : Panel
     rows : int array (series,)
-        Order of the series in the result.
+        Position in the panel of each series of the result.
     fit : callable
-        Returns the model of a panel.
+        fit(panel) returns a model that is fitted to the panel.
     horizon, windows, step : int
         Number of steps of a forecast, number of origins, and number of steps between them.
     slides, refit : bool
     levels : sequence of float
         Levels of intervals in percent.
     """
-    first = horizon + (windows - 1) * step  # number of values after the first origin
+    first = horizon + (windows - 1) * step  # number of steps from the first origin to the end of a series
     observed = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.before(first).values])
     used = np.flatnonzero(observed >= MIN_TRAINING_VALUES)
     if not len(used):
@@ -141,7 +142,8 @@ def run_backtest(
     shape = windows, len(panel), horizon
     names = ["forecast", *(f"{side}{level:g}" for level in levels for side in ("lower", "upper"))]
     arrays = {name: np.full(shape, np.nan) for name in ("actual", *names)}
-    scales = np.full((2, windows, len(panel), 1), np.nan)  # seasonal naive errors: mean absolute value, mean square
+    # Mean absolute value and mean square of the seasonal naive errors, by which metrics are scaled.
+    scales = np.full((2, windows, len(panel), 1), np.nan)
     model, width, before = fit(part.before(first)), np.ones(len(part)), part.before(first)
     for w in range(windows):
         back = first - w * step
@@ -167,7 +169,7 @@ def run_backtest(
 
 
 def _evaluate(arrays: dict[str, Floats], scales: Floats, starts: Ints, levels: Sequence[float]) -> Backtest:
-    """Return the Backtest of forecasts, observations and ends of intervals."""
+    """Compute the metrics of forecasts and intervals, and return the Backtest."""
     actual, forecast = arrays["actual"], arrays["forecast"]
     error = np.abs(actual - forecast)
     losses = []

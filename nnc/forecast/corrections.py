@@ -1,9 +1,9 @@
 """Corrections of the statistical forecasts: a linear map and small networks that learn from windows of all series.
 
-All members map the inputs of `Windows` to the errors of the statistical forecasts at all horizons. They are odd
-functions (without biases): a mirrored series gets a mirrored forecast, so a common trend of the training years is not
-learned. Later windows, which no member has seen, determine the weights of the members. Networks alone are worse than
-statistics on short series; then their weights are 0.
+Each of these members maps the inputs of `Windows` to the errors of the statistical forecasts at all horizons. It has no
+biases and is an odd function: a mirrored series gets a mirrored forecast, so a trend that all training series have in
+common is not learned. Later windows, from which no member has learned, determine the weights of the members. The
+weights are 0 if the members do not reduce the error, which is common for short series.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from nnc.layers import Dense, Input
 if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats
 
-N_NETWORKS = 4  # number of networks, with different seeds
+N_NETWORKS = 4  # networks with different seeds, whose corrections are averaged
 HIDDEN_UNITS, EPOCHS, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 32, 10, 64, 0.002, 0.05
 RIDGE = 0.1  # penalty of the linear map, relative to the mean square of the inputs
-ERROR_SCALE = 1.0  # the linear map learns asinh of errors, which limits the influence of errors above this scale
+ERROR_SCALE = 1.0  # errors above this value, in scales of the series, have less influence on the linear map (asinh)
 MAX_ERROR = 20.0  # largest error from which the networks learn, in scales of the series
-MIN_WINDOWS = 60  # with fewer windows to learn from or to validate on, there are no corrections
-SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights of the linear map and of all networks together that are compared
-PRIOR_WEIGHT = 0.25  # mean of the linear map's weight, and of the networks', before validation
+MIN_WINDOWS = 60  # smallest number of windows for training, and for validation; with fewer, there are no corrections
+SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights that validation compares, for the linear map and for all networks together
+PRIOR_WEIGHT = 0.25  # prior weight of the linear map, and of all networks together; averaged with the validated weight
 MIN_GAIN = 0.003  # smallest relative reduction of the validation error for which a larger weight is chosen
 
 
@@ -54,7 +54,7 @@ class Corrections(NamedTuple):
     unit: Floats
 
     def predict(self, inputs: Floats) -> Floats:
-        """Return the corrections (windows, horizon) for inputs (windows, width), in scales of the series."""
+        """Return the corrections (windows, horizon) for inputs (windows, width), in units of `Windows.scale`."""
         total = np.zeros((len(inputs), len(self.unit)))
         if not self.networks or not len(inputs):
             return total
@@ -71,7 +71,7 @@ def no_corrections(width: int, horizon: int) -> Corrections:
 
 
 def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corrections:
-    """Train all members on windows; the weights of the result are those of their mean."""
+    """Train all members on windows; in the result, the networks together have the same weight as the linear map."""
     scale = np.sqrt(np.mean(inputs**2, axis=0)) + 1e-9
     scaled = inputs / scale
     unit = np.sqrt(np.mean(np.clip(errors, -3, 3) ** 2, axis=0)) + 1e-9
@@ -103,7 +103,7 @@ def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corr
 def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
     """Return the coefficients (width, outputs) of a ridge regression without intercept of Y on X.
 
-    The engine computes the products and the factorization, so the result does not depend on a BLAS library.
+    The core of nnc computes the products and the factorization, so the result does not depend on a BLAS library.
     """
     width, outputs = X.shape[1], Y.shape[1]
     core = load_core(np.dtype(np.float64), ())
@@ -123,7 +123,7 @@ def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
 
 
 def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> tuple[float, ...]:
-    """Return weights of the members, given windows that are later than those from which the members have learned.
+    """Return weights of the members, given later windows than those from which the members have learned.
 
     The weights are the means of PRIOR_WEIGHT and of the weights that minimize the mean absolute error. A larger sum of
     weights is chosen only if it reduces the error by MIN_GAIN. If no correction reduces it, all weights are 0.

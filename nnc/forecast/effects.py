@@ -1,7 +1,7 @@
-"""Effects of covariates with known future values, such as promotions: they are removed from a series and added again.
+"""Effects of covariates with known future values, such as promotions: removed from a series, and added to forecasts.
 
-The coefficients of a series are shrunk to those of all series together, so that short series share what they have in
-common. Effects are factors for series of positive numbers, otherwise summands.
+The coefficients of a series are shrunk to the coefficients of all series together, because a short series determines
+its own coefficients only roughly. Effects are factors for series of positive numbers, otherwise summands.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Bools, Floats, Ints
 
-PRIOR_OBSERVATIONS = 30.0  # weight of the coefficients of all series, in observations of the series
-RELATIVE_PENALTY = 0.003  # penalty of the coefficients of all series, relative to the number of observations
-MAX_LOG_EFFECT = 5.0  # effects on logarithms are clipped to this magnitude
+PRIOR_OBSERVATIONS = 30.0  # weight of the common coefficients, as a number of observations of the series
+RELATIVE_PENALTY = 0.003  # ridge penalty of the common coefficients, relative to the number of observations
+MAX_LOG_EFFECT = 5.0  # largest absolute effect on the logarithm of a value; larger effects are clipped
 
 
 class Effects(NamedTuple):
@@ -77,7 +77,7 @@ def solve(A: Floats, b: Floats) -> Floats:
 
 
 def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season: int) -> Effects:
-    """Fit the effects by ridge regression of deviations from local means, without the mean of each phase.
+    """Fit the effects by ridge regression on deviations from the moving average, without the seasonal pattern.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
 
 
 def _deviations(table: Floats, season: int) -> Floats:
-    """Return the deviations of each column from its moving average, without the mean of each phase."""
+    """Return the deviations of each column from its moving average, minus their mean for each step of the season."""
     n = len(table)
     width = min(max(season, 3) // 2 * 2 + 1, n)
     padded = np.pad(table, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")

@@ -54,7 +54,7 @@ class Forecaster(SuggestsAttributes):
         4 for quarters, 52 for weeks, 7 for days, 5 for business days, 24 for hours); without dates, detected from
         autocorrelations.
     members : {"auto", "statistics"}, default "auto"
-        "statistics": no corrections.
+        "statistics": only the statistical forecasts, without corrections.
     n_jobs : int, optional
         Number of networks that are trained at the same time; results do not depend on it. Default:
         `nnc.get_num_threads()`.
@@ -171,7 +171,7 @@ class Forecaster(SuggestsAttributes):
         self._names: list[Hashable] | None = names
         self.season_ = self._choose_season(panel)
         order = panel.order()
-        self._rows = np.argsort(order)  # position of each series of the caller in the panel
+        self._rows = np.argsort(order)  # position in the panel of each series of the caller
         self._panel = panel.select(order)
         self._width = np.ones(len(panel))
         self._model = fit_model(self._panel, self.season_, self.horizon, self.members == "auto", self.seed, self.n_jobs)
@@ -292,7 +292,7 @@ class Forecaster(SuggestsAttributes):
     # ------------------------------------------------------------------------------------------ updates
 
     def update(self, y_new: Any, X: ArrayLike | None = None) -> Self:
-        """Append observations without a refit; later forecasts begin after them.
+        """Append observations without a refit; forecasts begin after the last new observation.
 
         The widths of the intervals adapt to the errors of each series, as in adaptive conformal inference (Gibbs and
         Candes, 2021): a value outside the interval of level 80 increases the width by 4 %, a value inside decreases it
@@ -474,7 +474,7 @@ class Forecaster(SuggestsAttributes):
         """Forecast the last observations of each series from several rolling origins.
 
         No forecast uses later observations: the members learn from the observations before the first origin, or before
-        each origin with `refit`. This model is not changed.
+        each origin with `refit`. The model itself does not change.
 
         Parameters
         ----------
@@ -483,7 +483,7 @@ class Forecaster(SuggestsAttributes):
         step : int, optional
             Number of steps between two origins. Default: `horizon`.
         mode : {"expanding", "sliding"}, default "expanding"
-            Whether a forecast uses all earlier observations, or as many as the forecast from the first origin.
+            "expanding": a forecast uses all observations before its origin; "sliding": always the same number of them.
         refit : bool, default False
             Whether the members learn again at each origin.
         level : number or sequence of numbers, default (80, 95)

@@ -1,4 +1,4 @@
-"""Frames in long format: reading of series with dates and covariates, and frames of forecasts (extra `[tables]`)."""
+"""Frames in long format: read series with dates and covariates, and write forecasts (extra `[tables]`)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 MONTH_TEXT, QUARTER_TEXT = re.compile(r"\d{4}-\d\d"), re.compile(r"(\d{4})-?Q([1-4])")
-ROLES = "known", "past", "static"  # roles of covariates
-MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS have features for the time of the year
-YEAR_HARMONICS = 2  # number of sine waves in a year
+# Covariates with known future values, with past values only, and constant in each series.
+ROLES = "known", "past", "static"
+MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS years have features for the time of the year
+YEAR_HARMONICS = 2  # number of sine and cosine pairs that encode the time of the year
 
 
 @dataclass
 class Layout:
-    """Columns of the training frame, and how forecasts are written.
+    """Columns, encodings and time grid of the training frame, which later frames and forecasts follow.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Layout:
     # ------------------------------------------------------------------------------------------ reading
 
     def read(self, frame: Any, roles: Sequence[str], learns: bool = False) -> _Rows:
-        """Return the rows of a frame, sorted by series and time; `learns` determines the encodings."""
+        """Return the rows of a frame, sorted by series and time; with `learns`, fit the encodings to these rows."""
         columns = [column for role in roles for column in self.covariates[role]]
         names = [*self.id, self.time, *([self.target] if "past" in roles else []), *columns]
         table = _select(frame, names)
@@ -118,7 +119,7 @@ class Layout:
         return local_time(times, self.zone) if self.is_local and self.zone is not None else times
 
     def panel(self, rows: _Rows, minimum: int) -> Panel:
-        """Return the panel of sorted rows; raise ValueError for times off the grid."""
+        """Return the panel of sorted rows; raise ValueError for times off the grid or a series that is too short."""
         values, starts, regressors, past, static = [], [], [], [], []
         assert rows.target is not None
         for code, name in enumerate(rows.names):
@@ -138,7 +139,7 @@ class Layout:
         return self.with_calendar(panel) if self.calendar else panel
 
     def grid_index(self, times: Floats, name: Hashable) -> Ints:
-        """Return the grid points of increasing times of a series; raise ValueError for duplicates or other times."""
+        """Return the grid points of increasing times of a series; raise ValueError for duplicates and other times."""
         are_dates = self.time_type != "number"
         check_distinct(times, name, are_dates)
         index = self.frequency.to_index(times)
@@ -159,7 +160,7 @@ class Layout:
         return replace(panel, regressors=regressors)
 
     def calendar_features(self, index: Ints) -> Floats:
-        """Return features of grid points (n, features): the time of the year, or the day of the week below a day."""
+        """Return features (n, features) of grid points: weekdays for steps below a day, else the time of the year."""
         parts = date_parts(self.frequency.to_times(index))
         if self.frequency.unit == "second" and self.frequency.step < DAY_SECONDS:
             return np.eye(7)[parts["day of the week"]]

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 DAY_SECONDS = 86400
-MIN_BUSINESS_DAYS = 10  # dates without a weekend are business days from this number of dates on
-SEASON_CANDIDATES = 4, 5, 7, 12, 24, 48, 52  # seasons that are detected in series without dates
-MAX_DAILY_STEPS = 96  # largest number of steps in a day for which a day is a season
+MIN_BUSINESS_DAYS = 10  # smallest number of dates without a weekend that are recognized as business days
+SEASON_CANDIDATES = 4, 5, 7, 12, 24, 48, 52  # season lengths, in steps, that detection tries in series without dates
+MAX_DAILY_STEPS = 96  # largest number of steps per day for which the default season is a day
 NAMES = {
     ("month", 1): "monthly",
     ("month", 3): "quarterly",
@@ -38,8 +38,8 @@ class Frequency(NamedTuple):
     step : float
         Number of units in a step.
     anchor : float
-        Time of the grid point 0; for months, the offset from the begin of a month in seconds, or -DAY_SECONDS for the
-        last days of months.
+        Time of the grid point 0; for months, the offset from the beginning of a month in seconds, or -DAY_SECONDS for
+        the last days of months.
     phase : int
         For months, the number of months from January 1970 to the grid point 0.
     """
@@ -68,7 +68,7 @@ class Frequency(NamedTuple):
         return 1
 
     def to_index(self, times: Floats) -> Floats:
-        """Return the grid points of times; they are not whole numbers for times between grid points."""
+        """Return the grid indices of times, which are not whole numbers for times between grid points."""
         if self.unit == "month":
             return np.asarray((_months(times - self.anchor) - self.phase) / self.step)
         if self.unit == "business day":
@@ -92,7 +92,7 @@ def _days(times: Floats) -> NDArray[np.datetime64]:
 
 
 def _months(times: Floats) -> Floats:
-    """Return the number of months since 1970; a fraction is added to times that are not the begin of a month."""
+    """Return the number of months since 1970, with a fraction for times that are not the beginning of a month."""
     months = _days(times).astype("M8[M]")
     begin = months.astype("M8[s]").astype(np.float64)
     return np.where(times == begin, months.astype(np.int64), months.astype(np.int64) + 0.5)

@@ -1,4 +1,4 @@
-"""Forecast model: learning from a panel, forecasts and their intervals."""
+"""Forecast model: fit to a panel of series, forecasts, and prediction intervals."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 MAX_WINDOWS = 12_000  # largest number of windows from which the members learn
-MAX_VALUES = 1_500_000  # largest number of observations in these windows; long series have fewer windows
-MIN_LIMIT, WINDOWS_PER_HORIZON = 500, 4  # fewer windows are used if the series have fewer observations
+# Largest number of observations in the windows of a fit; long series therefore have fewer windows.
+MAX_VALUES = 1_500_000
+# A fit uses at most MIN_LIMIT + WINDOWS_PER_HORIZON * observations / horizon windows.
+MIN_LIMIT, WINDOWS_PER_HORIZON = 500, 4
 ORIGINS = 8  # number of origins of each series, if there are enough series
 MIN_ORIGIN = 6  # smallest number of observations before an origin
-MIN_SCORES = 200  # number of nonconformity scores for each horizon, if the series are long enough
-MIN_POOLED_SCORES = 60  # scores of neighboring horizons are added up to this number
+MIN_SCORES = 200  # intended number of nonconformity scores for each horizon; short series have fewer
+MIN_POOLED_SCORES = 60  # with fewer scores for a horizon, the scores of neighboring horizons are added
 MAX_SCORES = 2000  # maximum number of scores for each horizon
-ADAPTATION_RATE = 0.05  # relative change of the width of intervals for each value; see `Forecaster.update`
-ADAPTATION_LEVEL = 0.8  # level of the intervals whose misses change the width
-LAGS = 8  # number of past values of a covariate that the networks read
+ADAPTATION_RATE = 0.05  # step size by which `Forecaster.update` changes the width of intervals for each new value
+ADAPTATION_LEVEL = 0.8  # level of the interval that decides whether a new value increases or decreases the width
+LAGS = 8  # number of past values of each covariate that are inputs of the networks
 
 
 @dataclass(eq=False)
@@ -47,7 +49,7 @@ class ForecastModel:
     effects : Effects or None
         None if there are no known covariates.
     scores : array (windows, horizon)
-        Errors of forecasts for windows that no member has seen, in spreads of the series; NaN for missing values.
+        Errors of forecasts for windows from which no member has learned, in units of `Windows.spread`; NaN if missing.
     """
 
     season: int
@@ -72,7 +74,7 @@ class ForecastModel:
         return Prediction(windows, self.corrections.predict(windows.inputs), self.effects, future)
 
     def select(self, index: Ints) -> ForecastModel:
-        """Return the model for some series of the panel."""
+        """Return the same model for some series of the panel."""
         if self.effects is None:
             return self
         return replace(self, effects=self.effects.select(index))
@@ -106,7 +108,7 @@ class Prediction(NamedTuple):
     future: Sequence[Floats]
 
     def forecast(self, shift: Floats | float = 0.0) -> Floats:
-        """Return forecasts (series, horizon), shifted by a number of spreads."""
+        """Return forecasts (series, horizon), shifted by `shift` in units of `Windows.spread`."""
         result = self.windows.restore(self.corrections + shift * (self.windows.spread / self.windows.scale))
         if self.effects is not None:
             for i, X in enumerate(self.future):
@@ -115,9 +117,10 @@ class Prediction(NamedTuple):
 
 
 def pool(scores: Floats, k: int) -> Floats:
-    """Return the scores of horizon k, and of neighboring horizons if there are less than MIN_POOLED_SCORES.
+    """Return the scores of horizon k, and of neighboring horizons if there are fewer than MIN_POOLED_SCORES.
 
-    Scores of another horizon are multiplied by the square root of the ratio of the horizons, as for a random walk.
+    Scores of another horizon are multiplied by the square root of the ratio of the horizons, as errors of a random walk
+    grow.
     """
     for radius in range(scores.shape[1]):
         columns = np.arange(max(k - radius, 0), min(k + radius + 1, scores.shape[1]))
@@ -129,10 +132,11 @@ def pool(scores: Floats, k: int) -> Floats:
 
 
 def _upper_quantile(scores: Floats, level: float) -> float:
-    """Return the conformal quantile of scores for a level of at least 0.5; extrapolate for few scores."""
+    """Return the conformal quantile of scores for a level of at least 0.5, extrapolated if there are too few scores."""
     n = len(scores)
     if not n:
-        return NormalDist().inv_cdf(level) * 1.25  # the scale is a mean absolute change: 1.25 of them are one deviation
+        # The unit of scores is a mean absolute change; a standard deviation is 1.25 of these units.
+        return NormalDist().inv_cdf(level) * 1.25
     highest = n / (n + 1)
     if level <= highest:
         return float(quantile(scores, level))
@@ -170,8 +174,9 @@ def _lags(past: Floats, origin: int) -> Floats:
 def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, n_jobs: int | None) -> ForecastModel:
     """Fit a model to a panel.
 
-    The last origins validate: members learn from windows that end before them. The validation determines the weights
-    of the members and the scores of the intervals. Then all members learn from all windows.
+    The windows with the last origins are for validation: at first, members learn only from earlier windows. The
+    validation determines the weights of the members and the scores of the intervals. Then all members learn from all
+    windows.
 
     Parameters
     ----------
@@ -192,7 +197,7 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
         MIN_LIMIT + WINDOWS_PER_HORIZON * int(lengths.sum()) // horizon,
     )
     n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
-    first = horizon + n_validation  # the first number of steps back of windows that are only learned from
+    first = horizon + n_validation  # windows with origins at least this number of steps before the end are for training
     has_regressors = panel.regressors[0].shape[1] > 0
     effects = early = None
     if has_regressors:
@@ -211,7 +216,8 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
 
     stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
     validation, errors = build(np.arange(horizon, first), early)
-    if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:  # also use forecasts beyond the ends of the series
+    # Also use windows in which the series ends before the forecast does.
+    if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:
         validation, errors = build(np.arange(1, first), early)
     corrections = no_corrections(validation.inputs.shape[1], horizon)
     if learns and len(validation.base) >= MIN_WINDOWS:
@@ -235,7 +241,7 @@ def thin(n: int, limit: int) -> Ints:
 
 
 def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
-    """Return the values (windows, horizon) after the origins, without effects; NaN if they are missing."""
+    """Return the values (windows, horizon) after the origins, without effects of covariates; NaN for missing values."""
     values = panel.values
     if effects is not None:
         values = [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(values, panel.regressors, strict=True))]
@@ -245,10 +251,10 @@ def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, h
 
 
 def adapt_width(model: ForecastModel, old: Panel, new: Panel, width: Floats) -> Floats:
-    """Return the factors (series,) of the widths of intervals after the new values of a longer panel.
+    """Return the factors (series,) of the widths of intervals, updated with the values by which `new` is longer.
 
-    A value outside the interval of the level ADAPTATION_LEVEL increases the factor, and a value inside decreases it, so
-    that the factor is constant on average if the coverage is right.
+    A value outside the interval of the level ADAPTATION_LEVEL increases the factor, and a value inside decreases it.
+    The factor is constant on average if the coverage is right.
     """
     width = width.copy()
     added = new.lengths - old.lengths

@@ -1,4 +1,4 @@
-"""Reading of arrays: one series or several, missing values, detection of the season."""
+"""Conversion of arrays to a panel: one series or several, missing values, detection of the season."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats
 
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
-MIN_OBSERVATIONS = 3  # series with fewer observations are rejected
-ADVISED_OBSERVATIONS = 10  # a warning names series with fewer observations
+MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
+ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
 SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
 MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
-MAX_DETECTION_SERIES = 200  # number of series from which the season is detected
+MAX_DETECTION_SERIES = 200  # largest number of series that the detection of the season examines
 
 
 class ForecastWarning(UserWarning):
@@ -33,7 +33,7 @@ class ForecastWarning(UserWarning):
 def read_arrays(
     y: Any, X: Any, minimum: int = MIN_OBSERVATIONS, name: str = "y"
 ) -> tuple[list[Hashable] | None, Panel]:
-    """Return the names of the series, None for a single one, and the panel.
+    """Return the names of the series, and the panel; the names are None for a single series.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _is_single(y: Any) -> bool:
 
 
 def read_values(name: str, values: Any) -> Floats:
-    """Return a series (n,) as float64; None and NaN are missing values, infinity is an error."""
+    """Return a series (n,) as float64; None and NaN are missing values, and infinity raises ValueError."""
     if isinstance(values, (list, tuple)):
         values = [np.nan if value is None else value for value in values]
     series = as_real_array(name, values).astype(np.float64)

@@ -1,8 +1,9 @@
 """Statistical forecasts of many series at once: Theta, damped trends, seasonal adjustment, gaps.
 
-A batch is a matrix (rows, T) whose rows begin in column 0 and are followed by NaN, and an array of lengths. All rows
-and all candidates of the smoothing parameters are computed together. The forecasts of the candidates are averaged with
-the weights of their likelihoods, which is more accurate than the best candidate.
+A batch is a matrix Y (rows, T) with one series per row, and an array n (rows,) of their lengths. A series begins in
+column 0 and is followed by NaN. All rows and all candidates of the smoothing parameters are computed together. The
+forecasts of the candidates are averaged with weights in proportion to their likelihoods, which is more accurate than
+the forecast of the best candidate.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     Ints = NDArray[np.intp]
     Bools = NDArray[np.bool_]
 
-MAX_BLOCK_ROWS = 256  # rows that are smoothed together, so that all candidates fit into the second-level cache
-SEASONALITY_Z = 1.28  # the autocorrelation at the lag of a season must exceed this number of standard errors
-MAX_LOG_GROWTH = 3.0  # forecasts of logarithms exceed the largest observation by at most this number
+MAX_BLOCK_ROWS = 256  # rows that are smoothed together; all their candidates fit into the second-level cache
+# A series is seasonal if the autocorrelation at the lag of a season exceeds this number of standard errors.
+SEASONALITY_Z = 1.28
+MAX_LOG_GROWTH = 3.0  # largest amount by which forecasts of logarithms exceed the logarithm of the largest observation
 INITIAL_OBSERVATIONS = 10  # number of observations that determine the initial level and trend
 ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])  # smoothing factors of the level
-INTERMITTENT_ALPHAS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3])  # the same for series with many zeros
-# Candidates of the damped trend: smoothing factor of the level, that of the trend, and damping factor.
+# Smoothing factors of the level for series with many zeros.
+INTERMITTENT_ALPHAS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
+# Candidates of the damped trend, as rows: smoothing factor of the level, smoothing factor of the trend, damping factor.
 DAMPED = np.array(
     [(a, a * b, phi) for a, b, phi in product((0.05, 0.2, 0.4, 0.7, 0.95), (0.01, 0.03, 0.1, 0.25), (0.8, 0.9, 0.98))]
 ).T
@@ -34,8 +37,8 @@ DAMPED = np.array(
 def fill_gaps(y: Floats, season: int) -> Floats:
     """Return a series (n,) with its missing values replaced; the first and the last value must not be missing.
 
-    Missing values are interpolated linearly. In series of at least two seasons, the deviations from the line are then
-    those of the same phase in the nearest seasons: the mean of the earlier and the later one, if both are observed.
+    Missing values are interpolated linearly. In series of at least two seasons, a seasonal deviation is added: the mean
+    of the deviations at the same step of the season before and the season after, as far as they are observed.
     """
     missing = np.isnan(y)
     if not missing.any():
@@ -112,7 +115,7 @@ def seasonality(Y: Floats, n: Ints, season: int) -> Floats:
 def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     """Return the seasonal index of each phase, (rows, season), by classical decomposition with shrinkage.
 
-    Column k belongs to the time k steps before the end of the row. The deviations of the indices from their mean are
+    Column k belongs to the last but k observation of the row. The deviations of the indices from their mean are
     multiplied by 1 minus the estimated ratio of noise variance to total variance (Miller and Williams, 2003). Rows
     without significant seasonality, and rows of at most two seasons, have neutral indices.
 
@@ -143,7 +146,7 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     within = np.sum(np.where(present, ratios - means[:, None], 0) ** 2, (1, 2))
     noise = within / np.maximum(present.sum((1, 2)) - season, 1) * np.mean(1 / count, 1)
     center = means.mean(1, keepdims=True)
-    # The center is 0 for rows without a complete season, which are not tested.
+    # Rows without a complete season have the center 0; they are not seasonal, so any other divisor is right.
     deviations = (means / np.where(center == 0, 1, center) if multiply else means - center) - neutral
     total = np.sum(deviations**2, 1) / (season - 1)
     factor = np.clip(1 - noise / np.where(total > 0, total, 1), 0, 1)
@@ -166,14 +169,15 @@ def future_indices(indices: Floats, horizon: int) -> Floats:
 
 
 def smooth(Y: Floats, n: Ints, candidates: Floats, level: Floats, trend: Floats | None) -> tuple[Floats, ...]:
-    """Smooth all rows with all candidates.
+    """Smooth all rows exponentially with all candidates of the smoothing parameters.
 
     Parameters
     ----------
     Y, n
         Batch.
     candidates : array (3, candidates) or (1, candidates)
-        Smoothing factor of the level, that of the trend, and damping factor; or only the first one.
+        Smoothing factor of the level, smoothing factor of the trend, and damping factor; or only the first of these
+        rows.
     level : array (rows,)
         Level before the first observation.
     trend : array (rows,), optional
@@ -182,7 +186,7 @@ def smooth(Y: Floats, n: Ints, candidates: Floats, level: Floats, trend: Floats 
     Returns
     -------
     level, trend, squares : arrays (rows, candidates)
-        Final level and trend, and the sum of the squared errors of the forecasts by one step.
+        Final level and trend, and the sum of the squared errors of the one-step forecasts.
     """
     shape = len(n), candidates.shape[1]
     results = tuple(np.zeros(shape) for _ in range(3))
@@ -194,7 +198,8 @@ def smooth(Y: Floats, n: Ints, candidates: Floats, level: Floats, trend: Floats 
         if trend is not None:
             trends += trend[rows, None]
         squares = np.zeros_like(levels)
-        active = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")  # rows with more than t values
+        # Number of rows with more than t values, for each t, because rows are sorted by decreasing length.
+        active = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
         for t, k in enumerate(active.tolist()):
             current = levels[:k]
             if trend is not None:
@@ -223,7 +228,7 @@ def likelihood_weights(squares: Floats, n: Ints) -> Floats:
 def theta(Y: Floats, n: Ints, horizon: int) -> Floats:
     """Return the forecasts (rows, horizon) of the Theta method (Assimakopoulos and Nikolopoulos, 2000).
 
-    They are the mean of the linear trend and of the smoothed series with doubled deviations from the trend.
+    The forecast is the mean of the linear trend and of the smoothed series with doubled deviations from the trend.
     """
     intercept, slope = fit_lines(Y, n)
     doubled = 2 * Y - intercept[:, None] - slope[:, None] * np.arange(Y.shape[1])
@@ -245,7 +250,7 @@ def damped_trend(Y: Floats, n: Ints, horizon: int) -> Floats:
 
 
 def smoothed_level(Y: Floats, n: Ints, horizon: int) -> Floats:
-    """Return constant forecasts (rows, horizon): the smoothed mean of series with many zeros."""
+    """Return constant forecasts (rows, horizon) for series with many zeros: their exponentially smoothed level."""
     mean = np.nansum(np.where(np.arange(Y.shape[1]) < n[:, None], Y, 0), 1) / n
     levels, _, squares = smooth(Y, n, INTERMITTENT_ALPHAS[None], mean, None)
     return np.repeat(np.sum(likelihood_weights(squares, n) * levels, 1)[:, None], horizon, 1)

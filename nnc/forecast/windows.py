@@ -1,7 +1,7 @@
 """Windows: statistical forecasts from several origins of each series, and the inputs of the networks.
 
-An origin is the number of observations that a forecast uses. Forecasts, inputs and errors are in adjusted units:
-without the seasonal pattern, and divided by a scale of the series, so that one network learns from all series.
+An origin is the number of observations of a series that come before a forecast. Forecasts, inputs and errors are
+seasonally adjusted and divided by a scale of the series, so that one network learns from all series.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS_IN_BLOCK = 1024  # windows that are computed together, which limits memory
 MIN_RELATIVE_SCALE = 1e-3  # smallest scale of a series, relative to its last value
-MIN_SCALE = 1e-200  # smallest scale; the scale of a series of zeros
+MIN_SCALE = 1e-200  # smallest scale, which only series of zeros have
 MIN_SPREAD = 0.3  # smallest unit of the widths of intervals, relative to the mean change of all observations
-MAX_LINE_ERROR = 0.05  # deviation from a straight line, relative to its slope, for which the forecast is the line
-MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are intermittent
+# A series with a smaller deviation from a straight line, relative to the slope, is forecast by this line.
+MAX_LINE_ERROR = 0.05
+MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are forecast by their smoothed level
 MIN_LOOKBACK, MAX_LOOKBACK = 8, 64  # limits for the number of observations that the networks read
-MIN_SEASONS = 3  # forecasts of shorter series are mixed with their last season, the seasonal naive forecast
-SQUASH = 3.0  # inputs are compressed by asinh beyond about this number of scales
+MIN_SEASONS = 3  # forecasts of series with fewer seasons are averaged with the seasonal naive forecast
+SQUASH = 3.0  # inputs above about this number of scales are compressed by asinh
 MEMBERS = "theta", "damped trend", "log theta", "log damped trend"
 
 
@@ -56,7 +57,8 @@ class Windows(NamedTuple):
     factor, offset : arrays (windows, horizon)
         Seasonal indices of the future steps.
     inputs : array (windows, width)
-        Inputs of the networks: changes up to the last observation, and differences between forecasts, in scales.
+        Inputs of the networks in units of `scale`: changes between the last observations, and differences between
+        forecasts.
     nonnegative : bool array (windows,)
         Whether no observation is negative, so that forecasts are not negative either.
     raw : array (windows, lookback + horizon + 3 * members)
@@ -74,12 +76,12 @@ class Windows(NamedTuple):
     raw: Floats
 
     def restore(self, correction: Floats | float) -> Floats:
-        """Return forecasts in the units of the series, (windows, horizon), given corrections in scales."""
+        """Return forecasts (windows, horizon) in the units of the series, given corrections in units of `scale`."""
         forecast = (self.base + correction * self.scale) * self.factor + self.offset
         return np.where(self.nonnegative[:, None], np.maximum(forecast, 0), forecast)
 
     def errors(self, actual: Floats) -> Floats:
-        """Return actual values (windows, horizon) minus the statistical forecast, in scales; NaN if a scale is 0."""
+        """Return actual values (windows, horizon) minus the forecast `base`, in units of `scale`; NaN for scale 0."""
         errors = (actual - self.offset) / self.factor - self.base
         return np.where(self.scale > MIN_SCALE, errors / self.scale, np.nan)
 
@@ -155,7 +157,8 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
     lags = lookback(season)
     recent = reverse(level, n, lags)
     last = recent[:, :1]
-    recent = np.where(np.isnan(recent), level[:, :1], recent)  # a series that is too short begins with its first value
+    # Fill the steps before the start of a series with its first value.
+    recent = np.where(np.isnan(recent), level[:, :1], recent)
     changes = np.abs(np.diff(reverse(level, n, lags), axis=1))
     count = np.maximum((~np.isnan(changes)).sum(1), 1)
     scale = np.nansum(changes, 1) / count
@@ -171,7 +174,7 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
-    """Return the adjusted batch, the forecasts (rows, members, horizon) in its units, and the future indices."""
+    """Return the seasonally adjusted batch, its forecasts (rows, members, horizon), and future seasonal indices."""
     rows, T = Y.shape
     seasonal, future = Y, np.full((rows, horizon), 1.0 if positive else 0.0)
     if season > 1:
@@ -194,7 +197,7 @@ def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> 
 def origins_back(lengths: Ints, back: Sequence[int] | NDArray[np.intp], minimum: int) -> tuple[Ints, Ints]:
     """Return series and origin of all windows that end `back` steps before the end of a series.
 
-    Windows with less than `minimum` observations are left out.
+    Windows with fewer than `minimum` observations are left out.
     """
     origins = lengths[:, None] - np.asarray(back)
     index, column = np.nonzero(origins >= minimum)

@@ -1,4 +1,4 @@
-"""Training loops of problems."""
+"""Training loops of `Problem.fit`, with first-order and with second-order optimizers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
     from nnc.pde.terms import Term
 
-MIN_JACOBIAN_ROWS = 128  # compute at least this many rows of the Jacobian at a time
+MIN_JACOBIAN_ROWS = 128  # smallest number of Jacobian rows that are computed in one call of the core
 
 
 class ProblemLoop(TrainingLoop):
@@ -70,7 +70,7 @@ class ProblemLoop(TrainingLoop):
 
     @property
     def is_short(self) -> bool:
-        """Return False: also short runs handle Ctrl-C."""
+        """Return False, so that short runs handle Ctrl-C too."""
         return False
 
     def max_threads(self) -> int:
@@ -104,7 +104,7 @@ class ProblemLoop(TrainingLoop):
         return goal
 
     def set_goal(self, goal: int) -> None:
-        """Set the epoch at which the core returns to Python, and update linearized residuals."""
+        """Set the epoch at which the core returns to Python, and update the linear approximations of residuals."""
         self.problem.refresh(self.training)
         n = len(self.records.losses)
         if n > len(self.term_losses):
@@ -126,7 +126,7 @@ class ProblemLoop(TrainingLoop):
             self.records.columns[term.name] = self.term_losses[: self.epoch, i]  # type: ignore[assignment]
 
     def replace_points(self) -> bool:
-        """Replace the points of terms for which this is due after the current epoch; return whether any were."""
+        """Replace the points of terms that are due for resampling after this epoch; return whether there were any."""
         epoch, total = self.epoch, self.records.earlier_epochs + self.epoch
         due = {name: f for name, f in self.resample.items() if epoch and total % getattr(f, "every", 1) == 0}
         if not due or epoch == self.last_resampled:
@@ -141,7 +141,7 @@ class ProblemLoop(TrainingLoop):
         return True
 
     def evaluate(self) -> None:
-        """Compute the loss of the validation points."""
+        """Compute the loss at the validation points, and record it in the column "val_loss"."""
         if self.validation_training is not None:
             self.problem.refresh(self.validation_training, self.validation)
             loss = self.validation_training.loss(np.empty(len(self.validation)))
@@ -178,9 +178,9 @@ class SecondOrderProblemLoop(ProblemLoop):
     Attributes
     ----------
     memory : float, list of pairs or None
-        Damping of Levenberg-Marquardt, or pairs of L-BFGS; None before the run.
+        Damping factor of Levenberg-Marquardt, or the (step, gradient change) pairs of L-BFGS; None before the run.
     trainable : bool array
-        Parameters of layers that are not frozen, and all coefficients.
+        Whether each parameter or coefficient is trained; parameters of frozen layers are not.
     evaluated : (array, array) or None
         Parameters of the last evaluation of the loss, and the losses of all terms.
     """
@@ -213,7 +213,7 @@ class SecondOrderProblemLoop(ProblemLoop):
         return values
 
     def full_vector(self, params: Vector, frozen: Vector) -> Vector:
-        """Return all parameters and coefficients; `frozen` contains those that are not trainable."""
+        """Return all parameters and coefficients: `params` for the trainable ones, and the others from `frozen`."""
         full = frozen.copy()
         full[self.trainable] = params
         return full
@@ -257,7 +257,7 @@ class SecondOrderProblemLoop(ProblemLoop):
         return min((epoch + n - (first + epoch) % n for n in every), default=MAX_COUNT)
 
     def minimize(self, goal: int) -> str:
-        """Run the optimizer until an epoch, and return why it ended."""
+        """Run the optimizer up to epoch `goal` of this run, and return the reason for its end."""
         optimizer, start = self.state.optimizer, self.vector()
         first = self.completed_epochs
         settings: dict[str, Any] = {
@@ -308,7 +308,7 @@ class SecondOrderProblemLoop(ProblemLoop):
         return loss, np.concatenate([self.model.pack(flat), by_coefficients], dtype=np.float64)[self.trainable]
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
-        """Yield blocks of weighted residuals, and their Jacobian."""
+        """Yield the weighted residuals in blocks, each with its Jacobian (residuals, trainable numbers)."""
         self.assign(params)
         self.problem.refresh(self.training)
         n = len(self.initial)
@@ -383,7 +383,7 @@ class SecondOrderProblemLoop(ProblemLoop):
                     own_row[: len(full) - n] = full[n:]
 
     def read_pairs(self) -> list[tuple[Vector, Vector]]:
-        """Return the pairs of L-BFGS that `save_progress` has stored."""
+        """Return the (step, gradient change) pairs of L-BFGS that `save_progress` has stored."""
         k = len(self.problem.values)
         flat = [
             np.concatenate([self.model.pack(row), own[:k]], dtype=np.float64)[self.trainable]

@@ -1,4 +1,4 @@
-"""Problem: a network that is trained on equations."""
+"""`Problem`: a network that is trained on the residuals of differential equations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def _checked_names(argument: str, names: Any, n: int) -> list[str]:
-    """Return n different names."""
+    """Return the names as a list; raise ValueError unless they are n different identifiers."""
     checked = list(names)
     if isinstance(names, str) or len(checked) != n or len(set(checked)) != n:
         raise ValueError(f"{argument} must be {n} different names, got {names!r}")
@@ -145,9 +145,10 @@ class Problem:
         self.net, net.converter = net, converter
         padded = -(-len(values) // model.core.LANES) * model.core.LANES
         self._padded = aligned_zeros(padded, model.dtype)
-        self.values = self._padded[: len(values)]  # values of the coefficients
+        # Current values of the coefficients, without padding.
+        self.values = self._padded[: len(values)]
         self.values[:] = list(values.values())
-        self.moments = np.zeros((0, padded), model.dtype)  # moments of the coefficients
+        self.moments = np.zeros((0, padded), model.dtype)  # moments of the optimizer for the coefficients
 
     @property
     def coefficients(self) -> dict[str, float]:
@@ -190,7 +191,8 @@ class Problem:
         epochs : int, optional
             Number of steps or iterations.
         optimizer : str or Optimizer, optional
-            For example "adam", "lbfgs" or "levenberg_marquardt". Default: the current one, "adam" at first.
+            For example "adam", "lbfgs" or "levenberg_marquardt". Default: the current optimizer, or "adam" before the
+            first fit.
         resample : callable or dict of str to callable, optional
             resample(epoch, residual) returns new points for the Residual term, or None; residual(points) returns the
             absolute residual at any points. It is called after each epoch, or if it has an attribute `every`, after
@@ -250,7 +252,7 @@ class Problem:
             return loop.run()
 
     def _by_term(self, name: str, argument: Any) -> dict[str, Any]:
-        """Return an argument as a dict by the names of terms."""
+        """Return an argument of `fit` as a dict by the names of terms; one value belongs to the only Residual term."""
         if argument is None:
             return {}
         names = [term.name for term in self.terms if not isinstance(term.definition, Values)]
@@ -277,7 +279,7 @@ class Problem:
     # ------------------------------------------------------------------------------------------ the core
 
     def core_training(self, moments: Any, settings: dict[str, Any], threads: int, terms: Any = None) -> Any:
-        """Return a run of the core on the terms of the problem, or on other ones."""
+        """Return a run of the core on `terms`; default: the terms of the problem."""
         model = self.net.model
         row = [np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])]
         arguments = *row, None, None, None, 1, None, moments, settings, threads
@@ -286,13 +288,13 @@ class Problem:
         return training
 
     def set_terms(self, training: Any, threads: int, terms: Any = None, with_moments: bool = True) -> None:
-        """Set or replace the terms of a run of the core."""
+        """Set or replace the terms of a run of the core by `terms`; default: the terms of the problem."""
         described = [term.core_term() for term in (self.terms if terms is None else terms)]
         moments = self.moments if with_moments else self.moments[:0]
         training.set_terms(described, (self._padded, len(self.values)), moments, threads)
 
     def refresh(self, training: Any, terms: Any = None) -> None:
-        """Linearize residuals with `derivatives` at the current parameters."""
+        """Linearize those residuals that the caller defines with `derivatives`, at the current parameters."""
         for t, term in enumerate(self.terms if terms is None else terms):
             if term.definition.derivatives is not None:
                 k = self.setting.n_out * len(term.program.channels)
@@ -346,7 +348,8 @@ class Problem:
     def save(self, path: Any, checkpoint: bool = False) -> None:
         """Save the network and the coefficients to a JSON file.
 
-        The file is that of the network with the additional member "problem". `nnc.load` returns only the network.
+        The file is a model file of the network with the additional member "problem". `nnc.load` returns only the
+        network.
 
         Parameters
         ----------
@@ -394,7 +397,7 @@ class Problem:
         Raises
         ------
         OSError, ModelFileError
-            As in `NeuralNetwork.load`; the file may also not contain a problem.
+            As in `NeuralNetwork.load`, or the file does not contain a problem.
         """
         document, where = _serialization.read(path), disk.describe_source(path)
         net = NeuralNetwork._from_document(document, where, None)

@@ -27,7 +27,7 @@ class Operation(NamedTuple):
     forward : callable
         forward(x, y, c) returns the result f for operands x and y, and a constant c.
     backward : callable
-        backward(g, x, y, f, c) returns the derivatives of the loss by x and by y, where g is that by f.
+        backward(g, x, y, f, c) returns the derivatives of the loss by x and by y, given its derivative g by f.
     """
 
     forward: Callable[..., Any]
@@ -35,7 +35,7 @@ class Operation(NamedTuple):
 
 
 def _unary(function: Callable[[Any], Any], derivative: Callable[[Any, Any], Any]) -> Operation:
-    """Return an operation with one operand; derivative(x, f) is that of the function at x, where its value is f."""
+    """Return an operation with one operand; derivative(x, f) returns f'(x), given x and the value f of the function."""
     return Operation(lambda x, y, c: function(x), lambda g, x, y, f, c: (g * derivative(x, f), None))
 
 
@@ -62,7 +62,7 @@ INPUTS = ("channel", "column", "coefficient")  # kinds of input nodes of a graph
 
 
 class Graph:
-    """Growing list of nodes, to which traced operations are added. Equal nodes exist once.
+    """List of the operations that are traced; an operation that occurs several times is stored once.
 
     Attributes
     ----------
@@ -84,12 +84,12 @@ class Graph:
 
 
 class Program:
-    """Compiled residual.
+    """Residual as a list of operations on numbered slots; see the module.
 
     Parameters
     ----------
     graph : Graph
-        Traced operations. Only those on which the results depend are compiled.
+        Traced operations. Operations on which no result depends are left out.
     results : sequence of int
         Nodes of the residuals.
     n_outputs, n_columns, n_coefficients : int
@@ -98,8 +98,8 @@ class Program:
     Attributes
     ----------
     channels : list of tuples
-        Channels of each output in order: () is the value, (i,) the derivative by input i, and (i, k) that by inputs i
-        and k. Second derivatives come last.
+        Channels of each output in order: () is the value, (i,) the derivative by input i, and (i, k) the second
+        derivative by inputs i and k. Second derivatives come last.
     n_inputs : int
         Number of input slots: n_outputs * len(channels) for output 0, output 1, ..., then columns and coefficients.
     operations : int32 array (n, 3)
@@ -151,7 +151,7 @@ class Program:
         return values
 
     def derivatives(self, values: Sequence[NDArray[Any]], seeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the derivatives of a loss by all slots, given those by the residuals.
+        """Return the derivative of a loss by each slot, given its derivatives by the residuals.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class by_residual:
     """Return a `resample` function that draws points where the residual is large.
 
-    It draws candidates, and selects points among them without replacement, with probabilities proportional to
+    The function draws candidates, and selects points among them without replacement, with probabilities proportional to
     |r| / mean |r| + `uniform` (Wu, Zhu, Tan, Kartha and Lu, 2023). The points depend only on `seed` and on the epoch.
 
     Parameters
@@ -31,9 +31,9 @@ class by_residual:
     every : int, default 20
         Number of epochs between two selections.
     candidates : int, default 10
-        Number of candidates for each point.
+        Number of candidates that are drawn for each selected point.
     uniform : float, default 1.0
-        Weight of the uniform distribution.
+        Weight of the uniform distribution, relative to that of the residual.
     seed : int, default 0
         Seed of the random numbers.
 

@@ -22,7 +22,7 @@ MAX_POWER = 64  # largest absolute value of an exponent that is expanded into pr
 
 
 class Traced:
-    """Arithmetic and NumPy functions of symbols and jets, which reduce to the methods that both define."""
+    """Base class of symbols and jets: arithmetic and NumPy functions, based on methods of the subclasses."""
 
     __slots__ = ()
 
@@ -108,7 +108,7 @@ class Traced:
 
 
 def _checked(other: Any) -> Any:
-    """Return an operand, which must be a number or be traced."""
+    """Return an operand; raise TypeError unless it is a number, a symbol or a jet."""
     if isinstance(other, Traced):
         return other
     if isinstance(other, Real) or (isinstance(other, np.ndarray) and other.ndim == 0):
@@ -173,14 +173,14 @@ def known_functions() -> str:
 
 
 class Symbol(Traced):
-    """Number per point.
+    """Traced number of each point: a node of a graph.
 
     Parameters
     ----------
     graph : Graph
         Graph to which operations are added.
     index : int
-        Node of the symbol.
+        Index of the node in `graph.nodes`.
     """
 
     __slots__ = ("graph", "index")
@@ -252,7 +252,7 @@ class Jet(Traced):
             for i, slope in x.first.items():
                 first[i] = first.get(i, 0.0) + slope * y.value
                 for k, other_slope in y.first.items():
-                    if i <= k:  # the pair (i, i) is visited twice, as the product rule requires
+                    if i <= k:  # the loop visits (i, i) twice, because the product rule has the term 2 x' y'
                         second[i, k] = second.get((i, k), 0.0) + slope * other_slope
             for pair, curvature in x.second.items():
                 second[pair] = second.get(pair, 0.0) + curvature * y.value
@@ -260,7 +260,7 @@ class Jet(Traced):
 
     def _function(self, name: str) -> Jet:
         x = self.value if isinstance(self.value, Symbol) else None
-        if x is None:  # a constant, for example the product of an output and 0
+        if x is None:  # value is a number, for example the product of an output and 0
             return Jet(getattr(np, name)(self.value), {}, {})
         value = x._function(name)
         slope, curvature = _CHAIN_RULES[name](x, value)
@@ -273,7 +273,7 @@ class Jet(Traced):
         return Jet(value, first, second)
 
 
-# First and second derivative of each function at the symbol x, where its value is f.
+# First and second derivative of each function at x, given x and the value f of the function.
 _CHAIN_RULES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
     "reciprocal": lambda x, f: (-(f * f), 2.0 * f * f * f),
     "sqrt": lambda x, f: (0.5 / f, -0.25 / (f * x)),
@@ -289,7 +289,7 @@ _CHAIN_RULES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
 
 
 def as_jet(x: Any) -> Jet:
-    """Return a jet; a number or a coefficient is constant."""
+    """Return x as a jet; numbers and symbols become constants, whose derivatives are zero."""
     return x if isinstance(x, Jet) else Jet(x, {}, {})
 
 

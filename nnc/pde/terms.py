@@ -1,4 +1,4 @@
-"""Terms of a loss: residuals of equations, and values at points."""
+"""Terms of the loss of a `Problem`: residuals of equations, and values at points."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Residual:
     name : str, optional
         Name of the term, and of its column in the History. Default: "residual", "residual_2", ...
     data : dict of str to array (n,), optional
-        Known values at the points, available as `p["name"]`.
+        Known values at the points, by name; `function` reads them as `p["name"]`.
     derivatives : list of tuples of str, optional
         Derivatives that `function` uses, if it cannot be traced; () is the value, ("x", "x") a second derivative. The
-        function then gets arrays: function(p, U, ...) with U (n_out, len(derivatives), n) returns the residual (n,),
-        its derivatives by U with the shape of U, and a dict of its derivatives (n,) by the coefficients that it uses.
-        Python calls the function once per step.
+        function then gets arrays once per step: function(p, U, ...) with U (n_out, len(derivatives), n). It returns the
+        residual (n,), its derivatives by U with the shape of U, and a dict of its derivatives (n,) by the coefficients
+        that it uses.
 
     Raises
     ------
@@ -101,7 +101,7 @@ class Values(Residual):
 
 
 class Setting:
-    """Names and scalings of a problem, from which residuals are traced.
+    """Names and scalings of a problem, which the tracing of its residuals needs.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class Setting:
         return program
 
     def keys(self, term: Residual) -> list[tuple[int, ...]]:
-        """Return the channels of a term with `derivatives`, as sorted indices of inputs."""
+        """Return the derivatives that a term with `derivatives` uses, each as a tuple of sorted input indices."""
         assert term.derivatives is not None
         keys = [tuple(sorted(input_index(self.inputs, name) for name in key)) for key in term.derivatives]
         if not keys or max(map(len, keys)) > 2 or self.transform is not None:
@@ -216,7 +216,7 @@ class Setting:
     def _linearized(
         self, graph: Graph, term: Residual, data: Sequence[Symbol], coefficients: Mapping[str, Symbol]
     ) -> Symbol:
-        """Return the linear approximation of a residual, whose constant and slopes are data columns."""
+        """Return the linear approximation of a residual; its constant and its slopes are data columns."""
         variables = [self.channel(graph, j, *key) for j in range(self.n_out) for key in self.keys(term)]
         total = data[0]
         for slope, variable in zip(data[1:], [*variables, *coefficients.values()], strict=True):
@@ -227,10 +227,10 @@ class Setting:
 def call(
     function: Callable[..., Any], name: str, points: Points, u: Sequence[Any], coefficients: Mapping[str, Any]
 ) -> Any:
-    """Return function(p, u, ...), where further parameters of the function are names of coefficients."""
+    """Return function(p, u, ...); each further parameter of the function gets the coefficient with its name."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # a built-in function
+    except ValueError:  # built-in functions have no signature
         parameters = []
     needed = [p.name for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     unknown = [p for p in needed if p not in coefficients]
@@ -275,12 +275,12 @@ def _column(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.
 
 
 class Term:
-    """Term of a problem: its program, and its points in the layout of the core.
+    """Term of a problem: its compiled residual, and its points in the layout of the core.
 
     Parameters
     ----------
     definition : Residual
-        Definition by the caller.
+        Definition that the caller has passed.
     name : str
         Name of the term.
     setting : Setting
@@ -288,14 +288,14 @@ class Term:
     dtype : dtype
         Dtype of the network.
     lanes : int
-        Number of points in a block of the core.
+        Number of points in a block, which is the number of lanes of a vector register.
 
     Attributes
     ----------
     points : float64 array (n, n_in)
         Points in the units of the caller.
     is_resampled : bool
-        Whether the points have been replaced.
+        Whether resampling has replaced the points.
     """
 
     points: NDArray[np.float64]
@@ -331,7 +331,7 @@ class Term:
         self.set_points(points)
 
     def replace_points(self, points: ArrayLike) -> None:
-        """Replace the points of the term, which must have neither data nor weights of points."""
+        """Replace the points of the term; raise ValueError if it has data or a weight for each point."""
         if isinstance(self.definition, Values) or self.definition.data or np.ndim(self.definition.weight):
             raise ValueError(f"points of the term {self.name!r} cannot be replaced, because it has data or weights")
         points = checked_points(f"points for the term {self.name!r}", points, len(self.setting.inputs))
@@ -340,7 +340,7 @@ class Term:
         self.set_points(points)
 
     def at(self, points: ArrayLike) -> Term:
-        """Return a copy of the term at other points."""
+        """Return a copy of the term, evaluated at other points."""
         other = copy(self)
         other.replace_points(points)
         return other
@@ -363,11 +363,11 @@ class Term:
         return np.ascontiguousarray(out.reshape(blocks, self.lanes, k).transpose(0, 2, 1))
 
     def from_blocks(self, blocks: NDArray[Any], k: int) -> NDArray[Any]:
-        """Return an array (blocks, k * lanes) as (k, n)."""
+        """Return an array of the core (blocks, k * lanes) as (k, n), without the padding of the last block."""
         return blocks.reshape(len(blocks), k, self.lanes).transpose(1, 0, 2).reshape(k, -1)[:, : len(self.points)]
 
     def core_term(self) -> tuple[Any, ...]:
-        """Return the description of the term for the core, see `EquationTraining.set_terms`."""
+        """Return the tuple that describes the term to `EquationTraining.set_terms` of the core."""
         program = self.program
         firsts = [key[0] for key in program.channels if len(key) == 1]
         seconds = [key for key in program.channels if len(key) == 2]
@@ -378,12 +378,12 @@ class Term:
         return arrays, self.X, self.columns, self.point_weights, n, self.factor / n
 
     def refresh(self, channels: NDArray[Any], coefficients: Mapping[str, float]) -> None:
-        """Linearize a residual with `derivatives` at the current outputs, in place.
+        """Update the linear approximation of a residual with `derivatives` at the current outputs.
 
         Parameters
         ----------
         channels : array (n_out, n_channels, n)
-            Channels of the network in its own units.
+            Outputs of the network and their derivatives, before scale_y is reversed.
         coefficients : dict
             Values of the coefficients.
         """
