@@ -3,8 +3,9 @@
     python -m benchmarks.equations step
     python -m benchmarks.equations solve --seeds 5
 
-All times are CPU seconds of one thread. `step` alternates the ways in rounds, each in a process of its own, and
-measures the multiply-add peak in the same rounds. Packages that are not installed are skipped.
+All times are CPU seconds of one thread. `step` compares nnc, three methods of JAX, and DeepXDE. Each of these ways runs
+in a separate process. They are measured alternately in rounds, together with the multiply-add peak. Packages that are
+not installed are skipped.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ SECONDS_PER_ROUND = 0.4
 WAYS = ("nnc", "jax-channels", "jax-jet", "jax-jvp", "deepxde")
 PACKAGES = {"jax": "jax", "deepxde": "deepxde"}
 GOALS = "goals: 45 % of the peak in float32, 3 times the best JAX, 10 times DeepXDE on PyTorch"
-PEAK_OF_GOALS = 179.0  # peak in float32, in GFLOP/s, of the processor for which the times below hold
+PEAK_OF_GOALS = 179.0  # multiply-add peak (float32, GFLOP/s) of the processor to which the goals in LEVELS refer
+# For each problem: relative errors, and the CPU seconds after which each should be reached (None: no goal).
 LEVELS = {"Burgers": {1e-4: 40, 1e-5: 70}, "oscillator": {1e-5: 1}, "inverse heat": {1e-2: None}}
 
 
 def burgers_points(n=N_INSIDE, seed=0):
-    """Return points inside, points of the conditions, and the values there."""
+    """Return points inside the domain, points of the initial and boundary conditions, and the values at the latter."""
     rng = np.random.default_rng(seed)
     inside = np.c_[rng.uniform(-1, 1, n), rng.uniform(0, 1, n)]
     sides = np.c_[np.where(np.arange(N_SIDES) % 2, 1.0, -1.0), rng.uniform(0, 1, N_SIDES)]
@@ -182,7 +184,7 @@ def run_child(way, dtype):
 
 
 def measure_steps(dtypes, rounds):
-    """Print a table of the steps of all ways."""
+    """Print a table with the time of a training step for each way and dtype."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     ways = [way for way in WAYS if find_spec(PACKAGES.get(way.split("-")[0], "numpy"))]
@@ -286,7 +288,7 @@ def track(problem, X, u, epochs, every, **options):
 
 
 def measure_solutions(names, seeds):
-    """Print for each problem and seed the CPU seconds after which the error is below each level."""
+    """Print for each problem and seed the CPU seconds after which the relative error reaches each of LEVELS."""
     from nnc._model.cores import load_core
 
     core, repeat = load_core(np.dtype("float32"), ()), 400_000

@@ -1,4 +1,4 @@
-"""Tests of `nnc demo --browser`: the answers of the server, whom it refuses, and the page in headless Chromium."""
+"""Tests of `nnc demo --browser`: responses and refused requests of the server, and the page in headless Chromium."""
 
 import json
 import re
@@ -19,7 +19,7 @@ HOSTS = {"host": "127.0.0.1:8000"}
 
 
 def created(name="xor", hidden=(4,), activation="sigmoid"):
-    """Return the rows of an example, and the answer with a new network."""
+    """Return the rows of an example data set, and the response of the server that creates a network for them."""
     data = answer("data", {"name": name})
     rows = {"X": data["X"], "y": data["y"]}
     return rows, answer("create", {**rows, "hidden": list(hidden), "activation": activation, "seed": 0})
@@ -117,7 +117,7 @@ def client():
     return testclient.TestClient(build_app(8000), base_url="http://127.0.0.1:8000")
 
 
-def test_server_answers_its_own_page(client):
+def test_server_responds_to_its_own_page(client):
     page = client.get("/")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -209,7 +209,7 @@ def page():
 
 
 def wait(driver, condition):
-    """Return the value of a JavaScript expression once it is true."""
+    """Wait until a JavaScript expression is true, and return its value."""
     for _ in range(1200):
         value = driver.execute_script(f"return {condition}")
         if value:
@@ -219,7 +219,7 @@ def wait(driver, condition):
 
 
 def press(driver, *keys, held=None):
-    """Press keys, which the focused element receives, while a key such as Shift may be held."""
+    """Send keys to the focused element, with the key `held` (such as Shift) pressed meanwhile."""
     from selenium.webdriver import ActionChains
 
     chain = ActionChains(driver)
@@ -272,7 +272,7 @@ def test_page_is_usable_by_keyboard_in_both_languages(page, tmp_path):
 
 def check_chinese(page, keys):
     """Switch to Chinese, and check that no English word remains in the labels and lines of the page."""
-    for _ in range(60):  # backward to the first control
+    for _ in range(60):  # Shift+Tab moves the focus back to the menu of languages, the first control
         if page.execute_script("return document.activeElement.id") == "language":
             break
         press(page, keys.TAB, held=keys.SHIFT)
@@ -295,7 +295,7 @@ def test_page_loads_network_and_csv(page, tmp_path):
     (tmp_path / "table.csv").write_text("a,b,kind\n" + "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(40)))
     wait(page, "document.querySelectorAll('#lines li').length > 80")
     load = page.find_element("id", "load")
-    load.send_keys(str(tmp_path / "net.json"))  # the tutorial's rows have three inputs
+    load.send_keys(str(tmp_path / "net.json"))  # two inputs, but the rows of the tutorial have three
     wait(page, "document.querySelector('#error').textContent.includes('must have 3 inputs')")
     page.find_element("css selector", "#data option[value=csv]").click()
     page.find_element("id", "csv-file").send_keys(str(tmp_path / "table.csv"))
@@ -305,4 +305,4 @@ def test_page_loads_network_and_csv(page, tmp_path):
     load.send_keys(str(tmp_path / "net.json"))
     wait(page, "document.querySelector('#hidden').value === '5'")
     assert page.execute_script("return document.querySelector('#error').textContent") == ""
-    page.get_log("browser")  # the refused request is a message in the log
+    page.get_log("browser")  # clear the log, which contains the refused request

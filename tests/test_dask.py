@@ -329,7 +329,7 @@ def test_partial_fit_of_estimators_trains_on_partitions():
     assert regressor.predict(X).shape == (200,)
 
 
-def test_forecasters_survive_a_killed_worker(tmp_path):
+def test_forecasters_do_not_depend_on_killed_worker(tmp_path):
     from nnc.forecast import Forecaster
 
     rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ def burgers(p, u, k):
 
 
 def new_problem(net=None, n=130, terms=None, transform=None):
-    """Return a problem with two terms and two coefficients, of which one equation uses only one."""
+    """Return a problem with residuals, values and two coefficients; the Burgers equation uses only the first one."""
     net = new_network() if net is None else net
     X = points(n, seed=1)
     if terms is None:
@@ -99,7 +99,7 @@ def test_traced_function_has_values_and_derivatives_of_numpy(name):
 
 def test_program_contains_equal_and_unused_operations_only_once():
     def residual(x, y):
-        np.exp(x)  # unused
+        np.exp(x)  # the result is not used, so the program must not compute it
         return (x * y + 1) * (x * y) ** 3 - 2 / (x * y)
 
     program = traced(residual, 2)
@@ -409,7 +409,7 @@ def test_term_is_found_by_name():
         problem.residual(points(3))
 
 
-def test_frozen_layers_do_not_move():
+def test_frozen_layers_do_not_change():
     layers = [nnc.layers.Input(2), nnc.layers.Dense(8, "tanh", trainable=False), nnc.layers.Dense(8, "tanh"), 1]
     for optimizer in OPTIMIZERS:
         problem = new_problem(NeuralNetwork(layers, loss="mse", seed=0))

@@ -71,8 +71,8 @@ def test_intervals_cover_about_their_level():
     np.testing.assert_array_equal(columns["quantile_0.1"], columns["lower_80"])
 
 
-def test_corrections_learn_what_statistics_miss():
-    # The sign of each change is the sign of the last change but one: no statistical member finds this pattern.
+def test_corrections_learn_pattern_without_statistical_model():
+    # Each change has the opposite sign of the change two steps before. No statistical model represents this pattern.
     rng = np.random.default_rng(0)
     series = []
     for _ in range(60):
@@ -88,7 +88,7 @@ def test_corrections_learn_what_statistics_miss():
     assert np.abs(learned.predict() - actual).mean() < 0.8 * np.abs(plain.predict() - actual).mean()
 
 
-def test_corrections_do_not_hurt_random_walks():
+def test_corrections_do_not_increase_error_on_random_walks():
     rng = np.random.default_rng(0)
     series = [100 + np.cumsum(rng.normal(size=36)) for _ in range(50)]
     train, actual = [y[:-6] for y in series], np.array([y[-6:] for y in series])
@@ -122,12 +122,13 @@ def test_update_equals_fit_of_statistics_on_longer_series():
     np.testing.assert_allclose(updated.predict(), fitted.predict(), rtol=1e-12)
 
 
-def test_misses_widen_intervals_and_hits_narrow_them():
+def test_large_errors_widen_intervals_and_small_errors_narrow_them():
     series = [monthly(76, seed=i) for i in range(20)]
     widths = []
     for shift in (0, 500):
         model = Forecaster(6, 12).fit([y[:-6] for y in series]).update([y[-6:] + shift for y in series])
-        widths.append(model._width.mean())  # the width of the interval itself also depends on the new scale
+        # The factor of the widths is private. The widths also depend on the scale, which the shift changes.
+        widths.append(model._width.mean())
     assert widths[0] == pytest.approx(1, abs=0.05)
     assert widths[1] > 1.2
 

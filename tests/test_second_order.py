@@ -668,7 +668,7 @@ def test_residual_loss_trains_like_mse(dtype):
 
 
 def test_residuals_of_several_outputs_train_together():
-    """One residual for two outputs: only their product is given."""
+    """Train on one residual for two outputs: the difference between their product and the target."""
     net = NeuralNetwork(
         [1, 8, 2],
         activation="tanh",

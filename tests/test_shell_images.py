@@ -77,7 +77,7 @@ def write_images(folder, X, y=None):
 
 def test_evaluate_prints_accuracy_and_confusion_of_images(shell, model):
     X, y = pixels(20, seed=1)
-    y[0] = 1  # a wrong label
+    y[0] = 1  # label 1 for an image of class 0
     write_images("test", X, y)
     out, err, status = shell("evaluate", model, "test")
     assert (err, status) == ("", 0)

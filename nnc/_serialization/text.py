@@ -1,4 +1,4 @@
-"""Networks as JSON text and JSON files: layout, checksum, reading, writing and the self-test.
+"""Networks as JSON text and JSON files: layout, checksum of files, reading, writing and the self-test.
 
 nnc/_serialization/document.py describes and validates the content.
 """
