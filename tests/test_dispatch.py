@@ -252,8 +252,6 @@ NETWORK_MODULES = {
 FIT_MODULES = {
     f"nnc.{name}"
     for name in (
-        *("_data.slopes", "_data.splits", "_model.channels", "_model.custom", "_model.extra_targets"),
-        "_utils.containers",
         *(
             "_utils.disk",
             "_utils.fields",

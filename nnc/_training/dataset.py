@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._data.slopes import with_residual_weights, with_slopes
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -41,9 +39,13 @@ class Dataset:
         rows = converter.data(X, y, arguments.sample_weight, learn=True)
         validation = converter.validation(arguments.validation)
         if arguments.dY is not None:
+            from nnc._data.slopes import with_slopes
+
             rows = with_slopes(converter, rows, np.asarray(arguments.dY))
             validation = None if validation is None else with_slopes(converter, validation, arguments.validation_dY)
         if arguments.residual_weight is not None:
+            from nnc._data.slopes import with_residual_weights
+
             rows = with_residual_weights(rows, arguments.residual_weight)
             if validation is not None:
                 validation = with_residual_weights(validation, arguments.validation_residual_weight)

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.extra_targets import without_extra_targets
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -93,7 +91,11 @@ class Evaluator:
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
-        rows, converter = without_extra_targets(self.model, self.dataset.metric_rows), self.dataset.converter
+        rows, converter = self.dataset.metric_rows, self.dataset.converter
+        if self.model.slope_weight is not None or self.model.custom is not None:
+            from nnc._model.extra_targets import without_extra_targets
+
+            rows = without_extra_targets(self.model, rows)
         if self.model.stack.input.any_steps and not converter.is_bound:
             converter = converter.at(self.model.input_shape[0])
         for name, metric in self.options.metrics.items():

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.rows import unpack_batch
-from nnc._data.slopes import as_slopes, check_slopes
-from nnc._data.splits import as_split
-from nnc._model.custom import LeastSquares
 from nnc._model.data import Data
-from nnc._model.extra_targets import model_with_slopes, model_with_weighted_residuals
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
 from nnc._training.batches import BatchLoop, check_epoch_schedule, epoch_batches
@@ -109,7 +105,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         network, arguments = with_derivatives(network, converter, rows, arguments)
     if arguments.sample_weight is not None and is_least_squares(network.model):
         network, arguments = with_weighted_residuals(network, converter, rows, arguments)
-    if (method := as_split(arguments.validation)) is not None:
+    if (method := split_method(arguments.validation)) is not None:
         rows, y, weights, held_out, (train, test) = converter.split(
             rows, y, arguments.sample_weight, method, streams.key(SPLIT)
         )
@@ -146,10 +142,22 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     return loop_on(network, dataset, arguments, options, state)
 
 
+def split_method(validation: Any) -> float | LastRows | None:
+    """Return the split that `validation` describes; None without validation, or if it is a tuple of arrays."""
+    if validation is None:
+        return None
+    from nnc._data.splits import as_split
+
+    return as_split(validation)
+
+
 def with_derivatives(
     network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
 ) -> tuple[Trainable, FitArguments]:
     """Return a network whose targets include derivatives, and the arguments with a checked array dY."""
+    from nnc._data.slopes import as_slopes, check_slopes
+    from nnc._model.extra_targets import model_with_slopes
+
     model = network.model
     check_slopes(model)
     if model.has_dropout or arguments.dropout != 0:
@@ -164,13 +172,19 @@ def with_derivatives(
 def is_least_squares(model: Model) -> bool:
     """Return whether the loss is nnc.LeastSquares of rows without steps, which supports weights."""
     custom = model.custom
-    return custom is not None and isinstance(custom.function, LeastSquares) and not custom.step_outputs
+    if custom is None:
+        return False
+    from nnc._model.custom import LeastSquares
+
+    return isinstance(custom.function, LeastSquares) and not custom.step_outputs
 
 
 def with_weighted_residuals(
     network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
 ) -> tuple[Trainable, FitArguments]:
     """Return a network with weighted residuals, and arguments with `residual_weight` instead of `sample_weight`."""
+    from nnc._model.extra_targets import model_with_weighted_residuals
+
     model, n = network.model, rows.shape[0]
     if converter.converts_by_batch(rows):
         raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
@@ -178,7 +192,7 @@ def with_weighted_residuals(
         residual_weight=converter.checked_weights("sample_weight", arguments.sample_weight, n), sample_weight=None
     )
     validation = arguments.validation
-    if validation is not None and as_split(validation) is None:
+    if validation is not None and split_method(validation) is None:
         X, y, weights, lengths = unpack_batch(validation)
         if weights is not None:
             weights = converter.checked_weights("validation: sample_weight", weights, len(y))
@@ -276,7 +290,7 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
 
 def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
     """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
-    if as_split(arguments.validation) is not None:
+    if split_method(arguments.validation) is not None:
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
     if is_automatic and optimizer is None:  # the number of rows, on which other settings depend, is not known
