@@ -45,8 +45,8 @@ def test_schema_contains_all_names():
     references = {location["$ref"].split("/")[-1] for location in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]}
     assert references == kinds - {"input"}
     document_keys = document.validated_document(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
-    # Only files of nnc.pde.Problem have the member "problem".
-    assert set(NETWORK) == {*document_keys, "problem", "sha256"}
+    # Only files of nnc.pde.Problem have the member "problem", and only those of `nnc train --images` "training_images".
+    assert set(NETWORK) == {*document_keys, "problem", "training_images", "sha256"}
 
 
 def test_page_lists_all_members_activations_and_layers():
@@ -150,7 +150,7 @@ def test_checksum_follows_definition_of_page(exported):
             return [changed(value) for value in part]
         return int(part) if isinstance(part, float) and part == int(part) else part
 
-    unchecked_keys = ("sha256", "dropout", "learning", "feature_names", "settings")
+    unchecked_keys = ("sha256", "dropout", "learning", "feature_names", "settings", "training_images")
     for net in exported[0].values():
         content = json.loads(net.to_json())
         checked_members = {key: value for key, value in content.items() if key not in unchecked_keys}

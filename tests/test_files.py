@@ -28,7 +28,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nnc import _serialization
+from nnc import NeuralNetwork, _serialization
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import ModelFileError
 from nnc._serialization.training import TRAINING_KEYS
@@ -814,6 +814,32 @@ def test_checksum_excludes_feature_names() -> None:
     assert model["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
     assert _serialization.loads(json.dumps(model))["feature_names"] == ["a", "b"]
     assert "feature_names" not in json.loads(_serialization.dumps(document()))
+
+
+IMAGE_RANGES = {"longer_side": [20.0, 28.0], "aspect_ratio": [0.5, 1.0], "contrast": [-20.0, 30.0]}
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ([], "training_images is a list of 0, expected an object"),
+        (
+            {**IMAGE_RANGES, "contrast": [1.0]},
+            "training_images.contrast has the wrong shape: 1 numbers found, 2 expected",
+        ),
+        ({"longer_side": [1, 2]}, "training_images.aspect_ratio is missing"),
+    ],
+)
+def test_invalid_training_images_raise(ranges: Any, message: str) -> None:
+    assert load_error(json.dumps(document(training_images=ranges))).startswith(message)
+
+
+def test_training_images_are_saved_without_changing_the_checksum() -> None:
+    """Older readers ignore them, and the checksum must still match for them."""
+    text = _serialization.dumps(document(training_images=IMAGE_RANGES))
+    assert json.loads(text)["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
+    net = NeuralNetwork.from_json(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
+    assert json.loads(net.copy().astype("float32").to_json())["training_images"] == IMAGE_RANGES
 
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
@@ -1812,7 +1838,7 @@ def test_open_old_file_can_be_read_after_save(tmp_path: Path) -> None:
 SAVE_FOREVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from nnc import _serialization
+from nnc import NeuralNetwork, _serialization
 documents = [_serialization.loads(text) for text in json.load(sys.stdin)]
 _serialization.write(sys.argv[2], documents[0])
 print("ready", flush=True)

@@ -208,6 +208,71 @@ def test_images_of_another_size_are_reported(shell, model, size, message):
     assert f"02.png has {size[0]} x {size[1]}" in err
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the path of a model from `nnc train --images`, trained on light objects on a dark ground."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_images(folder / "images", *pixels())
+    model = str(folder / "m.json")
+    assert main(["train", "--images", str(folder / "images"), "--epochs", "2", "-o", model, "-q"]) == 0
+    return model
+
+
+def test_training_images_are_described_in_the_model(trained):
+    ranges = json.loads(Path(trained).read_text(encoding="utf-8"))["training_images"]
+    assert (ranges["longer_side"], ranges["aspect_ratio"]) == ([16, 16], [1, 1])
+    low, high = ranges["contrast"]
+    assert 20 < low <= high < 60
+
+
+def test_images_like_those_of_the_training_have_no_notes(shell, trained):
+    write_images("new", *pixels(6, seed=3))
+    for command in ("predict", "evaluate"):
+        assert shell(command, trained, "new")[1:] == ("", 0)
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "explain"])
+def test_dark_images_on_light_ground_are_reported(shell, trained, command):
+    X, y = pixels(6, seed=3)
+    gray_paper = (200 - 0.6 * X).astype(np.uint8)  # a photo of paper in dim light is not the exact inverse
+    write_images("photos", gray_paper, y)
+    write_images("light", X, y)
+    note = "note: 6 of 6 images are {}, but the training images are light on a dark ground; {}\n"
+    assert shell(command, trained, "photos")[1] == note.format("dark on a light ground", "use --invert")
+    assert shell(command, trained, "photos", "--invert")[1] == ""
+    assert shell(command, trained, "light", "--invert")[1] == note.format(
+        "dark on a light ground", "leave out --invert"
+    )
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "explain"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((16, 24), "have another aspect ratio.*24 pixels, the width of the training images is 1 times their height"),
+        ((48, 48), "are much larger.*48 pixels, the longer side of the training images has 16 pixels"),
+        ((6, 6), "are much smaller.*6 pixels, the longer side of the training images has 16 pixels"),
+    ],
+)
+def test_sizes_are_compared_with_those_of_the_training(shell, trained, command, size, message):
+    write_images("new", *pixels(4))
+    image.open(f"new/{CLASSES[0]}/00.png").resize(size).save(f"new/{CLASSES[0]}/00.png")
+    err = shell(command, trained, "new")[1].replace("\n", " ")
+    assert re.match(f"note: 1 of 4 images {message}", err)
+
+
+def test_large_training_images_allow_large_images(shell):
+    # The network reads 40 x 40 pixels; images of 200 x 160 pixels have the size of the training images.
+    X, y = pixels(12)
+    write_images("images", X.repeat(10, axis=1).repeat(12, axis=2), y)
+    assert shell("train", "--images", "images", "--epochs", "1", "-o", "m.json", "-q")[2] == 0
+    assert shell("predict", "m.json", "images")[1] == ""
+    write_images("small", X)
+    err = shell("predict", "m.json", "small")[1].replace("\n", " ")
+    assert "12 of 12 images are much smaller" in err
+    assert "the longer side of the training images has 192 pixels" in err
+
+
 # --------------------------------------------------------------------------------------------- training
 
 

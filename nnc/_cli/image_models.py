@@ -8,7 +8,8 @@ import numpy as np
 
 import nnc
 from nnc._cli.arguments import UsageError
-from nnc._cli.images import image_shape, read_labelled, read_pictures, warn_of_polarity
+from nnc._cli.image_notes import print_notes
+from nnc._cli.images import image_shape, read_labelled, read_unlabelled
 from nnc._cli.models import refuse_existing
 from nnc._cli.screen import Screen
 from nnc._cli.terminal import print_json, print_text
@@ -29,12 +30,12 @@ def read_test_images(model: Any, arguments: Namespace) -> tuple[NDArray[np.float
     """Return the predicted probabilities and the true class indices of labelled images; -1 for unknown classes."""
     height, width, channels = image_shape(model, arguments)
     screen = Screen(quiet=False)
-    X, labels, _ = read_labelled(arguments.rows, arguments.labels, screen, (height, width), channels == 1)
-    X = 255 - X if arguments.invert else X
-    warn_of_polarity(model, X, screen)
+    images, labels = read_labelled(arguments.rows, arguments.labels, screen, (height, width), channels == 1)
+    images = images.inverted() if arguments.invert else images
+    print_notes(model, images, arguments.invert, screen)
     index = {str(label): i for i, label in enumerate(check_classifier(model, arguments.file))}
     true = np.array([index.get(str(label), -1) for label in labels.tolist()], np.intp)
-    return np.asarray(model.predict(X), np.float64), true
+    return np.asarray(model.predict(images.X), np.float64), true
 
 
 def check_classifier(model: Any, path: str) -> list[Any]:
@@ -54,7 +55,7 @@ def explain(model: Any, arguments: Namespace) -> int:
         raise UsageError("an ensemble cannot be explained; save one of its networks")
     refuse_existing(arguments.output, arguments.force)
     labels = check_classifier(model, arguments.file)
-    names, X = read_pictures(model, arguments, Screen(quiet=False))
+    names, X = read_unlabelled(model, arguments, Screen(quiet=False))
     names, X = names[: arguments.first], X[: arguments.first]
     P = np.asarray(model.predict(X), np.float64)
     classes = P.argmax(axis=1)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nnc
+from nnc._cli import image_notes
 from nnc._cli.arguments import UsageError, build_parser
+from nnc._cli.image_notes import Images
 from nnc._cli.models import refuse_existing
 from nnc._cli.numbers import build_predictions
 from nnc._cli.outputs import write_rows
@@ -47,13 +49,6 @@ MIN_STEPS = 1500  # if --epochs is not passed, train at least this number of ste
 LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
 GRAY_MODES = ("1", "L")  # names of the modes of gray images in Pillow
 MAX_SKIPPED_NAMES = 5  # maximum number of skipped files whose names are printed
-MAX_ASPECT_CHANGE = 1.25  # a note is printed for images that are distorted by a larger factor
-MAX_REDUCTION = 8  # a note is printed for images that are reduced by a larger factor
-# A note is printed if at least this fraction of the images has a higher probability p of the predicted class after
-# inversion, and the mean of log(1 - p) decreases by more than the margin.
-POLARITY_FRACTION, POLARITY_MARGIN = 0.6, 1.0
-SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, which float32 cannot represent if it is smaller
-MAX_POLARITY_IMAGES = 200  # maximum number of images that are inverted for this comparison
 TABLE_OPTIONS = ("drop", "task", "loss", "quantiles", "preset", "members", "jobs")
 
 
@@ -65,11 +60,11 @@ def train(arguments: Namespace) -> int:
     _refuse_table_options(arguments)
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
-    X, image_labels, digest = _read_labelled_images(arguments, screen)
+    images, image_labels, digest = _read_labelled_images(arguments, screen)
+    X = images.X
     classes, y, counts = _encode_classes(arguments.images, image_labels)
-    height, width = X.shape[1:3]
     screen.print(
-        f"{arguments.images}: {len(X):,} images of {len(classes):,} classes, {height} x {width} pixels, "
+        f"{arguments.images}: {len(X):,} images of {len(classes):,} classes, {X.shape[1]} x {X.shape[2]} pixels, "
         f"{'gray' if X.ndim == 3 else 'RGB'}"
     )
     X_train, X_val, y_train, y_val = train_test_split(
@@ -113,7 +108,8 @@ def train(arguments: Namespace) -> int:
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)
-        net.converter.classes = classes  # restore the class labels, because the training used class indices
+        # Set the class labels, because the training used class indices.
+        net.converter.classes, net.converter.training_images = classes, image_notes.describe(images)
         net.save(arguments.output)
         log.write(
             "end", time=current_time(), model=arguments.output, seconds=seconds, score=score, complete=is_complete
@@ -230,15 +226,16 @@ class PeriodicCheckpoint:
         record["network"].save(self.path, checkpoint=True)
 
 
-def _read_labelled_images(arguments: Namespace, screen: Screen) -> tuple[NDArray[np.uint8], NDArray[Any], str]:
+def _read_labelled_images(arguments: Namespace, screen: Screen) -> tuple[Images, NDArray[Any], str]:
     """Return the training images, their labels, and the SHA-256 of the files that contain them."""
-    X, labels, files = read_labelled(arguments.images, arguments.labels, screen)
-    return (255 - X if arguments.invert else X), labels, _digest(files)
+    images, labels = read_labelled(arguments.images, arguments.labels, screen)
+    files = images.files if arguments.labels is None else [arguments.images, arguments.labels]
+    return (images.inverted() if arguments.invert else images), labels, _digest(files)
 
 
 def read_labelled(
     path: str, labels_path: str | None, screen: Screen, size: tuple[int, int] | None = None, gray: bool | None = None
-) -> tuple[NDArray[np.uint8], NDArray[Any], list[str]]:
+) -> tuple[Images, NDArray[Any]]:
     """Read images and their labels from a folder with a subfolder for each class, or from IDX files.
 
     Parameters
@@ -254,10 +251,8 @@ def read_labelled(
 
     Returns
     -------
-    X : uint8 array (n, height, width) or (n, height, width, 3)
+    images : Images
     labels : array (n,)
-    files : list of str
-        Paths of the files that contain the images and the labels.
     """
     if os.path.isdir(path):
         if labels_path is not None:
@@ -269,17 +264,16 @@ def read_labelled(
             extensions = ", ".join(IMAGE_EXTENSIONS[:3])
             raise ValueError(f"{path} must have a subfolder with images ({extensions}, ...) for each class, got none")
         report_skipped(skipped, path, screen)
-        X = _read_images([file for _, file in files], size, gray)
-        return X, np.array([label for label, _ in files]), [file for _, file in files]
+        images = _read_images([file for _, file in files], size, gray)
+        return images, np.array([label for label, _ in files])
     if labels_path is None:
         raise UsageError("--images with an IDX file requires --labels, an IDX file of labels")
-    X, labels = read_idx(path), read_idx(labels_path)
-    _check_idx(X, path)
-    if labels.shape != (len(X),):
+    images, labels = _read_idx_images(path), read_idx(labels_path)
+    if labels.shape != (len(images.X),):
         raise ValueError(
-            f"{labels_path} must contain a label for each of the {len(X)} images, got shape {labels.shape}"
+            f"{labels_path} must contain a label for each of the {len(images.X)} images, got shape {labels.shape}"
         )
-    return X, labels, [path, labels_path]
+    return images, labels
 
 
 def report_skipped(skipped: Sequence[str], folder: str, screen: Screen) -> None:
@@ -290,13 +284,15 @@ def report_skipped(skipped: Sequence[str], folder: str, screen: Screen) -> None:
         screen.warn(f"skipped {pluralize(len(skipped), 'file')} without the extension of an image: {names}{more}")
 
 
-def _check_idx(X: NDArray[Any], path: str) -> None:
-    """Raise ValueError if the array X of an IDX file does not contain images."""
+def _read_idx_images(path: str) -> Images:
+    """Read an IDX file of images; raise ValueError if it contains other data."""
+    X = read_idx(path)
     if X.ndim not in (3, 4) or X.dtype != np.uint8 or min(X.shape[1:3]) < MIN_IMAGE_SIDE:
         raise ValueError(
             f"{path} must contain uint8 images of shape (n, height, width) with sides of at least {MIN_IMAGE_SIDE} "
             f"pixels, got {X.dtype} of shape {X.shape}"
         )
+    return Images([str(i) for i in range(len(X))], np.full((len(X), 2), X.shape[2:0:-1], np.float64), X)
 
 
 # --------------------------------------------------------------------------- predictions for images
@@ -305,7 +301,7 @@ def _check_idx(X: NDArray[Any], path: str) -> None:
 def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> None:
     """Write the predictions for images; the first column is the name of the file, or the index in an IDX file."""
     refuse_existing(arguments.output, arguments.force)
-    files, X = read_pictures(model, arguments, Screen(arguments.quiet))
+    files, X = read_unlabelled(model, arguments, Screen(arguments.quiet))
     heading, lines = build_predictions(model, X, arguments.classes)
     rows = ([name, *line] for name, line in zip(files, lines, strict=True))
     write_rows(["file", *heading], rows, arguments.output)
@@ -322,7 +318,7 @@ def image_shape(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -
     return shape[0], shape[1], shape[2]
 
 
-def read_pictures(
+def read_unlabelled(
     model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace, screen: Screen
 ) -> tuple[list[str], NDArray[np.uint8]]:
     """Return the names and the pixels of the images in a folder, an IDX file or an image file, scaled for a model.
@@ -336,60 +332,13 @@ def read_pictures(
         if not files:
             raise ValueError(f"{path} contains no images ({', '.join(IMAGE_EXTENSIONS[:3])}, ...)")
         report_skipped(skipped, path, screen)
-    elif _is_idx(path):
-        X = read_idx(path)
-        _check_idx(X, path)
-        files = [str(i) for i in range(len(X))]
     else:
         files = [path]
-    if not _is_idx(path):
-        warn_of_size(files, (height, width), screen)
-        X = _read_images(files, (height, width), gray=channels == 1)
-        files = [os.path.relpath(file, path) if file != path else file for file in files]
-    X = 255 - X if arguments.invert else X
-    warn_of_polarity(model, X, screen)
-    return files, X
-
-
-def warn_of_size(files: Sequence[str], size: tuple[int, int], screen: Screen) -> None:
-    """Print a note if images are much larger than the inputs of the model, or have another aspect ratio."""
-    sizes = []
-    for file in files:
-        with _open_image(file) as image:
-            sizes.append(image.size)
-    height, width = size
-    shapes = np.array(sizes, float)  # columns: width, height
-    ratios = shapes[:, 0] / shapes[:, 1] / (width / height)
-    distorted = np.flatnonzero(np.maximum(ratios, 1 / ratios) > MAX_ASPECT_CHANGE)
-    large = np.flatnonzero(shapes.max(axis=1) > MAX_REDUCTION * max(size))
-    small = np.flatnonzero(shapes.max(axis=1) < max(size) / 2)
-    for index, problem in (
-        (distorted, "have another aspect ratio and are distorted; crop them to the object"),
-        (large, "are much larger and lose their details; crop them to the object"),
-        (small, "are much smaller and are blurred"),
-    ):
-        if len(index):
-            first = index[0]
-            screen.warn(
-                f"{len(index):,} of {len(files):,} images {problem}: the model reads {width} x {height} pixels, "
-                f"{files[first]} has {sizes[first][0]} x {sizes[first][1]}"
-            )
-
-
-def warn_of_polarity(model: nnc.NeuralNetwork | nnc.Ensemble, X: NDArray[np.uint8], screen: Screen) -> None:
-    """Print a note if a classifier is more certain about the inverted images, as for dark digits on a light ground."""
-    sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_POLARITY_IMAGES)).astype(int)]
-    if model.classes is None:
-        return
-    as_read, inverted = (
-        np.log(np.maximum(1 - np.asarray(model.predict(images), np.float64).max(axis=1), SMALLEST_DOUBT))
-        for images in (sample, 255 - sample)
-    )
-    if (inverted < as_read).mean() >= POLARITY_FRACTION and inverted.mean() < as_read.mean() - POLARITY_MARGIN:
-        screen.warn(
-            "the model is more certain about the inverted images; if dark and light are exchanged compared with the "
-            "training images, use --invert"
-        )
+    is_idx = _is_idx(path)
+    images = _read_idx_images(path) if is_idx else _read_images(files, (height, width), gray=channels == 1)
+    images = images.inverted() if arguments.invert else images
+    image_notes.print_notes(model, images, arguments.invert, screen)
+    return [file if is_idx or file == path else os.path.relpath(file, path) for file in images.files], images.X
 
 
 def _is_idx(path: str) -> bool:
@@ -412,10 +361,8 @@ def _list_images(folder: str, skipped: list[str]) -> list[str]:
     return [os.path.join(folder, name) for name in names if is_image[name]]
 
 
-def _read_images(
-    files: Sequence[str], size: tuple[int, int] | None = None, gray: bool | None = None
-) -> NDArray[np.uint8]:
-    """Read images into an array (n, height, width), or (n, height, width, 3) if they have colors.
+def _read_images(files: Sequence[str], size: tuple[int, int] | None = None, gray: bool | None = None) -> Images:
+    """Read images, in color if any of them has colors.
 
     Each image is scaled before the next one is read, so only one image is in memory in its full size.
 
@@ -429,18 +376,19 @@ def _read_images(
     gray : bool, optional
         Whether to convert the images to gray. Default: the images stay in color unless all of them are gray.
     """
+    sizes = []
+    for file in files:
+        with _open_image(file) as image:
+            sizes.append(image.size)
     if size is None:
-        sizes: Counter[tuple[int, int]] = Counter()
-        for file in files:
-            with _open_image(file) as image:
-                sizes[image.size] += 1
-        (width, height), _ = sizes.most_common(1)[0]
+        (width, height), _ = Counter(sizes).most_common(1)[0]
         scale = min(1.0, MAX_IMAGE_SIDE / max(width, height))
         size = (max(MIN_IMAGE_SIDE, round(scale * height)), max(MIN_IMAGE_SIDE, round(scale * width)))
     images = [_read_image(file, size, gray) for file in files]
     if gray is None:
         gray = all(image.mode == "L" for image in images)
-    return np.stack([np.asarray(image.convert("L" if gray else "RGB")) for image in images])
+    X = np.stack([np.asarray(image.convert("L" if gray else "RGB")) for image in images])
+    return Images(list(files), np.array(sizes, np.float64), X)
 
 
 @contextmanager

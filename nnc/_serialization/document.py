@@ -20,7 +20,7 @@ docs/file-format.md describes all members, and the layers of images and sequence
     Scaling of each column of the inputs or targets: scaled = (raw - shift) * factor. The types "standardize" and
     "minmax" name the method that computed shift and factor. {"type": "pixels", "shift": 0.0, "factor":
     0.00392156862745098} has one shift and one factor, 1 / 255, for all columns.
-`dropout`, `learning`, `feature_names`, `settings`
+`dropout`, `learning`, `feature_names`, `settings`, `training_images`
     Members that later versions of nnc added. Older versions ignore them, and the checksum does not include them.
 `learning`
     Options of each parametric layer, or null for the defaults: {"trainable": false, "lr_factor": 0.1, "bias_lr_factor":
@@ -31,6 +31,11 @@ docs/file-format.md describes all members, and the layers of images and sequence
     options}, "lr": null, a number, a schedule or the name of a user's function or class, "batch_size": 32, "epochs": 20
     or null, "selection": null or a text that describes the settings that validation selected}. No prediction and no
     later training depends on them. Unknown members are ignored.
+`training_images`
+    Ranges of properties of the training images, from their 5 % to their 95 % quantile: {"longer_side": [28, 28],
+    "aspect_ratio": [1, 1], "contrast": [15, 55]}. The first two are those of the image files, before scaling: the
+    longer side in pixels, and width / height. The contrast is the mean minus the median of the border, in gray levels.
+    No prediction depends on them. Unknown members are ignored.
 `training`
     Training state of a checkpoint: {"optimizer": {"name": "adam", its options}, "steps": 0, "powers": [3 numbers],
     "epoch": 0, "schedule": null or {"name": ..., options}, "moments": [a vector of all parameters, ...], "history":
@@ -100,6 +105,7 @@ FORMAT_CONTENTS = {
     "nnc-forecast": "a forecast model",
 }
 LATEST_VERSION = 2  # latest format version of networks; a file has version 1 if version 1 can express its content
+IMAGE_RANGE_KEYS = ("longer_side", "aspect_ratio", "contrast")  # members of "training_images"
 CHECK_FILE = "check that it is the right file"  # end of error messages about files with unexpected content
 EDIT_REMEDY = "correct it there, or save the network again"  # end of messages about invalid JSON members
 
@@ -224,6 +230,8 @@ def validated_document(document: dict[str, Any]) -> dict[str, Any]:
     }
     if (problem := _checked_problem(document.get("problem"), layers)) is not None:
         checked["problem"] = problem
+    if (images := _checked_image_ranges(document.get("training_images"))) is not None:
+        checked["training_images"] = images
     return checked
 
 
@@ -254,6 +262,17 @@ def _checked_problem(problem: Any, layers: list[dict[str, Any]]) -> dict[str, An
             )
             for name, rows in points.items()
         },
+    }
+
+
+def _checked_image_ranges(images: Any) -> dict[str, list[float]] | None:
+    """Return a validated copy of the member "training_images", the ranges of properties of the training images."""
+    if images is None:
+        return None
+    where = "training_images."
+    fields.json_object(images, "training_images")
+    return {
+        key: fields.vector(fields.member(images, key, list, where=where), 2, where + key) for key in IMAGE_RANGE_KEYS
     }
 
 

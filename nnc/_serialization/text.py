@@ -64,7 +64,7 @@ NETWORKS_MISMATCH = (
 )
 # Members that the first versions of nnc ignore. The checksum excludes these members, so that those versions accept
 # files that contain them.
-NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings")
+NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings", "training_images")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, relative to 1 + |output|
 
 

@@ -1,0 +1,165 @@
+"""Comparison of images with the training images of a classifier: size, aspect ratio and polarity.
+
+The model file contains the ranges of these quantities in the member `training_images`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import nnc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._cli.screen import Screen
+
+RANGE_QUANTILES = 0.05, 0.95  # the range of a quantity is that of the training images between these quantiles
+MAX_SIZE_CHANGE = 2.0  # a note is printed for images that are larger or smaller than the range by this factor
+MAX_ASPECT_CHANGE = 1.25  # a note is printed for images whose aspect ratio is outside the range by this factor
+MAX_UNKNOWN_REDUCTION = 4.0  # assumed reduction of training images, if the model file does not contain their size
+MIN_CONTRAST = 4.0  # gray levels; images have no polarity if their mean differs less from the median of their border
+POLARITY_FRACTION = 0.5  # a note is printed if more than this fraction of the images have the opposite polarity
+# If the polarity of the training images is not in the model file, a note is printed if at least this fraction of the
+# images has a higher probability p of the predicted class after inversion, and the mean of log(1 - p) decreases by more
+# than the margin.
+CERTAIN_FRACTION, CERTAIN_MARGIN = 0.6, 1.0
+SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, which float32 cannot represent if it is smaller
+MAX_CERTAIN_IMAGES = 200  # maximum number of images that are inverted for this comparison
+
+
+class Images(NamedTuple):
+    """Images that were read and scaled.
+
+    Attributes
+    ----------
+    files : list of str
+        Paths of image files, or the indices of the images in an IDX file.
+    sizes : float array (n, 2)
+        Width and height of each image before scaling, in pixels.
+    X : uint8 array (n, height, width) or (n, height, width, 3)
+        Pixels after scaling.
+    """
+
+    files: list[str]
+    sizes: NDArray[np.float64]
+    X: NDArray[np.uint8]
+
+    def inverted(self) -> Images:
+        """Return the images with dark and light exchanged."""
+        return self._replace(X=255 - self.X)
+
+
+def describe(images: Images) -> dict[str, list[float]]:
+    """Return the ranges of training images for the member `training_images` of a model file."""
+    width, height = images.sizes.T
+    quantities = {
+        "longer_side": images.sizes.max(axis=1),
+        "aspect_ratio": width / height,
+        "contrast": _contrast(images.X),
+    }
+    return {
+        name: np.quantile(values, RANGE_QUANTILES, method="nearest").tolist() for name, values in quantities.items()
+    }
+
+
+def print_notes(model: nnc.NeuralNetwork | nnc.Ensemble, images: Images, is_inverted: bool, screen: Screen) -> None:
+    """Print a note for each property in which images differ from the training images of a model.
+
+    Parameters
+    ----------
+    model : NeuralNetwork or Ensemble
+        Model that reads images.
+    images : Images
+        Images as the model reads them.
+    is_inverted : bool
+        Whether `--invert` has exchanged dark and light, which determines the remedy in the note about polarity.
+    screen : Screen
+        Output of the notes.
+    """
+    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    ranges = network.converter.training_images
+    _print_size_notes(images, ranges, network.model.stack.input_shape[:2], screen)
+    remedy = "leave out --invert" if is_inverted else "use --invert"
+    if ranges is None:
+        if model.classes is not None and _is_more_certain_if_inverted(model, images.X):
+            screen.warn(
+                "the model is more certain about the inverted images; if dark and light are exchanged compared with "
+                f"the training images, {remedy}"
+            )
+        return
+    polarity = _polarity(np.array(ranges["contrast"]))
+    if not polarity[0] == polarity[1] != 0:
+        return
+    n_opposite = int((_polarity(_contrast(images.X)) == -polarity[0]).sum())
+    if n_opposite > POLARITY_FRACTION * len(images.X):
+        kinds = {1: "light on a dark ground", -1: "dark on a light ground"}
+        screen.warn(
+            f"{n_opposite:,} of {len(images.X):,} images are {kinds[-polarity[0]]}, but the training images are "
+            f"{kinds[polarity[0]]}; {remedy}"
+        )
+
+
+def _print_size_notes(
+    images: Images, ranges: dict[str, list[float]] | None, input_size: tuple[int, ...], screen: Screen
+) -> None:
+    """Print notes for images whose size or aspect ratio differs from the ranges of the training images.
+
+    Without ranges, images are compared with the inputs of the model, (height, width).
+    """
+    height, width = input_size
+    longer_side = max(input_size)
+    if ranges is None:
+        side_range, ratio_range = [longer_side, MAX_UNKNOWN_REDUCTION * longer_side], [width / height] * 2
+        references = dict.fromkeys(("side", "ratio"), f"the model reads {width} x {height} pixels")
+    else:
+        side_range, ratio_range = ranges["longer_side"], ranges["aspect_ratio"]
+        references = {
+            "side": f"the longer side of the training images has {_format_range(side_range)} pixels",
+            "ratio": f"the width of the training images is {_format_range(ratio_range)} times their height",
+        }
+    sides, ratios = images.sizes.max(axis=1), images.sizes[:, 0] / images.sizes[:, 1]
+    is_distorted = (ratios * MAX_ASPECT_CHANGE < ratio_range[0]) | (ratios > MAX_ASPECT_CHANGE * ratio_range[1])
+    for is_different, problem, reference in (
+        (is_distorted, "have another aspect ratio and are distorted; crop them to the object", "ratio"),
+        (sides > MAX_SIZE_CHANGE * side_range[1], "are much larger; crop them to the object", "side"),
+        (sides * MAX_SIZE_CHANGE < side_range[0], "are much smaller and are blurred", "side"),
+    ):
+        if is_different.any():
+            first = int(is_different.argmax())
+            width, height = images.sizes[first]
+            screen.warn(
+                f"{is_different.sum():,} of {len(sides):,} images {problem}: {images.files[first]} has {width:.0f} x "
+                f"{height:.0f} pixels, {references[reference]}"
+            )
+
+
+def _format_range(limits: list[float]) -> str:
+    """Return a range as text; a single number if both limits are equal in three digits."""
+    return " to ".join(dict.fromkeys(f"{limit:.3g}" for limit in limits))
+
+
+def _contrast(X: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean of each image minus the median of its border, in gray levels."""
+    gray = X.mean(axis=3) if X.ndim == 4 else X.astype(np.float64)
+    border = np.concatenate([gray[:, 0], gray[:, -1], gray[:, 1:-1, 0], gray[:, 1:-1, -1]], axis=1)
+    contrast: NDArray[np.float64] = gray.mean(axis=(1, 2)) - np.median(border, axis=1)
+    return contrast
+
+
+def _polarity(contrast: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return 1 for a light object on a dark ground, -1 for the opposite, and 0 for a contrast that shows neither."""
+    return np.where(np.abs(contrast) >= MIN_CONTRAST, np.sign(contrast), 0).astype(np.int64)
+
+
+def _is_more_certain_if_inverted(model: nnc.NeuralNetwork | nnc.Ensemble, X: NDArray[np.uint8]) -> bool:
+    """Return whether a classifier is more certain about the inverted images."""
+    sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_CERTAIN_IMAGES)).astype(int)]
+    as_read, inverted = (
+        np.log(np.maximum(1 - np.asarray(model.predict(pixels), np.float64).max(axis=1), SMALLEST_DOUBT))
+        for pixels in (sample, 255 - sample)
+    )
+    is_frequent = (inverted < as_read).mean() >= CERTAIN_FRACTION
+    return bool(is_frequent and inverted.mean() < as_read.mean() - CERTAIN_MARGIN)
