@@ -209,7 +209,7 @@ def test_seeds_give_product_of_transposed_jacobian_with_residuals_of_other_param
     n=st.integers(1, 150),
     seed=st.integers(0, 2**32),
 )
-def test_residual_and_gradient_of_any_shape(isa, sizes, n_in, n_out, n, seed):
+def test_residual_and_gradient_are_correct_for_any_shape(isa, sizes, n_in, n_out, n, seed):
     net = new_network((n_in, *sizes, n_out), seed=seed)
     rng = np.random.default_rng(seed)
     pairs = [tuple(rng.integers(0, n_in, rng.integers(0, 3)).tolist()) for _ in range(3)]

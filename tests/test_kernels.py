@@ -264,7 +264,7 @@ def test_quotient_by_root_has_stated_error(core, root, eps):
     assert ulps(out[normal], exact[normal]).max() < 3.5 + oracle_error(kind.dtype)
 
 
-def test_quotient_by_root_of_smallest_and_largest_numbers(core):
+def test_quotient_by_root_is_finite_for_smallest_and_largest_numbers(core):
     kind = np.finfo(real(core))
     square = np.array([0, kind.tiny / 2, kind.tiny, kind.max], kind.dtype).repeat(core.LANES)
     out = np.empty(len(square), kind.dtype)
@@ -518,7 +518,7 @@ def test_activation_in_index_gives_same_bits(core, name):
         ("mish", 0, 0.6),
     ],
 )
-def test_activation_and_derivative_at_both_zeros(core, name, value, derivative):
+def test_activation_and_derivative_are_equal_at_positive_and_negative_zero(core, name, value, derivative):
     for zero in (0.0, -0.0):
         Z, A, D = create_guarded(core, *np.array([[zero], [7.0], [1.0]]) * np.ones(core.LANES))
         core.activate(name, Z.array, A.array, D.array)

@@ -707,7 +707,7 @@ def test_ensemble_predicts_classes_at_each_step_of_any_number_of_steps():
 
 @pytest.mark.parametrize("steps", [None, STEPS])
 @pytest.mark.parametrize(("n_out", "loss"), [(1, "bce"), (2, "cross_entropy")])
-def test_automatic_loss_for_labels_at_each_step(n_out, loss, steps):
+def test_automatic_loss_is_chosen_for_labels_at_each_step(n_out, loss, steps):
     X, y, lengths = data()
     labels = np.where(np.isnan(y[:, :, 0]), -1, y[:, :, 0] > 0)  # -1 beyond the lengths
     list_X, list_labels = lists(X, labels[:, :, None], lengths)

@@ -38,7 +38,7 @@ def assert_raises(error, message, call, *arguments, **settings):
 # ------------------------------------------------------------------------------------- constructor
 
 
-def test_defaults_of_constructor():
+def test_constructor_has_documented_defaults():
     net = NeuralNetwork([3, 4, 1])
     assert net.sizes == (3, 4, 1)
     assert net.activations == ("sigmoid", "sigmoid")

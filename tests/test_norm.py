@@ -127,7 +127,7 @@ def test_check_gradients_accepts_correct_and_rejects_changed_gradients(name):
         part[...] = correct
 
 
-def test_check_gradients_in_float32():
+def test_check_gradients_accepts_batch_norm_in_float32():
     net, (X, Y) = (
         network([5, Dense(7, "identity"), BatchNorm("relu"), Dense(2)], dtype="float32"),
         random_data(DENSE_LAYERS, 12),

@@ -107,7 +107,7 @@ def test_expansion_of_network_preserves_predictions():
     assert set(model.predict_proba_one(probe)) == {"above", "below", "another"}
 
 
-def test_predictions_before_first_row():
+def test_predictions_need_no_training_row():
     assert OnlineRegressor().predict_one({"a": 1.0}) == 0
     assert OnlineClassifier().predict_one({"a": 1.0}) is None
     assert OnlineClassifier().predict_proba_one({}) == {}

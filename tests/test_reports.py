@@ -215,7 +215,7 @@ def test_images_are_reduced_and_scaled_to_bytes():
 
 
 @pytest.mark.parametrize("loss", ["bce", "hinge"])
-def test_report_of_binary_classifier(loss, tmp_path):
+def test_report_of_binary_classifier_counts_correct_rows(loss, tmp_path):
     X = np.random.default_rng(0).normal(size=(80, 3))
     y = np.where(X[:, 0] > 0, HOSTILE, "no")
     net = nnc.NeuralNetwork([3, 1], loss=loss, seed=0)
@@ -227,7 +227,7 @@ def test_report_of_binary_classifier(loss, tmp_path):
     assert any(HOSTILE[:30] in text for text in parser.texts)
 
 
-def test_report_of_regression_network(tmp_path):
+def test_report_of_regression_network_states_r2_and_targets(tmp_path):
     X = np.random.default_rng(0).normal(size=(80, 3))
     net = nnc.NeuralNetwork([3, 2], loss="mse", seed=0)
     net.fit(X, X[:, :2], epochs=20, lr=0.1)

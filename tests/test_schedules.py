@@ -111,7 +111,7 @@ def test_one_cycle_lr_matches_torch(epochs, pct_start, div_factor, final_div_fac
     assert close(actual, expected, 1e-12)
 
 
-def test_one_cycle_lr_with_rise_of_one_epoch():
+def test_one_cycle_lr_begins_at_maximum_if_rise_has_one_epoch():
     assert rates(OneCycleLR(0.5, 4, 0.25, 10, 10), 6) == pytest.approx([0.5, 0.37625, 0.12875, 0.005, 0.005, 0.005])
     assert OneCycleLR(0.5, 1, 1.0)(0) == 0.5
 

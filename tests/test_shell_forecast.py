@@ -80,7 +80,7 @@ def test_predict_writes_models_of_arrays(capsys):
         (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model"),
     ],
 )
-def test_invalid_arguments(arguments, status, message, capsys):
+def test_invalid_arguments_are_rejected(arguments, status, message, capsys):
     from nnc.forecast import Forecaster
 
     write_sales()

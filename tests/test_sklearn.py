@@ -149,7 +149,7 @@ def test_parameters_and_defaults_match_scikit_learn(kind):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_same_weights_after_20_epochs(problem, solver):
+def test_weights_equal_those_of_scikit_learn_after_20_epochs(problem, solver):
     kind, X, y = PROBLEMS[problem]
     a, b = fit_pair(kind, X, y, **SMALL, **SOLVERS[solver])
     assert_same(a, b)
@@ -162,13 +162,13 @@ def test_same_weights_after_20_epochs(problem, solver):
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_same_weights_with_each_activation(problem, activation):
+def test_weights_equal_those_of_scikit_learn_with_each_activation(problem, activation):
     kind, X, y = PROBLEMS[problem]
     assert_same(*fit_pair(kind, X, y, **SMALL, activation=activation, alpha=0.01))
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_same_weights_with_lbfgs(problem):
+def test_weights_equal_those_of_scikit_learn_with_lbfgs(problem):
     kind, X, y = PROBLEMS[problem]
     assert_same(*fit_pair(kind, X, y, **SMALL, solver="lbfgs"), tolerance=1e-7)
 
@@ -190,7 +190,7 @@ def test_same_weights_with_lbfgs(problem):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("problem", ["3 classes", "multi-label", "multi-output"])
-def test_same_weights_with_options(problem, weighted, parameters):
+def test_weights_equal_those_of_scikit_learn_with_options(problem, weighted, parameters):
     kind, X, y = PROBLEMS[problem]
     weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
     assert_same(*fit_pair(kind, X, y, weights, **{**SMALL, **parameters}))
@@ -198,7 +198,7 @@ def test_same_weights_with_options(problem, weighted, parameters):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize(("n_out", "weighted"), [(1, False), (3, False), (3, True)])
-def test_same_weights_with_poisson(n_out, weighted, solver):
+def test_weights_equal_those_of_scikit_learn_with_poisson(n_out, weighted, solver):
     X, y = counts(n_out)
     weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
     a, b = fit_pair("MLPRegressor", X, y, weights, loss="poisson", solver=solver, **SMALL)
@@ -206,7 +206,7 @@ def test_same_weights_with_poisson(n_out, weighted, solver):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_same_weights_in_float32(kind):
+def test_weights_equal_those_of_scikit_learn_in_float32(kind):
     X, y = labels(2) if kind == "MLPClassifier" else numbers()
     X, y = X.astype(np.float32), y.astype(np.int32 if kind == "MLPClassifier" else np.float32)
     a, b = fit_pair(kind, X, y, **SMALL)
@@ -215,7 +215,7 @@ def test_same_weights_in_float32(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_same_weights_after_partial_fit_and_warm_start(kind):
+def test_weights_equal_those_of_scikit_learn_after_partial_fit_and_warm_start(kind):
     X, y = labels(3) if kind == "MLPClassifier" else numbers()
     pairs = [getattr(module, kind)(**{**SMALL, "solver": "sgd"}) for module in (sklearn_mlp, nnc_mlp)]
     for model in pairs:
@@ -336,7 +336,7 @@ def test_permutation_of_random_state_subclass_is_used():
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("convert_at_once", [True, False])
-def test_same_weights_with_sparse_input(set_limit, convert_at_once, solver, form):
+def test_weights_equal_those_of_scikit_learn_with_sparse_input(set_limit, convert_at_once, solver, form):
     if not convert_at_once:  # convert each batch separately, as for large matrices
         set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
         set_limit("nnc.sklearn.solvers.BLOCK_BYTES", 1000)

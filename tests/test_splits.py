@@ -182,7 +182,7 @@ def test_invalid_last_rows(make, message):
         make()
 
 
-def test_search_with_rolling_origin():
+def test_search_validates_folds_on_later_rows():
     X = np.arange(60.0)[:, None]
     y = np.sin(X / 5)
     result = search(

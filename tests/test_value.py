@@ -96,7 +96,7 @@ def test_replace_changes_fields_and_preserves_order():
     assert vars(point) == {"x": 1.0, "y": 5.0, "name": "home"}
 
 
-def test_signature_and_help():
+def test_signature_and_help_list_fields():
     assert list(inspect.signature(NamedPoint).parameters) == ["x", "y", "name"]
     assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
     assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # the signature of `Constant.__call__`
