@@ -30,6 +30,7 @@ Many networks
 from nnc._version import __version__  # noqa: F401
 
 _MODULES = ("datasets", "layers", "plot", "reference")  # public modules that are attributes of nnc
+# public names, by the module that defines them
 _NAMES = {
     "_comparison": ("compare", "Comparison"),
     "_data.augment": ("augment",),
@@ -100,7 +101,7 @@ _NAMES = {
         "Warmup",
     ),
     "_utils.processors": ("get_num_threads", "set_num_threads"),
-}  # public names, keyed by the module that defines them
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(("__version__", *_MODULES, *_HOME))

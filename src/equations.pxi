@@ -120,7 +120,7 @@ cdef class EquationTraining(Training):
         gradient : real array (engine.size), optional
             Receives the gradient, padded like the parameters.
         by_coefficients : float64 array (n_coefficients), optional
-            Receives the derivatives by the coefficients.
+            Receives the derivatives of the loss with respect to the coefficients.
         seeds : real array, optional
             Compute J' times the seeds instead of the gradient, where J is the Jacobian that `jacobian` writes.
         """

@@ -35,7 +35,7 @@ cdef inline vec load_steps(const int* lengths, Py_ssize_t first) noexcept nogil:
 
 
 cdef inline never_inlined clear_padding(const Layer* layer, Py_ssize_t first, real* numbers) noexcept nogil:
-    # Set the numbers of a group of sequences to 0 at all steps beyond the lengths.
+    # Set the numbers of a group of sequences to 0 at all steps beyond the length of each sequence.
     cdef Py_ssize_t step = layer.lengths[first], j, steps = layer.out_shape.height * layer.out_shape.width
     cdef Py_ssize_t length = layer.out_shape.channels * VL
     cdef vec end = load_steps(layer.lengths, first)

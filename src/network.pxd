@@ -83,7 +83,7 @@ cdef struct Network:
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Return whether each thread processes whole blocks of rows. This is faster with few parameters and much work:
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
-    # Networks with recurrent layers always do, so that threads need not wait for each other at each step of a sequence.
+    # With recurrent layers they always do, so that threads need not wait for each other at each step of a sequence.
     # With batch normalization, which needs all rows of the batch, such networks are trained by a single thread.
     return plan.by_points or plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
         plan.image_layers == 0 and

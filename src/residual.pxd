@@ -65,8 +65,8 @@ cdef struct Term:
 cdef struct Workspace:    # Buffers with which one thread computes the residuals of a block of points.
     Taylor taylor
     vec* values           # values of all slots of a program (slots, POINT_VECS)
-    vec* slopes           # derivatives of the loss by all slots (slots, POINT_VECS)
-    vec* coefficients     # sums of the derivatives by the coefficients, one number per lane (n_coefficients)
+    vec* slopes           # derivatives of the loss with respect to all slots (slots, POINT_VECS)
+    vec* coefficients     # sums of derivatives of the loss with respect to coefficients, per lane (n_coefficients)
 
 cdef struct Terms:        # Terms of a loss, and buffers for their sums.
     Term* items           # array of `count` terms
@@ -74,10 +74,10 @@ cdef struct Terms:        # Terms of a loss, and buffers for their sums.
     int n_coefficients
     const real* coefficients  # values of the coefficients (n_coefficients)
     Py_ssize_t blocks     # number of blocks of all terms
-    int parts             # number of parts into which the blocks are divided
+    int parts             # number of parts into which the blocks are divided; part p has the blocks p + i * parts
     Workspace* workspaces  # array with a workspace for each thread
-    real* gradients       # gradient of each part (parts, size)
-    double* coefficient_gradients  # derivatives of each part by the coefficients (parts, n_coefficients)
+    real* gradients       # sum of the gradients of the blocks of each part (parts, size)
+    double* coefficient_gradients  # the same with respect to the coefficients (parts, n_coefficients)
     double* losses        # weighted sum of squares of each term, in each part (parts, count)
     Py_ssize_t size       # length of the padded parameter vector
 
@@ -148,8 +148,8 @@ cdef inline always_inlined apply_as(int code, const vec* x, const vec* y, vec c,
 
 cdef inline always_inlined differentiate_as(int code, const vec* g, const vec* x, const vec* y, vec c, const vec* f,
                                             vec* dx, vec* dy) noexcept nogil:
-    # Add the derivatives of the loss by the operands x and y to dx and dy, given the derivatives g by the results f.
-    # `code` is a literal at every call. dx and dy may be the same slot.
+    # Add the derivatives of the loss with respect to the operands x and y to dx and dy, given the derivatives g with
+    # respect to the results f. `code` is a literal at every call. dx and dy may be the same slot.
     cdef int b
     cdef vec cosine
     for b in range(POINT_VECS):
@@ -227,7 +227,8 @@ cdef inline never_inlined apply(int code, const vec* x, const vec* y, vec c, vec
 
 cdef inline never_inlined differentiate(int code, const vec* g, const vec* x, const vec* y, vec c, const vec* f,
                                         vec* dx, vec* dy) noexcept nogil:
-    # Add the derivatives of the loss by the operands x and y to dx and dy, given the derivatives g by the results f.
+    # Add the derivatives of the loss with respect to the operands x and y to dx and dy, given the derivatives g with
+    # respect to the results f.
     if code == ADD:
         differentiate_as(ADD, g, x, y, c, f, dx, dy)
     elif code == SUBTRACT:
@@ -286,7 +287,8 @@ cdef inline void compute_residuals(const Terms* terms, const Term* term, Py_ssiz
 
 
 cdef inline void propagate(const Terms* terms, const Term* term, Workspace* work) noexcept nogil:
-    # Propagate work.slopes, the derivatives of the loss by the residuals, back through the program and the network.
+    # Propagate work.slopes, the derivatives of the loss with respect to the residuals, back through the program and the
+    # network.
     cdef Taylor* taylor = &work.taylor
     cdef const int* operation
     cdef Py_ssize_t a, b
@@ -302,7 +304,7 @@ cdef inline void propagate(const Terms* terms, const Term* term, Workspace* work
 
 
 cdef inline void clear_slopes(const Term* term, Workspace* work) noexcept nogil:
-    # Set the derivatives of the loss by all slots to 0.
+    # Set the derivatives of the loss with respect to all slots to 0.
     memset(work.slopes, 0, (term.n_inputs + term.count) * POINT_VECS * sizeof(vec))
 
 

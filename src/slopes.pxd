@@ -67,7 +67,8 @@ cdef inline void compute_losses(const SlopeTargets* work, Py_ssize_t first, Py_s
 
 
 cdef inline void differentiate_losses(const SlopeTargets* work, real scale) noexcept nogil:
-    # Write the derivatives of `scale` times the loss terms by the channels of the outputs, after compute_losses().
+    # Write the derivatives of `scale` times the loss terms with respect to the channels of the outputs, after
+    # compute_losses().
     cdef const Taylor* taylor = &work.taylor
     cdef Py_ssize_t slopes = taylor.channels.first, k
     cdef const vec* U = taylor.outputs

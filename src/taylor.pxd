@@ -7,7 +7,7 @@
 # need no padding here, and the backward pass reads W with exchanged strides instead of a transposed copy.
 #
 # An activation a = f(z) has the channels a_i = f' z_i and a_ij = f' z_ij + f'' z_i z_j. Given the derivatives g of a
-# loss by the channels of a, the derivatives by the channels of z are
+# loss with respect to the channels of a, the derivatives with respect to the channels of z are
 #     dz_ij = g_ij f',   dz_i = g_i f' + sum over j of g_ij f'' z_j  (twice if i = j),
 #     dz = g f' + sum g_i f'' z_i + sum g_ij (f'' z_ij + f''' z_i z_j).
 
@@ -56,7 +56,7 @@ cdef struct Taylor:       # Buffers of one thread for one block of points.
     Py_ssize_t n_params   # number of parameters without padding
     vec* X                # inputs of the points (n_in, POINT_VECS)
     vec* outputs          # channels of the outputs (n_out, channels, POINT_VECS)
-    vec* slopes           # derivatives of the loss by `outputs`, written by the caller before backward()
+    vec* slopes           # derivatives of the loss with respect to `outputs`, set by the caller of backward()
     vec* sums             # sums of the gradient, one number per lane (size); NULL if the gradient is not needed
 
 
@@ -320,8 +320,8 @@ cdef inline always_inlined activate_as(int activation, Py_ssize_t neurons, const
 
 cdef inline always_inlined differentiate_as(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                             const vec* A, vec* D) noexcept nogil:
-    # Convert the derivatives D of the loss from those by the channels of A to those by the channels of Z. `activation`
-    # is a literal at every call.
+    # Convert D: it holds the derivatives of the loss with respect to the channels of A, and then those with respect to
+    # the channels of Z. `activation` is a literal at every call.
     cdef Py_ssize_t _
     cdef int b, c, s, first = channels.first, left, right
     cdef vec d, g, g2, f1, f2, f3
@@ -368,7 +368,8 @@ cdef inline never_inlined activate(int activation, Py_ssize_t neurons, const Cha
 
 cdef inline never_inlined differentiate(int activation, Py_ssize_t neurons, const Channels* channels, const vec* Z,
                                         const vec* A, vec* D) noexcept nogil:
-    # Convert the derivatives D of the loss from those by the channels of A to those by the channels of Z.
+    # Convert D: it holds the derivatives of the loss with respect to the channels of A, and then those with respect to
+    # the channels of Z.
     if activation == TANH:
         differentiate_as(TANH, neurons, channels, Z, A, D)
     elif activation == SIGMOID:
@@ -439,8 +440,9 @@ cdef inline void forward(const Taylor* taylor) noexcept nogil:
 
 
 cdef inline void backward(const Taylor* taylor) noexcept nogil:
-    # Compute the derivatives D of the loss by the net inputs of all layers, given taylor.slopes, the derivatives by the
-    # outputs. The forward pass of the block must be complete; taylor.slopes is overwritten.
+    # Compute the derivatives D of the loss with respect to the net inputs of all layers, given taylor.slopes, the
+    # derivatives with respect to the outputs. The forward pass of the block must be complete; taylor.slopes is
+    # overwritten.
     cdef const TaylorLayer* layer
     cdef vec* D
     cdef Py_ssize_t n = taylor.channels.count * POINT_VECS, i, j
@@ -460,8 +462,8 @@ cdef inline void backward(const Taylor* taylor) noexcept nogil:
 
 
 cdef inline vec parameter_term(const Taylor* taylor, int l, Py_ssize_t k, Py_ssize_t j, int b) noexcept nogil:
-    # Return the derivative of the loss of each point in vector b of the block by parameter W[k, j] of layer l. If k is
-    # n_in, it is the derivative by the bias of neuron j. backward() must be complete.
+    # Return the derivative of the loss of each point in vector b of the block with respect to parameter W[k, j] of
+    # layer l, or with respect to the bias of neuron j if k is n_in. backward() must be complete.
     cdef const TaylorLayer* layer = &taylor.layers[l]
     cdef const Channels* channels = &taylor.channels
     cdef Py_ssize_t n = channels.count * POINT_VECS, input = j if layer.shape.kind == SCALE else k
@@ -541,9 +543,9 @@ cdef inline void store_gradient(const Taylor* taylor, real* gradient) noexcept n
 
 
 cdef inline void write_jacobian(const Taylor* taylor, real* J, Py_ssize_t stride, Py_ssize_t count) noexcept nogil:
-    # Write the derivatives of the loss of each of `count` points of the block by all parameters to J, one row for each
-    # point. Rows are `stride` elements apart; the first n_params elements are W and b of each layer, without padding.
-    # backward() must be complete.
+    # Write the derivatives of the loss of each of `count` points of the block with respect to all parameters to J, one
+    # row for each point. Rows are `stride` elements apart; the first n_params elements are W and b of each layer,
+    # without padding. backward() must be complete.
     cdef const TaylorLayer* layer
     cdef vec square[MAX_LANES]
     cdef real lanes[MAX_LANES]

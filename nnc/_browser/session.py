@@ -129,8 +129,8 @@ def create(X: Any, y: Any, hidden: list[int], activation: Any, seed: int) -> Ans
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
     X = _array(X)
-    # The loss is the sum for the four rows of the tutorial, otherwise the mean, which suits data sets of any size.
     layers = [Input(X.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
+    # The tutorial sums the loss over its four rows; for other data the mean is independent of the number of rows.
     return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), X, _array(y), 0)
 
 

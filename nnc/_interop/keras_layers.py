@@ -176,7 +176,7 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 
 
 def _check_layer(keras: Any, layer: Any, label: str) -> None:
-    """Raise ValueError if the type of a layer is not supported, or methods of the layer were replaced."""
+    """Raise ValueError if the type of a layer is not supported, or if its methods were replaced."""
     name = type(layer).__name__
     if name not in READERS:
         raise ValueError(f"{label} must have a supported type, one of {', '.join(READERS)}, got {name}")

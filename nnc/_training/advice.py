@@ -37,8 +37,8 @@ MAX_WASTED_FRACTION = 0.1  # warn if tiny learning rates wasted more than this f
 LARGE_LOSS_RATIO = 0.01
 # minimum number of validation rows for detecting overfitting; the loss of fewer rows is too noisy
 MIN_VALIDATION_ROWS = 20
-OVERFIT_VAL_RATIO = 1.5  # overfitting: ratio of the last to the lowest validation loss exceeds this number
-OVERFIT_LOSS_RATIO = 0.5  # overfitting: ratio of the last training loss to that of the best epoch is below this number
+OVERFIT_VAL_RATIO = 1.5  # overfitting: last / lowest validation loss exceeds this number
+OVERFIT_LOSS_RATIO = 0.5  # overfitting: last training loss / loss of the best epoch is below this number
 
 
 class TrainingWarning(UserWarning):

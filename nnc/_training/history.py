@@ -30,13 +30,14 @@ STOP_REASONS = (
     "converged",
     "error",
 )
+# keys of `History.to_dict` that are not columns
 _TOTALS = (
     "seconds",
     "stop_reason",
     "best_epoch",
     "untracked_epochs",
     "n_threads",
-)  # keys of `History.to_dict` that are not columns
+)
 
 
 class History:

@@ -38,7 +38,7 @@ MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 
 @cache
 def may_set_affinity() -> bool:
-    """Return whether a thread may be bound to processors; a seccomp filter could end a process that tries it."""
+    """Return whether a thread may be bound to processors; a seccomp filter may end a process that does so."""
     try:
         with open("/proc/self/status") as file:  # this file exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()

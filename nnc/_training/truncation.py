@@ -60,7 +60,7 @@ def check_truncation(arguments: FitArguments, model: Model, state: TrainingState
     if len(stack.output_shape) != 2:
         raise ValueError("truncate requires an output at each step; set return_sequences=True in all recurrent layers")
     if model.custom is not None:
-        raise ValueError("truncate does not support a custom loss, use a named loss such as 'mse'")
+        raise ValueError("truncate requires a named loss such as 'mse', got a custom loss")
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(
             f"truncate requires an optimizer that trains with batches, such as 'adam', got {state.optimizer.name!r}"

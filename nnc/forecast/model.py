@@ -28,8 +28,8 @@ MAX_WINDOWS = 12_000  # largest number of windows from which the members learn
 MAX_VALUES = 1_500_000
 # A fit uses at most MIN_LIMIT + WINDOWS_PER_HORIZON * observations / horizon windows.
 MIN_LIMIT, WINDOWS_PER_HORIZON = 500, 4
-ORIGINS = 8  # number of origins of each series, if there are enough series
-MIN_ORIGIN = 6  # smallest number of observations before an origin
+ORIGINS = 8  # number of forecast origins of each series, if there are enough series
+MIN_ORIGIN = 6  # smallest number of observations before a forecast origin
 MIN_SCORES = 200  # intended number of nonconformity scores for each horizon; short series have fewer
 MIN_POOLED_SCORES = 60  # with fewer scores for a horizon, the scores of neighboring horizons are added
 MAX_SCORES = 2000  # maximum number of scores for each horizon

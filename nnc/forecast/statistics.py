@@ -115,9 +115,9 @@ def seasonality(Y: Floats, n: Ints, season: int) -> Floats:
 def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     """Return the seasonal index of each phase, (rows, season), by classical decomposition with shrinkage.
 
-    Column k belongs to the last but k observation of the row. The deviations of the indices from their mean are
-    multiplied by 1 minus the estimated ratio of noise variance to total variance (Miller and Williams, 2003). Rows
-    without significant seasonality, and rows of at most two seasons, have neutral indices.
+    Column k belongs to the observation k steps before the last one of the row. The deviations of the indices from their
+    mean are multiplied by 1 minus the estimated ratio of noise variance to total variance (Miller and Williams, 2003).
+    Rows without significant seasonality, and rows of at most two seasons, have neutral indices.
 
     Parameters
     ----------

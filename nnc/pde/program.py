@@ -27,7 +27,8 @@ class Operation(NamedTuple):
     forward : callable
         forward(x, y, c) returns the result f for operands x and y, and a constant c.
     backward : callable
-        backward(g, x, y, f, c) returns the derivatives of the loss by x and by y, given its derivative g by f.
+        backward(g, x, y, f, c) returns the derivatives of the loss with respect to x and y, given the derivative g with
+        respect to f.
     """
 
     forward: Callable[..., Any]
@@ -151,14 +152,14 @@ class Program:
         return values
 
     def derivatives(self, values: Sequence[NDArray[Any]], seeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the derivative of a loss by each slot, given its derivatives by the residuals.
+        """Return the derivative of a loss with respect to each slot, by backpropagation from the residuals.
 
         Parameters
         ----------
         values : sequence of arrays
             Result of `run`.
         seeds : sequence of arrays
-            Derivative of the loss by each residual.
+            Derivative of the loss with respect to each residual.
         """
         slopes: list[Any] = [np.zeros_like(value) for value in values]
         for slot, seed in zip(self.results.tolist(), seeds, strict=True):

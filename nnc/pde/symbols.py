@@ -331,7 +331,7 @@ class Output(Symbol):
     value : Symbol
         Value of the output.
     derivative : callable
-        derivative(i) and derivative(i, k), i <= k, return a derivative by the inputs with these indices.
+        derivative(i) and derivative(i, k), i <= k, return a derivative with respect to the inputs with these indices.
     names : sequence of str
         Names of the inputs.
     """
@@ -343,13 +343,13 @@ class Output(Symbol):
         self._derivative, self._names = derivative, names
 
     def d(self, *inputs: str | int) -> Any:
-        """Return the derivative by one or two inputs, given by their names or indices: `u.d("x", "x")`."""
+        """Return a derivative with respect to one or two inputs, as names or indices: `u.d("x", "x")`."""
         if len(inputs) not in (1, 2):
             raise TypeError(f"u.d must have one or two inputs, got {len(inputs)}")
         return self._derivative(*sorted(input_index(self._names, name) for name in inputs))
 
     def laplacian(self, *inputs: str | int) -> Any:
-        """Return the sum of the second derivatives by each of the given inputs; default: by all inputs."""
+        """Return the sum of the second derivatives with respect to each of `inputs`; default: all inputs."""
         return sum(self.d(name, name) for name in inputs or self._names)
 
 

@@ -32,9 +32,9 @@ class Residual:
     function : callable
         function(p, u, ...) returns the residual, or a tuple of several residuals. `p["x"]` and `p[0]` are coordinates.
         `u` is the output, or a list if the network has several outputs; `u.d("t")` and `u.d("x", "x")` are its first
-        and second derivatives, and `u.laplacian("x", "y")` is the sum of its second derivatives by x and y. Further
-        parameters are coefficients of the problem, by their names. The function uses the operators and functions of
-        NumPy.
+        and second derivatives, and `u.laplacian("x", "y")` is the sum of its second derivatives with respect to x and
+        y. Further parameters are coefficients of the problem, by their names. The function uses the operators and
+        functions of NumPy.
     points : array (n, n_in)
         Points at which the residual should be 0. A vector is a column if the network has one input.
     weight : float or array (n,), default 1.0
@@ -46,8 +46,8 @@ class Residual:
     derivatives : list of tuples of str, optional
         Derivatives that `function` uses, if it cannot be traced; () is the value, ("x", "x") a second derivative. The
         function then gets arrays once per step: function(p, U, ...) with U (n_out, len(derivatives), n). It returns the
-        residual (n,), its derivatives by U with the shape of U, and a dict of its derivatives (n,) by the coefficients
-        that it uses.
+        residual (n,), its derivatives with respect to U with the shape of U, and a dict of its derivatives (n,) with
+        respect to the coefficients that it uses.
 
     Raises
     ------

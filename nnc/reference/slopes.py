@@ -46,7 +46,7 @@ def slope_gradients(
     dW = [[[0.0] * len(row) for row in layer.W] for layer in layers]
     db = [None if layer.b is None else [0.0] * len(layer.b) for layer in layers]
     for x, targets, slopes in zip(X, y, dY):
-        # Forward pass: the value a_k and the derivatives J_k of each unit by all inputs.
+        # Forward pass: the value a_k of each unit, and its derivatives J_k with respect to all inputs.
         steps: list[tuple[Row, Rows, list[float], list[list[float]], list[float]]] = []
         a: Row = x
         J: Rows = [[float(k == i) for i in range(len(x))] for k in range(len(x))]
@@ -59,7 +59,7 @@ def slope_gradients(
             J = [[derivative(z_j, a_j) * s for s in row] for z_j, a_j, row in zip(z, out, JZ)]
             a = out
 
-        # The derivatives of the loss by the outputs and by their derivatives; those of missing slopes are 0.
+        # The derivatives of the loss with respect to the outputs and to their derivatives, 0 for a missing derivative.
         factor = weight / len(x)
         errors = [p - t for p, t in zip(a, targets)]
         slope_errors = [[0.0 if t != t else p - t for p, t in zip(*rows)] for rows in zip(J, slopes)]
@@ -89,7 +89,7 @@ def net_inputs(layer: Dense, a: Row) -> list[float]:
 
 
 def net_inputs_of_slopes(layer: Dense, J: Rows) -> list[list[float]]:
-    """Return the derivatives of the net inputs by the inputs of the network; biases do not contribute."""
+    """Return the derivatives of the net inputs with respect to the inputs; biases do not contribute."""
     if isinstance(layer, Scale):
         return [[s * number for number in row] for s, row in zip(layer.W[0], J)]
     return [
@@ -111,7 +111,7 @@ def add_products(
 
 
 def input_derivatives(layer: Dense, dz: Row, dJZ: Rows) -> tuple[list[float], list[list[float]]]:
-    """Return the derivatives of the loss by the inputs of a layer, and by their derivatives."""
+    """Return the derivatives of the loss with respect to the inputs of a layer and their derivatives."""
     if isinstance(layer, Scale):
         s = layer.W[0]
         return [f * d for f, d in zip(s, dz)], [[f * d for d in row] for f, row in zip(s, dJZ)]
