@@ -78,8 +78,9 @@ def test_csv_gives_two_scaled_inputs_and_two_classes():
     ):
         with pytest.raises(ValueError, match=message):
             answer("csv", {"text": text, "inputs": inputs, "target": target})
-    with pytest.raises(ValueError, match="must have a header and at least 2 rows"):
-        answer("csv", {"text": "a,b\n1\n", "inputs": [], "target": ""})
+    for text, message in (("a,b\n1\n", "must have a header and at least 2 rows"), ("x" * 200_000, "cannot be read")):
+        with pytest.raises(ValueError, match=message):
+            answer("csv", {"text": text, "inputs": [], "target": ""})
 
 
 def test_requests_outside_limits_raise_error():
@@ -178,8 +179,8 @@ def test_command_without_packages_names_installation(monkeypatch, capsys):
 
 
 @pytest.fixture
-def page():
-    """Return a headless Chromium that shows the page of a server in a thread."""
+def page(tmp_path):
+    """Return a headless Chromium that shows the page of a server in a thread, and saves files in a new folder."""
     webdriver = pytest.importorskip("selenium.webdriver")
     uvicorn = pytest.importorskip("uvicorn")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -196,6 +197,7 @@ def page():
         for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1600"):
             options.add_argument(argument)
         options.binary_location = chromium
+        options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         try:
@@ -287,6 +289,101 @@ def check_chinese(page, keys):
     for text in texts:
         assert not re.search(r"[A-Za-z_]{3,}", re.sub(names, "", text)), text
     assert any("神经元 0: z = " in text for text in texts)
+
+
+def change(page, name, value):
+    """Set the value of a control, as a user does."""
+    script = "const [id, value] = arguments, control = document.getElementById(id); control.value = value;"
+    page.execute_script(script + "control.dispatchEvent(new Event('change'));", name, value)
+
+
+def test_tab_key_reaches_every_control(page):
+    from selenium.webdriver.common.keys import Keys
+
+    wait(page, "document.querySelectorAll('#lines li').length > 80")
+    change(page, "data", "csv")
+    controls = page.execute_script(
+        "return [...document.querySelectorAll('button, input, select, a, [tabindex]')]"
+        ".filter((control) => !control.disabled).map((control) => control.id)"
+    )
+    assert len(controls) == 21
+    page.execute_script("document.getElementById('language').focus()")
+    for name in controls:
+        focused = page.switch_to.active_element
+        assert focused.get_attribute("id") == name
+        assert page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", focused) != "none"
+        press(page, Keys.TAB)
+
+
+def test_saved_network_is_loaded_by_nnc_and_by_the_page(page, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    wait(page, "document.querySelectorAll('#lines li').length > 80")
+    focus(page, "one")
+    press(page, Keys.SPACE)
+    status = wait(page, "document.querySelector('#status').textContent.startsWith('epoch 1,') && "
+                        "document.querySelector('#status').textContent")  # fmt: skip
+    focus(page, "save")
+    press(page, Keys.SPACE)
+    path = tmp_path / "network.json"
+    for _ in range(1200):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    net, rows = nnc.NeuralNetwork([3, 4, 1], seed=0), answer("data", {"name": "xor"})
+    net.fit(rows["X"], rows["y"], epochs=1, lr=1.0)
+    assert nnc.load(path).params.tobytes() == net.params.tobytes()
+    focus(page, "reset")
+    press(page, Keys.SPACE)
+    loss = status.split()[-1]
+    wait(page, f"!document.querySelector('#status').textContent.endsWith('{loss}')")
+    page.find_element("id", "load").send_keys(str(path))
+    wait(page, f"document.querySelector('#status').textContent === 'epoch 0, loss {loss}'")
+
+
+def test_errors_are_shown_in_the_language_of_the_page(page, tmp_path):
+    wait(page, "document.querySelectorAll('#lines li').length > 80")
+    error = "document.querySelector('#error').textContent"
+    english, chinese = [], []
+
+    def record_error(action, *arguments):
+        """Record the error of an action in both languages."""
+        action(*arguments)
+        wait(page, error)
+        chinese.append(page.execute_script(f"return {error}"))
+        change(page, "language", "en")
+        english.append(page.execute_script(f"return {error}"))
+        change(page, "language", "zh")
+
+    def read_csv(target, lines):
+        """Choose a CSV file with the columns a, b and `target`; if it can be read, use these columns."""
+        change(page, "data", "csv")
+        path = tmp_path / f"{target}.csv"
+        path.write_text("\n".join([f"a,b,{target}", *lines]))
+        page.find_element("id", "csv-file").send_keys(str(path))
+        wait(page, f"{error} || document.querySelector('#target').value === '{target}'")
+        page.find_element("id", "use-csv").click()
+
+    change(page, "language", "zh")
+    for name, invalid, valid in (("hidden", "99", "4"), ("seed", "-1", "0"), ("rate", "-1", "1")):
+        record_error(change, page, name, invalid)
+        change(page, name, valid)
+        wait(page, f"!{error}")
+    (tmp_path / "text.json").write_text("text")
+    nnc.NeuralNetwork([2, 5, 1], seed=3).save(tmp_path / "net.json")
+    for name in ("text.json", "net.json"):
+        record_error(page.find_element("id", "load").send_keys, str(tmp_path / name))
+    tables = {"one": ["1"], "text": ["x,2,0", "3,4,1"], "same": ["1,2,0", "1,4,1"], "class": ["1,2,0", "3,4,0"]}
+    for target, lines in tables.items():
+        record_error(read_csv, target, lines)
+    assert len(set(chinese)) == len(set(english)) == 9
+    for text in chinese:
+        assert text.startswith("出错")
+        assert not re.search(r"[A-Za-z_]{2,}", re.sub("JSON|CSV|“.*”", "", text)), text
+        assert "服务器不能处理这些值" not in text
+    for text in english:
+        assert re.match("Error: .*must|Error: cannot load", text), text
+    page.get_log("browser")  # the refused requests are messages in the log
 
 
 def test_page_loads_network_and_csv(page, tmp_path):

@@ -9,12 +9,12 @@ const CHINESE = {
   load: "载入 JSON", boundary: "决策边界", loss: "损失", weights: "网络与权重", steps: "逐步计算一行",
   stepsHelp: "每一行是 explain_step 的一个数，旁边是计算它的纯 Python 参考实现的代码行。方向键可在列表中移动。", row: "行",
   first: "开头", back: "后退", forward: "前进", last: "结尾", failed: "出错：", epoch: "轮次", lossNow: "损失", classes: "圆点：{0}，方块：{1}",
-  curve: "损失随训练轮数的变化", picture: "网络：蓝线为正权重，橙线为负权重", noServer: "服务器没有响应", list: "计算步骤",
+  curve: "损失随训练轮数的变化", picture: "网络：蓝线为正权重，橙线为负权重", list: "计算步骤",
 };
 Object.assign(ENGLISH, {
   stop: "Stop", failed: "Error: ", epoch: "epoch", lossNow: "loss", classes: "Circles: {0}, squares: {1}",
   curve: "Loss by epoch", picture: "Network: blue lines are positive weights, orange lines are negative weights",
-  noServer: "the server does not respond", list: "Steps of the computation",
+  list: "Steps of the computation",
 });
 // Words of explain_step and of the drawing in Chinese. All formulas and numbers remain.
 const TRANSLATIONS = [
@@ -28,8 +28,26 @@ const TRANSLATIONS = [
   [/Neuron (\d+)/, "神经元 $1"], [/Weight (\d+)/, "权重 $1"], [/Bias/, "偏置"], [/\(1 if (.*) > 0 else 0\)/, "($1 > 0 时为 1，否则为 0)"],
   [/>Input</g, ">输入<"], [/positive weight</g, "正权重<"], [/negative weight</g, "负权重<"],
 ];
+const NO_SERVER = "the server does not respond";
+// Messages of the server in Chinese. The last pattern matches every message.
+const ERRORS = [
+  [NO_SERVER, "服务器没有响应"],
+  ["layers must be at most (\\d+) numbers from (\\d+) to (\\d+).*", "隐藏层必须是最多 $1 个从 $2 到 $3 的整数"],
+  ["seed must be .*", "随机种子必须是不小于 0 的整数"], ["lr must be .*", "学习率必须是正数"],
+  [".*(diverge|no longer finite|learning rate).*", "训练没有成功：请减小学习率，然后新建网络"],
+  ["the CSV file must have a header.*", "CSV 文件必须有表头和至少 2 行，而且各行的列数相同"],
+  ["the CSV file must have at most (\\d+) rows, got (\\d+)", "CSV 文件最多可有 $1 行，这个文件有 $2 行"],
+  ["the CSV file cannot be read.*", "无法读取这个 CSV 文件"],
+  ["column '(.*)' must have numbers.*", "“$1”列的值必须全部是数"],
+  ["column '(.*)' must have at least two .*", "“$1”列必须有至少两个不同的有限数"],
+  ["column '(.*)' must have 2 different values, got (\\d+).*", "“$1”列必须有 2 个不同的值，这里有 $2 个；请选择另一个目标"],
+  ["the network must have (\\d+) inputs.* at most (\\d+) neurons, got ([-\\d]+).*",
+    "网络必须有 $1 个输入、一个输出，全连接层最多 $2 个神经元，这个网络是 $3；请先选择它的数据"],
+  ["the file must have a NeuralNetwork.*|cannot load .*|loss must be .*", "这个文件不是可以在此使用的网络的 JSON"],
+  ["the request must have at most (\\d+) bytes", "请求最多可有 $1 字节"], [".*", "服务器不能处理这些值"],
+].map(([pattern, words]) => [new RegExp(`^(?:${pattern})$`, "s"), words]);
 const $ = (id) => document.getElementById(id);
-const state = { data: null, network: "", view: null, losses: [], lines: [], step: 0, training: false, language: "en", csv: "" };
+const state = { data: null, network: "", view: null, losses: [], lines: [], step: 0, training: false, language: "en", csv: "", error: "" };
 
 const word = (key) => (state.language === "zh" ? CHINESE : ENGLISH)[key];
 const translated = (text) => state.language === "en" ? text
@@ -42,21 +60,28 @@ async function request(name, values) {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(values),
     });
   } catch {
-    throw new Error(word("noServer"));
+    throw new Error(NO_SERVER);
   }
-  const result = await response.json();
+  const result = await response.json().catch(() => ({ error: NO_SERVER }));
   if (!response.ok) throw new Error(result.error);
   return result;
+}
+
+function showError(message) {
+  state.error = message;
+  const [pattern, words] = ERRORS.find(([each]) => each.test(message));
+  const text = state.language === "zh" ? message.replace(pattern, words) : message;
+  $("error").textContent = message && word("failed") + text;
 }
 
 // Run an action of the user; show its error, and stop the training.
 async function run(action) {
   try {
-    $("error").textContent = "";
+    showError("");
     await action();
   } catch (error) {
     stop();
-    $("error").textContent = word("failed") + error.message;
+    showError(error.message);
   }
 }
 
@@ -211,6 +236,7 @@ function setLanguage(language) {
     element.textContent = word(element.dataset.text);
   });
   document.title = `nnc: ${word("title")}`;
+  showError(state.error);
   if (state.training) $("train").textContent = word("stop");
   if (state.view) {
     draw();
@@ -225,7 +251,9 @@ async function chooseData() {
   if (name !== "csv") await setData(await request("data", { name }), suggestions[name]);
 }
 
+// Without a file, the user has closed the dialog.
 async function readCsv() {
+  if (!$("csv-file").files.length) return;
   state.csv = await $("csv-file").files[0].text();
   const { columns } = await request("csv", { text: state.csv, inputs: [], target: "" });
   ["input0", "input1", "target"].forEach((id, i) => {
@@ -249,6 +277,7 @@ function save() {
 }
 
 async function load() {
+  if (!$("load").files.length) return;
   stop();
   const network = await $("load").files[0].text();
   $("load").value = "";

@@ -88,7 +88,10 @@ def csv_data(text: str, inputs: list[str], target: str) -> Answer:
 
     If `target` is empty, return only the names of the columns.
     """
-    table = [row for row in csv.reader(io.StringIO(text.lstrip("\ufeff"))) if row]
+    try:
+        table = [row for row in csv.reader(io.StringIO(text.lstrip("\ufeff"))) if row]
+    except csv.Error as error:
+        raise ValueError(f"the CSV file cannot be read: {error}") from None
     if len(table) < 3 or len({len(row) for row in table}) > 1:
         raise ValueError("the CSV file must have a header and at least 2 rows with equal numbers of columns")
     names, rows = table[0], table[1:]
