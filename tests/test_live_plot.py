@@ -193,6 +193,40 @@ def test_boundary_needs_two_inputs(notebook):
     assert notebook[-1].count("<svg") == 2
 
 
+KERNEL_CODE = """
+import nnc
+net = nnc.NeuralNetwork([2, 5, 1], activation="tanh", loss="bce", seed=0)
+X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+plot = nnc.LivePlot(X, y)
+plot.seconds = 1e-9  # call the plot after each epoch
+net.fit(X, y, epochs=200, lr=0.1, callback=plot)
+None
+"""
+
+
+def test_jupyter_kernel_updates_one_display_and_shows_the_last_epoch():
+    for package in ("ipykernel", "IPython"):
+        pytest.importorskip(package)
+    manager, client = pytest.importorskip("jupyter_client.manager").start_new_kernel(kernel_name="python3")
+    messages = []
+    try:
+        client.execute_interactive(KERNEL_CODE, timeout=60, output_hook=messages.append)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    kinds = [message["header"]["msg_type"] for message in messages]
+    shown = [message["content"] for message in messages if "display_data" in message["header"]["msg_type"]]
+    assert set(kinds) <= {"status", "execute_input", "display_data", "update_display_data"}
+    assert [kind for kind in kinds if "display" in kind] == [
+        "display_data",
+        *["update_display_data"] * (len(shown) - 1),
+    ]
+    assert len(shown) >= 2
+    assert len({content["transient"]["display_id"] for content in shown}) == 1
+    assert "<div>epoch 200</div>" in shown[-1]["data"]["text/html"]
+    assert shown[-1]["data"]["text/html"].count("<svg") == 2
+
+
 # ------------------------------------------------------------------------------------------ curves as text
 
 
