@@ -237,6 +237,16 @@ def test_report_of_regression_network_states_r2_and_targets(tmp_path):
     parse(saved(report, tmp_path))
 
 
+def test_report_of_a_target_without_name_is_a_sentence(tmp_path):
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    net = nnc.NeuralNetwork([3, 1], loss="mse", scale_y="standardize", seed=0)
+    net.fit(X, 1e5 * X[:, 0] + 3e4 * X[:, 1] ** 2, epochs=20, lr=0.1)
+    page = saved(nnc.report(net, X, 1e5 * X[:, 0] + 3e4 * X[:, 1] ** 2), tmp_path)
+    assert re.search(r"mean absolute error of the target is [\d,]+\. The root mean squared error is \d\d,\d{3},", page)
+    assert "Predicted against true target for 80 rows" in page
+    assert ">predicted target<" in page
+
+
 def test_report_of_untrained_network_has_no_curves(tmp_path):
     report = nnc.report(nnc.NeuralNetwork([2, 1], loss="bce", seed=0), np.eye(2), [0, 1])
     assert not report.curves

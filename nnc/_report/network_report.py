@@ -106,7 +106,7 @@ def _regression_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
     predicted: NDArray[np.float64] = np.asarray(net.predict(X), np.float64).reshape(-1, n_targets)
     true: NDArray[np.float64] = np.asarray(as_array("y", y), np.float64).reshape(predicted.shape)
     score = METRICS["r2"](true, predicted, None)
-    names = ["the target"] if n_targets == 1 else [f"target {j + 1}" for j in range(n_targets)]
+    names = ["target"] if n_targets == 1 else [f"target {j + 1}" for j in range(n_targets)]
     outcomes = {name: NumberOutcomes.compute(predicted[:, j], true[:, j]) for j, name in enumerate(names)}
     return Report(
         type(net).__name__,

@@ -41,6 +41,7 @@ h2 {{ margin: 1.6em 0 0.4em; border-bottom: 1px solid; padding-bottom: 0.15em; f
 table {{ border-collapse: collapse; margin: 0.8em 0; font-size: 0.92em }}
 caption {{ text-align: left; font-weight: bold; padding-bottom: 0.3em }}
 th, td {{ text-align: left; padding: 0.2em 1.2em 0.2em 0; vertical-align: top; overflow-wrap: anywhere }}
+th:first-child, td:first-child {{ min-width: 6em }}
 thead th {{ border-bottom: 1px solid }}
 figure {{ margin: 1em 0 }}
 figcaption {{ font-size: 0.88em; max-width: 48em }}
@@ -56,7 +57,7 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere }}
 :root {{ color-scheme: light; color: #000; background: #fff }}
 body {{ max-width: none; margin: 0; padding: 0; font-size: 10pt }}
 figure, tr, .pictures figure {{ break-inside: avoid }}
-h2 {{ break-after: avoid }}
+h2, caption {{ break-after: avoid }}
 thead {{ display: table-header-group; break-after: avoid }}
 }}
 </style>

@@ -86,11 +86,17 @@ def error_headline(score: float, outcomes: Mapping[str, NumberOutcomes], n: int,
     """Return the sentences at the top of the page for a regression model; `rows` names the n rows of the estimate."""
     headline = f"On new rows the model has an R^2 of {score:.3g}, estimated from {n:,} {rows}."
     for name, target in list(outcomes.items())[:1]:
+        subject = "the target" if name == "target" else name
         headline += (
-            f" The mean absolute error of {name} is {target.mae:.4g}. The root mean squared error is "
-            f"{target.rmse:.4g}, compared with {target.deviation:.4g} for predicting the mean of all rows."
+            f" The mean absolute error of {subject} is {_format(target.mae)}. The root mean squared error is "
+            f"{_format(target.rmse)}, compared with {_format(target.deviation)} for predicting the mean of all rows."
         )
     return headline
+
+
+def _format(value: float) -> str:
+    """Return a number with four digits, or as a whole number if it is large."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def describe_outcomes(outcomes: ClassOutcomes | Mapping[str, NumberOutcomes], labels: Sequence[str]) -> str:

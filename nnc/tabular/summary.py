@@ -82,7 +82,7 @@ def _named_outcomes(model: TableModel) -> ClassOutcomes | dict[str, NumberOutcom
     outcomes = model.outcomes
     if not isinstance(outcomes, list):
         return outcomes
-    name = model.facts["target"] or "the target"
+    name = model.facts["target"] or "target"
     return {name if len(outcomes) == 1 else f"{name} {j + 1}": target for j, target in enumerate(outcomes)}
 
 
