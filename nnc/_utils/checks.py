@@ -9,16 +9,18 @@ from __future__ import annotations
 from functools import wraps
 from numbers import Integral  # NumPy registers its integers as Integral
 from reprlib import repr as short_repr
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import TypeVar
+
+    # Python 3.14 imports annotationlib and ast for a TypeVar whose bound is a string.
+    F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_COUNT = 2**53 - 1  # largest count; floats and JSON numbers represent all integers up to it exactly
 MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons, because the core stores them as int32
 INFINITY = float("inf")
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
