@@ -81,7 +81,7 @@ nnc.augment(X, y, rotation=1)  # type: ignore[call-arg]
 
 assert_type(net.to_svg(), str)
 assert_type(str(net.draw(X[0], neurons=4)), str)
-nnc.plot.history(history).figure.savefig("history.png")
+nnc.plot.history(history).set_title("digits")
 net.fit(X, y, epochs=1, verbose=1, callback=[nnc.CSVLogger("log.csv"), nnc.TensorBoard("runs", every=10)])
 nnc.plot.weights(net, layers=1)  # type: ignore[call-arg]
 
@@ -158,6 +158,45 @@ IGNORED_LINES = (
 )
 
 
+def run_pyright(folder):
+    """Return the errors that pyright finds in the files of a folder, and the lines that contain them."""
+    settings = {"reportMissingImports": False, "reportMissingModuleSource": False}
+    settings["extraPaths"] = [str(Path(nnc.__file__).parents[1])]  # an editable installation
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-P", "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder)
+    errors = [one for one in json.loads(result.stdout)["generalDiagnostics"] if one["severity"] == "error"]
+    lines = [
+        Path(one["file"]).read_text(encoding="utf-8").splitlines()[one["range"]["start"]["line"]] for one in errors
+    ]
+    return list(zip(errors, map(str.strip, lines), strict=True))
+
+
+PLOTS = """
+from typing import assert_type
+
+import nnc
+from matplotlib.axes import Axes
+
+net = nnc.NeuralNetwork([2, 1])
+history = net.fit([[0, 1]], [1])
+assert_type(nnc.plot.history(history), Axes)
+assert_type(history.plot(), Axes)
+ax = nnc.plot.weights(net, nnc.plot.history(history), layer=-1)
+ax.set_title("weights").set_fontsize(9)
+ax.set_titel("weights")  # wrong
+nnc.plot.predictions(net, [[0, 1]], [1], "ax")  # wrong
+"""
+
+
+def test_pyright_finds_types_of_matplotlib(tmp_path):
+    pytest.importorskip("pyright")
+    pytest.importorskip("matplotlib")
+    (tmp_path / "plots.py").write_text(PLOTS)
+    wrong = [line for line in PLOTS.splitlines() if line.endswith("# wrong")]
+    assert [line for _, line in run_pyright(tmp_path)] == wrong
+
+
 def test_pyright_accepts_code_of_guide(tmp_path):
     """One process of pyright checks the code blocks of all pages, and a file with an error that it must find."""
     pytest.importorskip("pyright")
@@ -168,18 +207,11 @@ def test_pyright_accepts_code_of_guide(tmp_path):
         blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         (tmp_path / f"page_{page.stem.replace('-', '_')}.py").write_text("".join(blocks), encoding="utf-8")
     (tmp_path / "wrong.py").write_text('import nnc\nnnc.NeuralNetwork([3, 1], activation="reluu")\n')
-    settings = {"reportMissingImports": False, "reportMissingModuleSource": False}
-    settings["extraPaths"] = [str(Path(nnc.__file__).parents[1])]  # an editable installation
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-P", "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path)
     errors = []
-    for finding in json.loads(result.stdout)["generalDiagnostics"]:
-        path, line = Path(finding["file"]), finding["range"]["start"]["line"]
-        text = path.read_text(encoding="utf-8").splitlines()[line]
+    for finding, line in run_pyright(tmp_path):
         is_unbound = "PossiblyUnbound" in finding.get("rule", "")  # after a loop
-        if finding["severity"] == "error" and not is_unbound and not any(part in text for part in IGNORED_LINES):
-            errors.append(f"{path.stem}: {text.strip()}: {finding['message']}")
+        if not is_unbound and not any(part in line for part in IGNORED_LINES):
+            errors.append(f"{Path(finding['file']).stem}: {line}: {finding['message']}")
     wrong = [error for error in errors if error.startswith("wrong:")]
     assert len(wrong) == 1
     assert '"reluu"' in wrong[0]
@@ -218,6 +250,7 @@ def is_incomplete(symbol):
 def test_types_of_all_public_names_are_complete():
     """pyright checks all public names and the attributes of their types."""
     pytest.importorskip("pyright")
+    pytest.importorskip("matplotlib")  # the plots have its types
     names = set(public_definitions())
     result = subprocess.run(
         [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "nnc", "--outputjson"],

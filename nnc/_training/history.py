@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView
     from typing import IO, Any
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from nnc._drawing.svg import Drawing
@@ -360,7 +361,7 @@ class History:
         text = "".join(map(paragraph, [self._ending(), *settings_lines(self.settings)]))
         return text + (self._drawing()._repr_html_() if self.epochs else "")
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Plot the losses over the epochs with matplotlib (extra `[plot]`); see `nnc.plot.history`.
 
         Parameters
@@ -371,7 +372,7 @@ class History:
         Returns
         -------
         matplotlib.axes.Axes
-            Axes of the losses; `ax.figure.savefig("history.png")` writes the plot to a file.
+            Axes of the losses; `matplotlib.pyplot.savefig("history.png")` writes the new figure to a file.
 
         Raises
         ------

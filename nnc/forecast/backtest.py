@@ -15,6 +15,8 @@ from nnc.forecast.model import adapt_width
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matplotlib.axes import Axes
+
     from nnc.forecast.model import ForecastModel
     from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats, Ints
@@ -73,19 +75,19 @@ class Backtest:
         lines = [[str(k + 1), *(f"{column[k]:.4g}" for column in columns)] for k in range(self.forecasts.shape[2])]
         return [*lines, ["all", *(f"{value:.4g}" for value in self.scores.values())]]
 
-    def plot(self, ax: Any = None, *, series: int = 0) -> Any:
+    def plot(self, ax: Axes | None = None, *, series: int = 0) -> Axes:
         """Plot the forecasts of all windows for one series, with observations and intervals (extra `[plot]`).
 
         Parameters
         ----------
-        ax : matplotlib Axes, optional
-            Default: new axes.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw into. Default: the Axes of a new figure.
         series : int, default 0
             Index of the series.
 
         Returns
         -------
-        matplotlib Axes
+        matplotlib.axes.Axes
         """
         from nnc.plot.axes import axes
 

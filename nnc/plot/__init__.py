@@ -1,8 +1,9 @@
 """Plots of networks and their results, drawn with matplotlib (extra `[plot]`).
 
 >>> import nnc
+>>> import matplotlib.pyplot as plt
 >>> ax = nnc.plot.history(history)
->>> ax.figure.savefig("history.png")
+>>> plt.savefig("history.png")
 
 Each function draws into the Axes `ax`, by default into the Axes of a new figure, and returns the Axes. The functions do
 not open a window; call `matplotlib.pyplot.show()` outside of notebooks.

@@ -10,6 +10,8 @@ import numpy as np
 from nnc._drawing.svg import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from numpy.typing import NDArray
 
 # Colors that are distinguishable with any color vision deficiency (Okabe and Ito, 2008), and a marker for each of them.
@@ -33,7 +35,7 @@ def matplotlib(module: str) -> Any:
         raise missing_package("nnc.plot", "matplotlib", error, "plot") from error
 
 
-def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
+def axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
     """Return `ax` if it is Axes, or the Axes of a new figure of this size in inches if it is None."""
     if ax is None:
         return matplotlib("pyplot").figure(figsize=size, layout="constrained").add_subplot()
@@ -42,7 +44,7 @@ def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
     return ax
 
 
-def set_integer_ticks(axis: Any) -> None:
+def set_integer_ticks(axis: Axis) -> None:
     """Restrict the ticks of an axis to integers."""
     # The default min_n_ticks=2 would allow fractions if the axis contains only one integer.
     axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
@@ -91,7 +93,7 @@ def parametric_layer(net: Any, index: int) -> Any:
     return layers[index]
 
 
-def draw_matrix(ax: Any, matrix: NDArray[Any], aspect: str | None = None, **colorbar: Any) -> None:
+def draw_matrix(ax: Axes, matrix: NDArray[Any], aspect: str | None = None, **colorbar: Any) -> None:
     """Draw a matrix in colors from negative to positive, with 0 in white, and a color bar."""
     max_abs = float(np.nanmax(abs(matrix), initial=0.0)) or 1.0
     colors = matplotlib("colors").LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
@@ -100,7 +102,7 @@ def draw_matrix(ax: Any, matrix: NDArray[Any], aspect: str | None = None, **colo
     ax.figure.colorbar(image, ax=ax, **colorbar)
 
 
-def draw_mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
+def draw_mosaic(ax: Axes | None, images: NDArray[Any], columns: int) -> Axes:
     """Draw n images of an array (n, height, width) in a grid with `columns` columns, and return the Axes.
 
     The colors are those of `draw_matrix`. The size of a new figure depends on the size of the grid.

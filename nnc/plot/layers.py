@@ -9,10 +9,11 @@ from nnc._utils.checks import check_count
 from nnc.plot.axes import axes, draw_matrix, draw_mosaic, parametric_layer, set_integer_ticks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 
-def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
+def weights(net: Any, ax: Axes | None = None, *, layer: int = 0) -> Axes:
     """Draw the weights of a layer as a matrix of colors, with a row for each input and a column for each neuron.
 
     Positive weights are blue, negative weights orange.
@@ -50,7 +51,9 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
     return ax
 
 
-def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] | None = None, most: int = 64) -> Any:
+def filters(
+    net: Any, ax: Axes | None = None, *, layer: int = 0, shape: tuple[int, int] | None = None, most: int = 64
+) -> Axes:
     """Draw the filters of a convolution, or the weights of the neurons of a dense layer, as images.
 
     A filter with several channels is drawn as a row of images. A filter of sequences is drawn as an image with a row
@@ -107,7 +110,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     return ax
 
 
-def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> Any:
+def activations(net: Any, X: ArrayLike, ax: Axes | None = None, *, layer: int = 0) -> Axes:
     """Draw the outputs of a layer.
 
     For one row, the channels of a convolution are drawn as images, and the neurons of a dense layer as bars. A

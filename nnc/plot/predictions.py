@@ -22,6 +22,7 @@ from nnc.plot.axes import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("actual", "residuals", "calibration", "intervals")
@@ -29,7 +30,7 @@ MAX_POINTS = 2000  # draw at most this many rows as dots: evenly spaced ones if 
 MAX_OPAQUE_POINTS = 500  # more dots than this number are drawn with more transparency
 
 
-def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normalize: bool = False) -> Any:
+def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Axes | None = None, *, normalize: bool = False) -> Axes:
     """Draw the confusion matrix: how often rows of each true class are predicted as each class.
 
     The color is the fraction of the rows of the true class, so that rare classes are visible.
@@ -82,11 +83,11 @@ def decision_boundary(
     net: Any,
     X: ArrayLike,
     y: Any = None,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     features: tuple[int, int] = (0, 1),
     resolution: int = 200,
-) -> Any:
+) -> Axes:
     """Draw the predictions of a network in the plane of two inputs, with the other inputs at their medians.
 
     For a classifier, the color is the predicted class, and more opaque colors mean larger probabilities. For
@@ -175,7 +176,7 @@ def _spread(values: NDArray[Any], resolution: int) -> NDArray[np.float64]:
     return np.linspace(low - margin, high + margin, resolution)
 
 
-def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: tuple[float, ...]) -> None:
+def _draw_classes(net: Any, ax: Axes, P: NDArray[Any], resolution: int, extent: tuple[float, ...]) -> None:
     """Draw the plane in the colors of the predicted classes, with lines at the boundaries."""
     n = len(class_names(net, "decision_boundary"))
     index = net.converter.class_index(P)
@@ -198,12 +199,12 @@ def predictions(
     net: Any,
     X: ArrayLike,
     y: Any,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     kind: str | None = None,
     band: Sequence[Any] | None = None,
     bins: int = 10,
-) -> Any:
+) -> Axes:
     """Draw predictions compared with true values.
 
     Parameters
@@ -288,7 +289,7 @@ def _opacity(points: NDArray[Any]) -> float:
     return 0.8 if len(points) <= MAX_OPAQUE_POINTS else 0.35
 
 
-def _draw_calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
+def _draw_calibration(net: Any, X: Any, y: Any, ax: Axes | None, bins: int) -> Axes:
     """Draw the accuracy in bins of the predicted probability, and return the Axes."""
     names = class_names(net, "predictions of kind 'calibration'")
     net.converter.check_probabilities()
@@ -316,7 +317,7 @@ def _draw_calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
     return ax
 
 
-def _draw_intervals(X: Any, true: NDArray[Any], predicted: NDArray[Any], band: Any, ax: Any) -> Any:
+def _draw_intervals(X: Any, true: NDArray[Any], predicted: NDArray[Any], band: Any, ax: Axes | None) -> Axes:
     """Draw intervals, predictions and true values, sorted by the prediction, and return the Axes."""
     n = len(true)
     if true.shape[1] != 1:

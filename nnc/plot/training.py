@@ -15,13 +15,14 @@ from nnc.plot.axes import axes, check_network, matplotlib, set_integer_ticks
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 MAX_MARKED_EPOCHS = 30  # curves with at most this many epochs have a marker for each epoch
 LINE_STYLES = ("-", "--", "-.", ":")  # line styles distinguish the curves without colors
 
 
-def history(history: Any, ax: Any = None) -> Any:
+def history(history: Any, ax: Axes | None = None) -> Axes:
     """Draw losses and metrics over the epochs, and mark the best epoch.
 
     Metrics have a separate axis at the right. The axis of the losses is logarithmic if their range is large. A new
@@ -36,7 +37,7 @@ def history(history: Any, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
-        Axes of the losses; `ax.figure.savefig("history.png")` writes the figure to a file.
+        Axes of the losses; `matplotlib.pyplot.savefig("history.png")` writes the new figure to a file.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def history(history: Any, ax: Any = None) -> Any:
     return ax
 
 
-def _draw_curves(ax: Any, columns: Mapping[str, Any], first_color: int) -> list[Any]:
+def _draw_curves(ax: Axes, columns: Mapping[str, Any], first_color: int) -> list[Any]:
     """Draw columns of a history over the epochs and return the lines; the colors start at index `first_color`."""
     return [
         ax.plot(
@@ -97,13 +98,13 @@ def learning_curve(
     net: Any,
     X: ArrayLike,
     y: Any,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     sizes: Sequence[float] = (0.1, 0.2, 0.4, 0.7, 1.0),
     validation: float = 0.2,
     seed: int = 0,
     **options: Any,
-) -> Any:
+) -> Axes:
     """Draw the score of a network over the number of training rows, which shows whether more rows would help.
 
     Copies of the network are trained on increasing parts of the rows. Each copy is scored on its training rows and on
