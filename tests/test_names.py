@@ -67,6 +67,20 @@ def test_name_of_other_package_is_answered_with_name_of_nnc(owner, name, hint):
     assert message_of(AttributeError, getattr, owner, name).endswith(f" has no attribute {name!r}; {hint}")
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "hint"),
+    [
+        ("nnc", "EarlyStopping", "; did you mean net.fit(X, y, validation=0.2, patience=10)?"),
+        ("nnc", "NeuralNetwrk", "; did you mean NeuralNetwork?"),
+        ("nnc.layers", "Linear", "; did you mean nnc.layers.Dense?"),
+        ("nnc", "zzz", f" ({nnc.__file__})"),
+    ],
+)
+def test_import_of_name_of_other_package_is_answered_with_name_of_nnc(module, name, hint):
+    message = message_of(ImportError, exec, f"from {module} import {name}")
+    assert message == f"cannot import name {name!r} from {module!r}{hint}"
+
+
 def test_names_in_submodules_are_found_from_nnc():
     for name in nnc.layers.__all__:
         assert message_of(AttributeError, getattr, nnc, name).endswith(f"; did you mean nnc.layers.{name}?")

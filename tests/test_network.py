@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import Layer, MinMax, ModelFileError, NeuralNetwork
+from nnc import Layer, MinMax, ModelFileError, NeuralNetwork, layers
 from nnc._registry import losses
 from nnc._registry.activations import HIDDEN, ROWS
 
@@ -1350,6 +1350,34 @@ def test_unknown_arguments_raise_type_error(net):
     assert_raises(TypeError, message, nnc.Adam, learning_rate=1)
 
 
+@pytest.mark.parametrize(
+    ("layer", "name", "hint"),
+    [
+        (layers.Dense, "units", "did you mean n?"),
+        (layers.Dense, "out_features", "did you mean n?"),
+        (layers.Dense, "in_features", "omit it, because a layer gets its number of inputs from the previous layer"),
+        (layers.Conv2D, "out_channels", "did you mean filters?"),
+        (layers.Conv2D, "kernel_size", "did you mean size?"),
+        (layers.Conv1D, "input_shape", "omit it, because a layer gets its number of inputs from the previous layer"),
+        (layers.LSTM, "hidden_size", "did you mean units?"),
+        (layers.LSTM, "input_size", "omit it, because a layer gets its number of inputs from the previous layer"),
+        (layers.GRU, "batch_first", "omit it, because sequences have the shape (rows, steps, features)"),
+        (layers.GRU, "stateful", "use net.stream(), which keeps the states between calls"),
+        (layers.SimpleRNN, "nonlinearity", "did you mean activation?"),
+        (layers.Dropout, "p", "did you mean rate?"),
+    ],
+)
+def test_layer_answers_argument_of_other_packages(layer, name, hint):
+    message = f"{layer.__name__}.__init__() got an unexpected keyword argument {name!r}; {hint}"
+    assert_raises(TypeError, message, layer, **{name: 1})
+
+
+def test_layer_that_contains_several_layers_is_answered_with_list():
+    hint = "list one object for each layer, with return_sequences=True in all recurrent layers but the last"
+    message = f"LSTM.__init__() got an unexpected keyword argument 'num_layers'; {hint}"
+    assert_raises(TypeError, message, layers.LSTM, 8, num_layers=2)
+
+
 def test_signatures_list_all_arguments():
     """A TypeError from inside a call is not reported as an unknown argument."""
     assert list(inspect.signature(NeuralNetwork).parameters)[:3] == ["layers", "activation", "output"]
@@ -1380,8 +1408,9 @@ def test_suggested_names_exist():
     arguments = {
         name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
     }
-    others = {"n", "betas", "eps", "size"}  # arguments of optimizers and layers
-    assert {name.partition("=")[0] for name in ARGUMENT_SYNONYMS.values()} <= arguments | others
+    others = {"n", "units", "filters", "rate", "betas", "eps", "size"}  # arguments of optimizers and layers
+    names = {name.partition("=")[0] for meant in ARGUMENT_SYNONYMS.values() for name in meant.split()}
+    assert names <= arguments | others
 
 
 # ---------------------------------------------------------------------------------------------- probabilities

@@ -6,7 +6,9 @@ This module is imported only when a message is needed.
 from __future__ import annotations
 
 import re
+import sys
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ VALUE_SYNONYMS = _invert(
         "mape": "meanabsolutepercentageerror",
     }
 )
+# If the arguments of different functions have the same synonyms, their names are separated by spaces.
 ARGUMENT_SYNONYMS = _invert(
     {
         "lr": "learningrate learningrateinit eta rate",
@@ -71,7 +74,7 @@ ARGUMENT_SYNONYMS = _invert(
         "batch_size": "batch minibatchsize",
         "seed": "randomstate randomseed",
         "layers": "hiddenlayersizes layersizes sizes hidden hiddendim inputdim inputsize infeatures",
-        "activation": "activationfunction activations",
+        "activation": "activationfunction activations nonlinearity",
         "output": "outputactivation outactivation",
         "loss": "lossfunction criterion objective",
         "bias": "usebias",
@@ -89,7 +92,8 @@ ARGUMENT_SYNONYMS = _invert(
         "sample_weight": "sampleweights weights",
         "class_weight": "classweights",
         "max_seconds": "maxtime timeout",
-        "n": "units neurons hiddensize outfeatures filters outchannels",
+        "n units filters": "n units filters neurons hiddensize outfeatures outchannels",
+        "rate": "p dropoutrate",
         "size": "kernelsize poolsize",
         "X": "inputs features",
         "y": "targets target labels",
@@ -97,6 +101,17 @@ ARGUMENT_SYNONYMS = _invert(
         "eps": "epsilon",
     }
 )
+ARGUMENT_STATEMENTS = _invert(
+    {
+        "omit it, because a layer gets its number of inputs from the previous layer": (
+            "inputsize infeatures inchannels inputdim inputshape numfeatures"
+        ),
+        "list one object for each layer, with return_sequences=True in all recurrent layers but the last": "numlayers",
+        "omit it, because sequences have the shape (rows, steps, features)": "batchfirst timemajor",
+        "use net.stream(), which keeps the states between calls": "stateful returnstate",
+        "omit it, because networks run on the processor": "device",
+    }
+)  # ends of messages about arguments of other packages that nnc does not have
 # For each name, a suggestion. Names separated by spaces are former names of nnc, and names of PyTorch, Keras and
 # scikit-learn. A suggestion that begins with "nnc " is a statement; all others complete "did you mean ...?".
 OTHER_ATTRIBUTES = _invert(
@@ -211,8 +226,9 @@ def find_similar_name(name: str, choices: Iterable[str], synonyms: dict[str, str
     key = _normalize(name)
     if key in by_key:
         return by_key[key]
-    if synonyms.get(key) is not None and _normalize(synonyms[key].partition("=")[0]) in by_key:
-        return synonyms[key]
+    for meant in synonyms.get(key, "").split():
+        if _normalize(meant.partition("=")[0]) in by_key:
+            return meant
     similar = get_close_matches(key, by_key, n=1, cutoff=0.75)
     return by_key[similar[0]] if similar else None
 
@@ -229,7 +245,7 @@ def suggest_value(name: str, choices: Iterable[str]) -> str:
 
 
 def suggest_argument(name: str, arguments: Iterable[str], others: Mapping[str, Iterable[str]] | None = None) -> str:
-    """Return the end of a message about an unknown argument: the argument that was probably meant.
+    """Return the end of a message about an unknown argument: the argument that was probably meant, or a statement.
 
     Parameters
     ----------
@@ -247,7 +263,31 @@ def suggest_argument(name: str, arguments: Iterable[str], others: Mapping[str, I
         suggestion = find_similar_name(name, choices, ARGUMENT_SYNONYMS)
         if suggestion is not None:
             return f"; did you mean {suggestion} of {function}?"
-    return ""
+    statement = ARGUMENT_STATEMENTS.get(_normalize(name))
+    return "" if statement is None else f"; {statement}"
+
+
+def unknown_name_error(module: str, name: str, names: Iterable[str]) -> AttributeError | ImportError:
+    """Return the error that the `__getattr__` of a package raises for an unknown name.
+
+    It is an AttributeError. `from package import name` would replace it by an ImportError without a hint. Before that,
+    importlib asks whether the package has the attribute. In a call from there, the error is an ImportError with the
+    hint.
+
+    Parameters
+    ----------
+    module : str
+        Name of the package.
+    name : str
+        The unknown name.
+    names : iterable of str
+        Public names of the package.
+    """
+    hint = attribute_hint(name, names)
+    is_import = sys._getframe(2).f_code.co_name == "_handle_fromlist"  # 1 is the frame of `__getattr__`
+    if hint and is_import and find_spec(f"{module}.{name}") is None:  # importlib imports submodules itself
+        return ImportError(f"cannot import name {name!r} from {module!r}{hint}", name=module)
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 
 
 def unknown_attribute_error(owner: str, name: str, attributes: Iterable[str]) -> AttributeError:
@@ -262,10 +302,15 @@ def unknown_attribute_error(owner: str, name: str, attributes: Iterable[str]) ->
     attributes : iterable of str
         Names of the existing attributes.
     """
-    hint = ""
-    if not name.startswith("_"):
-        public = [attribute for attribute in attributes if not attribute.startswith("_")]
-        suggestion = OTHER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
-        if suggestion is not None:
-            hint = f"; {suggestion}" if suggestion.startswith("nnc ") else f"; did you mean {suggestion}?"
-    return AttributeError(f"{owner} has no attribute {name!r}{hint}")
+    return AttributeError(f"{owner} has no attribute {name!r}{attribute_hint(name, attributes)}")
+
+
+def attribute_hint(name: str, attributes: Iterable[str]) -> str:
+    """Return the end of a message about an unknown attribute: the name that may have been meant, or a statement."""
+    if name.startswith("_"):
+        return ""
+    public = [attribute for attribute in attributes if not attribute.startswith("_")]
+    suggestion = OTHER_ATTRIBUTES.get(name) or find_similar_name(name, public, {})
+    if suggestion is None:
+        return ""
+    return f"; {suggestion}" if suggestion.startswith("nnc ") else f"; did you mean {suggestion}?"

@@ -21,6 +21,6 @@ __all__ = ["Backtest", "ForecastWarning", "Forecaster", "mase", "smape"]
 if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute of a module with __getattr__
 
     def __getattr__(name: str) -> object:
-        from nnc._utils.names import unknown_attribute_error
+        from nnc._utils.names import unknown_name_error
 
-        raise unknown_attribute_error("module 'nnc.forecast'", name, __all__)
+        raise unknown_name_error("nnc.forecast", name, __all__)

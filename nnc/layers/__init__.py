@@ -72,9 +72,9 @@ if not TYPE_CHECKING:  # the classes in _HOME are imported on first use, because
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
-            from nnc._utils.names import unknown_attribute_error
+            from nnc._utils.names import unknown_name_error
 
-            raise unknown_attribute_error("module 'nnc.layers'", name, __all__)
+            raise unknown_name_error("nnc.layers", name, __all__)
         from importlib import import_module
 
         value = globals()[name] = getattr(import_module(f"nnc.layers.{_HOME[name]}"), name)

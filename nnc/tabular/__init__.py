@@ -41,6 +41,6 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers that see __getattr__ accept any name as an attribute
 
     def __getattr__(name: str) -> object:
-        from nnc._utils.names import unknown_attribute_error
+        from nnc._utils.names import unknown_name_error
 
-        raise unknown_attribute_error("module 'nnc.tabular'", name, __all__)
+        raise unknown_name_error("nnc.tabular", name, __all__)
