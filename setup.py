@@ -219,8 +219,8 @@ class Build(build_ext):
                 raise PlatformError(
                     f"nnc is compiled when it is installed from its source, and there is no C compiler here ({command} "
                     "was not found). Install one (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: "
-                    "xcode-select --install), or let pip install a prebuilt wheel: pip install --only-binary :all: "
-                    "nnc-cython"
+                    "xcode-select --install), or install a wheel that pip wheel --no-deps . built on a machine with "
+                    "the same system and the same version of Python"
                 ) from None
             if not any(Path(folder, "Python.h").exists() for folder in self.include_dirs):
                 raise PlatformError(
