@@ -17,6 +17,8 @@ Modules
     nnc.layers    Dense, Conv2D, LSTM, Dropout and other layers, for example NeuralNetwork([Input(3), Dense(1)])
     nnc.tabular   TableClassifier and TableRegressor for tables with numbers, categories, text and dates
     nnc.sklearn   MLPClassifier and MLPRegressor with the interface of scikit-learn
+    nnc.forecast  Forecaster for one or many time series
+    nnc.pde       differential equations in the loss
     nnc.datasets  iris, digits, MNIST, train_test_split
     nnc.plot      plots with matplotlib
 

@@ -132,6 +132,9 @@ def test_load_of_other_format_names_function_that_reads_it(tmp_path):
     for load in (nnc.load, NeuralNetwork.load, nnc.Ensemble.load):
         with pytest.raises(nnc.ModelFileError, match=r"begin with .*; nnc\.from_onnx reads ONNX files"):
             load(tmp_path / "net.onnx")
+    (tmp_path / "net.pt").write_bytes(b"PK")
+    with pytest.raises(nnc.ModelFileError, match=r"begin with .*; load the module, and pass it to nnc\.from_torch"):
+        nnc.load(tmp_path / "net.pt")
     with pytest.raises(nnc.ModelFileError, match=r"begin with .*; nnc\.load reads networks in this format"):
         nnc.Ensemble.load(tmp_path / "net.safetensors")
     (tmp_path / "old.onnx").write_text(net.to_json())  # earlier versions saved networks with any extension

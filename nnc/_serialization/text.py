@@ -414,12 +414,14 @@ def read(source: Any, content: str = "network") -> Any:
     OSError
         The file cannot be read, is larger than `disk.MAX_FILE_BYTES`, or needs more memory than is available.
     """
-    where = disk.describe_source(source)
+    where, other = disk.describe_source(source), other_format(source)
     with model_file_errors(where, content):
         try:
             text = disk.read_text(source, content, "{")
+            if other and not text.lstrip("\ufeff \t\r\n").startswith("{"):
+                raise disk.UnexpectedStartError
         except (disk.UnexpectedStartError, UnicodeDecodeError) as error:
-            _, remedy = other_format(source) or ("", CHECK_FILE)
+            _, remedy = other or ("", CHECK_FILE)
             if remedy == CHECK_FILE and isinstance(error, UnicodeDecodeError):
                 raise
             raise ValueError(f'the file does not begin with "{{" like {WITH_ARTICLE[content]}; {remedy}') from None
