@@ -77,7 +77,7 @@ def draw(ax):
     ax.axvline((CHANGE - WEEK) / WEEK, color="gray", linestyle=":")
     ax.set_xlabel("week; the morning peak moves at the dotted line")
     ax.set_ylabel("mean error, MW")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
 save_picture(draw)
