@@ -1,6 +1,7 @@
 """Comparison of images with the training images of a classifier: size, aspect ratio and polarity.
 
-The model file contains the ranges of these quantities in the member `training_images`.
+The polarity states whether an object is lighter or darker than its background. The member `training_images` of the
+model file contains the ranges of size, aspect ratio and contrast, from which the polarity follows.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
 
     from nnc._cli.screen import Screen
 
-RANGE_QUANTILES = 0.05, 0.95  # the range of a quantity is that of the training images between these quantiles
+RANGE_QUANTILES = 0.05, 0.95  # quantiles of the training images that limit the ranges
 MAX_SIZE_CHANGE = 2.0  # a note is printed for images that are larger or smaller than the range by this factor
 MAX_ASPECT_CHANGE = 1.25  # a note is printed for images whose aspect ratio is outside the range by this factor
 MAX_UNKNOWN_REDUCTION = 4.0  # assumed reduction of training images, if the model file does not contain their size
-MIN_CONTRAST = 4.0  # gray levels; images have no polarity if their mean differs less from the median of their border
+MIN_CONTRAST = 4.0  # in gray levels; an image with a smaller absolute contrast has no polarity
 POLARITY_FRACTION = 0.5  # a note is printed if more than this fraction of the images have the opposite polarity
 # If the polarity of the training images is not in the model file, a note is printed if at least this fraction of the
 # images has a higher probability p of the predicted class after inversion, and the mean of log(1 - p) decreases by more
 # than the margin.
 CERTAIN_FRACTION, CERTAIN_MARGIN = 0.6, 1.0
-SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, which float32 cannot represent if it is smaller
-MAX_CERTAIN_IMAGES = 200  # maximum number of images that are inverted for this comparison
+SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, because float32 rounds p to 1 if 1 - p is smaller
+MAX_CERTAIN_IMAGES = 200  # maximum number of images whose p is computed before and after inversion
 
 
 class Images(NamedTuple):
@@ -142,7 +143,7 @@ def _format_range(limits: list[float]) -> str:
 
 
 def _contrast(X: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the mean of each image minus the median of its border, in gray levels."""
+    """Return the contrast of each image, its mean minus the median of its border, in gray levels."""
     gray = X.mean(axis=3) if X.ndim == 4 else X.astype(np.float64)
     border = np.concatenate([gray[:, 0], gray[:, -1], gray[:, 1:-1, 0], gray[:, 1:-1, -1]], axis=1)
     contrast: NDArray[np.float64] = gray.mean(axis=(1, 2)) - np.median(border, axis=1)

@@ -151,7 +151,7 @@ def exact_operators(opset: int) -> list[Any]:
         op_domain = ""
 
         def choose_act(self, name: str, alpha: Any, beta: Any) -> Any:
-            """Return the function of an activation."""
+            """Return the activation function with this ONNX name."""
             return {"Tanh": np.tanh, "Relu": lambda x: np.maximum(x, 0), "Sigmoid": lambda x: 1 / (1 + np.exp(-x))}[
                 name
             ]

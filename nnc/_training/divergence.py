@@ -98,7 +98,7 @@ def likely_cause(rate: float, largest: float) -> str:
 
 
 def suggested_scaler(largest: float) -> str:
-    """Return the name of a scaling for inputs whose largest absolute value is `largest`; 255 indicates pixels."""
+    """Return the scaling for inputs whose largest absolute value is `largest`: "pixels" for 255."""
     return "pixels" if largest == 255 else "standardize"
 
 

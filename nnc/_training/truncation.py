@@ -148,5 +148,5 @@ def truncated_loop(
         dataset.rows, model.input_shape[0], truncate, warm_up, options.batch_size
     )
     loop = TrainingLoop(model, dataset, options, state, chunks)
-    loop.model = model_for_steps(model, truncate)  # the validation uses the engine for all steps
+    loop.model = model_for_steps(model, truncate)  # training uses chunks, validation whole sequences
     return loop

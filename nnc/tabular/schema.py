@@ -133,8 +133,8 @@ class Schema:
     names : tuple of str
         Names of the columns.
     named : bool
-        Whether the columns of the training table had names. If they had none, or if those of a table to encode have
-        none, columns are matched by position.
+        Whether the columns of the training table had names. Columns are matched by position if this table, or the
+        table to encode, has no names.
     """
 
     columns: tuple[ColumnSchema, ...]
