@@ -25,7 +25,8 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
     activation : str or sequence of str, default "sigmoid"
         Activation of the hidden layers: one name for all, or one for each hidden layer except BatchNorm and Scale.
         Examples are "sigmoid", "tanh", "relu" and "gelu"; docs/guide/what-there-is.md lists all of them with their
-        formulas.
+        formulas. "sin" is accurate to 1 ULP for net inputs up to 1.6e6, in float32 up to 12,000, and constant
+        beyond.
     output : str, optional
         Activation of the output layer: one of the names above, "softmax" or "exp". Default: the default output of
         the loss.
