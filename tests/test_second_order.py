@@ -723,6 +723,23 @@ def test_residual_loss_resumes_from_file(tmp_path):
     assert again.params.tobytes() == expected.tobytes()
 
 
+def test_sample_weights_of_residual_loss_in_single_calls():
+    rng = np.random.default_rng(0)
+    X, Y, counts = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), rng.integers(0, 4, 40)
+    repeated = X.repeat(counts, axis=0), Y.repeat(counts, axis=0)
+    weighted, plain = (small_network(loss=nnc.LeastSquares(identity_residuals), layers=[3, 6, 2]) for _ in range(2))
+    assert weighted.evaluate_loss(X, Y, counts) == pytest.approx(plain.evaluate_loss(*repeated), rel=1e-12)
+    for pair, expected in zip(weighted.gradients(X, Y, counts), plain.gradients(*repeated), strict=True):
+        for part, other in zip(pair, expected, strict=True):
+            assert part == pytest.approx(other, rel=1e-10, abs=1e-14)
+    for _ in range(3):
+        loss = weighted.train_step(X, Y, 0.1, sample_weight=counts)
+        assert loss == pytest.approx(plain.train_step(*repeated, 0.1), rel=1e-10)
+    assert weighted.params == pytest.approx(plain.params, rel=1e-10)
+    with pytest.raises(ValueError, match="sample_weight is not supported with a custom loss"):
+        small_network(loss=lambda P, Y: (0.0, P)).evaluate_loss(SMALL_X, SMALL_Y, np.ones(len(SMALL_X)))
+
+
 def test_sample_weights_equal_repeated_rows():
     rng = np.random.default_rng(0)
     X, Y, counts = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), rng.integers(0, 4, 40)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnc._model.channels import check_smooth
 from nnc._model.data import Data
+from nnc._model.extra_targets import model_with_weighted_residuals
 from nnc._registry import losses
 from nnc._utils.arrays import as_contiguous, as_real_array
 
@@ -64,3 +65,18 @@ def with_residual_weights(data: Data, weights: NDArray[Any] | None) -> Data:
     assert data.Y is not None
     column = np.ones(data.n) if weights is None else weights / weights.mean(dtype=np.float64)
     return data.with_targets(np.column_stack([data.Y, column]).astype(data.Y.dtype))
+
+
+def weighted_rows(
+    converter: DataConverter, X: Any, y: Any, sample_weight: Any, learn: bool = False
+) -> tuple[Model, Data]:
+    """Return the model of the converter and converted rows.
+
+    Weights of the rows of nnc.LeastSquares become a column of the targets, and the returned model reads them there.
+    """
+    model = converter.model
+    if sample_weight is None or model.custom is None or not model.custom.has_residuals:
+        return model, converter.data(X, y, sample_weight, learn=learn)
+    data = converter.data(X, y, learn=learn)
+    weights = converter.checked_weights("sample_weight", sample_weight, data.n)
+    return model_with_weighted_residuals(model), with_residual_weights(data, weights)

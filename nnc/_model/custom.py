@@ -30,7 +30,7 @@ class LeastSquares:
     """Custom loss that is the mean of squared residuals, which the optimizer Levenberg-Marquardt requires.
 
     Pass it as the loss of a network: `NeuralNetwork(..., loss=nnc.LeastSquares(function))`. All other optimizers
-    train with it as well. `fit` multiplies the squared residuals of a row by its `sample_weight`.
+    train with it as well. A `sample_weight` multiplies the squared residuals of a row.
 
     Parameters
     ----------
@@ -122,6 +122,8 @@ class CustomLoss:
         self.function = function
         self.step_outputs = step_outputs
         self.name = function_name(function)
+        # Whether the loss is nnc.LeastSquares of rows without steps, which supports weights.
+        self.has_residuals = isinstance(function, LeastSquares) and not step_outputs
 
     def __repr__(self) -> str:
         return self.name

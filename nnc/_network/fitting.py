@@ -125,7 +125,8 @@ class Fitting(Parameters):
         dY : array (n, n_out, n_in), optional
             Targets of the derivatives of the outputs with respect to the inputs, in the units of y and X; for one
             output also (n, n_in). NaN marks a derivative that is not given. Requires a squared error as loss, and the
-            layers and activations that `derivatives` requires.
+            layers and activations that `derivatives` requires. `fit_many`, `fit_batches` and `train_step` have no dY,
+            because their rows have targets of the outputs only; a fit with epochs=1 is a single step.
         dY_weight : float, default 1.0
             Weight of the derivatives in the loss. The loss of a row is the squared error of y, plus dY_weight / n_in
             times the sum of the squared errors of the given derivatives, both computed from scaled X and y. Validation

@@ -252,7 +252,8 @@ class Prediction(Parameters):
             at least 0, "hinge" -1 and 1. After a fit on other labels, such as text, y has labels of that kind. For
             outputs at each step of sequences, y has the shape (n, steps, k), and labels have the shape (n, steps).
         sample_weight : array (n,), optional
-            Weight of each row: finite, at least 0, and not all 0.
+            Weight of each row: finite, at least 0, and not all 0. Of the custom losses, only nnc.LeastSquares supports
+            it.
         lengths : int array (n,), optional
             Number of steps of each sequence, as in `predict`. Targets at each step may then be an array (n, steps, k),
             whose numbers beyond the lengths are ignored, or a list of arrays (steps, k). The loss is a mean over all
@@ -274,7 +275,10 @@ class Prediction(Parameters):
             if loss_as_is is not None:
                 return loss_as_is
         if model.custom is not None:
-            return model.compute_loss(converter.data(X, y, sample_weight))
+            from nnc._data.slopes import weighted_rows
+
+            model, rows = weighted_rows(converter, X, y, sample_weight)
+            return model.compute_loss(rows)
         data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta_view, *data)
         if not loss < np.inf:
@@ -310,17 +314,21 @@ class Prediction(Parameters):
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)
-        data: Any = None if model.custom is not None else converter.data_as_is(X, y, sample_weight)
-        if data is None:
-            data = converter.data(X, y, sample_weight)
-            if model.custom is not None:
-                _, data = model.with_output_gradients(data)
+        data: Any
+        if model.custom is not None:
+            from nnc._data.slopes import weighted_rows
+
+            model, data = weighted_rows(converter, X, y, sample_weight)
+            _, data = model.with_output_gradients(data)
+        else:
+            data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         rows, Y, labels, weights, core_lengths = data
         if rows.shape[0] < model.min_batch_rows:
             model.check_batch_rows(len(rows))
         loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, core_lengths, flat)
         if not loss < np.inf:
-            converter.data(X, y, sample_weight)
+            if model.custom is None:
+                converter.data(X, y, sample_weight)  # raise an error if X or y is not finite
             model.check_parameters()
         return model.split(flat)
 

@@ -103,7 +103,8 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     if arguments.dY is not None:
         network, arguments = with_derivatives(network, converter, rows, arguments)
-    if arguments.sample_weight is not None and is_least_squares(network.model):
+    custom = network.model.custom
+    if arguments.sample_weight is not None and custom is not None and custom.has_residuals:
         network, arguments = with_weighted_residuals(network, converter, rows, arguments)
     if (method := split_method(arguments.validation)) is not None:
         rows, y, weights, held_out, (train, test) = converter.split(
@@ -167,16 +168,6 @@ def with_derivatives(
     weight = check_not_negative("dY_weight", arguments.dY_weight)
     arguments = arguments.replaced(dY=as_slopes(model, arguments.dY, rows.shape[0]))
     return _with_model(network, model_with_slopes(model, weight)), arguments
-
-
-def is_least_squares(model: Model) -> bool:
-    """Return whether the loss is nnc.LeastSquares of rows without steps, which supports weights."""
-    custom = model.custom
-    if custom is None:
-        return False
-    from nnc._model.custom import LeastSquares
-
-    return isinstance(custom.function, LeastSquares) and not custom.step_outputs
 
 
 def with_weighted_residuals(

@@ -268,9 +268,8 @@ class GeneralStep:
             with network._choosing_loss(X, y, is_batch=True):
                 return self.step(network, X, y, sample_weight, dP, lr)
         if dP is None:
-            converter, rows, Y, labels, weights, lengths = self.data(network, X, y, sample_weight)
-            model = converter.model  # the network with an engine for the number of steps of X
-            engine = model.engine
+            converter, model, (rows, Y, labels, weights, lengths) = self.data(network, X, y, sample_weight)
+            engine = model.engine  # of a network for the number of steps of X
         else:
             labels = weights = None
             converter, rows, Y, lengths = self.output_gradient(network, X, y, sample_weight, dP)
@@ -302,7 +301,7 @@ class GeneralStep:
                 state.plateau.observe(loss)
         if dP is None:
             network.converter.labels_are_indices = converter.loss.is_classification and converter.classes is None
-        is_plain = weights is None and state.schedule is None and not converter.is_bound
+        is_plain = sample_weight is None and state.schedule is None and not converter.is_bound
         if is_custom and (model.heads is not None or len(model.stack.output_shape) == 2):
             is_plain = False
         return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
@@ -375,15 +374,19 @@ class GeneralStep:
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """Return the updated converter, and X, Y, labels, weights and lengths as arrays of the engine."""
+        """Return the updated converter, its model, and X, Y, labels, weights and lengths as arrays of the engine."""
         converter = network.converter
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            return converter, *ready
+            return converter, converter.model, ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated, X = converter.copy_for_fit().bind(X)
-        return updated, *updated.data(X, y, sample_weight, learn=True)
+        if network.model.custom is None:
+            return updated, updated.model, updated.data(X, y, sample_weight, learn=True)
+        from nnc._data.slopes import weighted_rows
+
+        return updated, *weighted_rows(updated, X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(
