@@ -5,6 +5,9 @@ import pytest
 
 import nnc
 from nnc import Head, Heads, NeuralNetwork
+from nnc._inspection.functions import check_slope_gradients
+from nnc._inspection.problem import Problem
+from nnc._model.data import Data
 from nnc._model.extra_targets import model_with_slopes
 from nnc.layers import Dense, Dropout, Scale
 
@@ -306,3 +309,37 @@ def test_reference_rejects_invalid_derivatives():
         nnc.reference.NeuralNetwork([2, 3, 2], activation="tanh", output="identity").fit(X, y, epochs=1, dY=dY[:3])
     with pytest.raises(ValueError, match="dY requires Dense and Scale layers with sigmoid, tanh, identity, sin"):
         nnc.reference.NeuralNetwork([2, 3, 2], activation="relu", output="identity").fit(X, y, epochs=1, dY=dY)
+
+
+# ------------------------------------------------------------------------------------------------- check_gradients
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("options", [{}, {"loss": "half_sse", "scale_X": "standardize", "scale_y": "minmax"}], ids=str)
+def test_check_gradients_accepts_the_gradients_of_dY(dtype, options, capsys):
+    X, y, dY = data(12)
+    net = network(layers=(2, Scale(), Dense(5, "gelu"), Dense(4, "sin"), 2), dtype=dtype, output="identity", **options)
+    net.fit(X, y, epochs=2, lr=0.01)
+    check = nnc.check_gradients(net, X, y, dY=dY, dY_weight=0.5)
+    assert check.ok
+    assert sum(layer.checked for layer in check.layers) > 0.8 * net.n_params
+    assert "Hidden Layer 2, W: 10 of 10 parameters, ok: largest relative difference" in str(check)
+    assert str(check) in capsys.readouterr().out
+
+
+def test_check_finds_a_wrong_gradient_of_dY():
+    X, y, dY = data(12)
+    net = network()
+    model = model_with_slopes(net.model, 1.0)
+    _, gradient = model.loss_and_gradient(Data(X, np.concatenate([y, dY.reshape(12, -1)], 1)))
+    right, wrong = model.split(gradient), model.split(gradient.copy())
+    wrong[0][0][0, 3] *= 1.00001
+    check = check_slope_gradients(Problem(net, X, y), dY, 1.0, wrong, right, net.dtype, None)
+    assert [layer.wrong for layer in check.layers] == [True, False, False, False, False, False]
+    assert check.layers[0].worst == "W[0, 3]"
+
+
+def test_check_gradients_refuses_networks_without_second_derivatives():
+    X, y, dY = data(5)
+    with pytest.raises(ValueError, match="dY requires smooth activations"):
+        nnc.check_gradients(network(activation="relu"), X, y, dY=dY)

@@ -1,4 +1,4 @@
-"""Comparison of the derivative that a custom loss function returns with finite differences of its loss."""
+"""Comparison of derivatives with finite differences only: of a custom loss function, and of fits with `dY`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from nnc._inspection.gradients import (
     check_gradients,
     extrapolated,
 )
+from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
+
+    from nnc._inspection.problem import Array, Problem
+
+    Pair = tuple[NDArray[Any], NDArray[Any] | None]
 
 MIN_OUTPUT_SCALE = 1e-3  # finite differences use the step size eps * max(|output|, this number)
 MIN_KINK = 0.01  # smallest relative change of the loss derivative that counts as a kink
@@ -38,18 +45,26 @@ class LossFunction(Protocol):
 
 
 @dataclass(frozen=True)
-class FunctionCheck(LayerCheck):
+class DifferenceCheck(LayerCheck):
+    """Result of `check_gradients` for a layer whose gradients are only compared with finite differences."""
+
+    source: ClassVar[str] = "backpropagation"
+
+    @property
+    def values_text(self) -> str:
+        """Text with both values of the derivative with the largest error."""
+        return f"{self.by_backpropagation:.9g} by {self.source}, {self.by_differences:.9g} by differences"
+
+
+@dataclass(frozen=True)
+class FunctionCheck(DifferenceCheck):
     """Result of `check_gradients` for a custom loss function.
 
     The derivatives with respect to the network outputs P are checked like the gradients of a layer.
     """
 
     noun: ClassVar[str] = "outputs"
-
-    @property
-    def values_text(self) -> str:
-        """Text for the derivative with the largest error: its values from the loss function and finite differences."""
-        return f"{self.by_backpropagation:.9g} by the function, {self.by_differences:.9g} by differences"
+    source: ClassVar[str] = "the function"
 
 
 class Slope(NamedTuple):
@@ -92,30 +107,128 @@ def with_function(
     P = P.astype(np.float64)
     Y = Y.astype(np.float64)
     _, derivative = function(P, Y)
-    tolerance = TOLERANCE["float64"]
-    least = MIN_SCALE["float64"] * float(abs(derivative).max())
-    indices = np.arange(P.size)
-    if P.size > MAX_SAMPLED:
+    name = f"Loss function {function.name!r}"
+    layer = _compare(FunctionCheck, name, lambda P: function.value(P, Y), P, derivative, eps, np.dtype(np.float64))
+    return GradientCheck((*check.layers, layer), check.tolerance)
+
+
+def check_slope_gradients(
+    problem: Problem,
+    slopes: NDArray[Any],
+    weight: float,
+    gradients: Sequence[Pair],
+    largest: Sequence[Pair],
+    dtype: np.dtype[Any],
+    eps: float | None,
+) -> GradientCheck:
+    """Compare the gradients of a fit with `dY` with finite differences of its loss in float64, and print the result.
+
+    Parameters
+    ----------
+    problem : Problem
+        Parameters, rows and targets.
+    slopes : array (n, n_out, n_in)
+        Derivatives of the targets; NaN is a missing one.
+    weight : float
+        Weight of the derivatives.
+    gradients : sequence of (dW, db)
+        Gradients to check.
+    largest : sequence of (dW, db)
+        Gradients for targets of 0. The summands of the gradients have their size, and rounding errors, too.
+    dtype : dtype
+        Precision in which the gradients were computed.
+    eps : float, optional
+        Largest step size of the finite differences.
+    """
+    from nnc._drawing.html import print_result
+
+    layers = []
+    for k, (pair, size) in enumerate(zip(gradients, largest, strict=True)):
+        for name, values, part, zero in zip("Wb", (problem.W[k], problem.b[k]), pair, size, strict=True):
+            if values is None or part is None or zero is None:
+                continue
+            parameters = values.copy()
+
+            def loss(changed: Array, values: Array = values, parameters: Array = parameters) -> float:
+                values[...] = changed
+                result = _slope_loss(problem, slopes, weight)
+                values[...] = parameters
+                return result
+
+            rounding = ROUNDING_ERRORS * float(np.finfo(dtype).eps * np.abs(zero).max())
+            title = f"{layer_name(k, len(problem.W))}, {name}"
+            layers.append(
+                _compare(
+                    DifferenceCheck,
+                    title,
+                    loss,
+                    np.atleast_2d(parameters),
+                    np.atleast_2d(part).astype(np.float64),
+                    eps,
+                    dtype,
+                    rounding,
+                    name,
+                )
+            )
+    check = GradientCheck(tuple(layers), TOLERANCE[dtype.name])
+    print_result(check)
+    return check
+
+
+def _slope_loss(problem: Problem, slopes: NDArray[Any], weight: float) -> float:
+    """Return the loss of outputs and their derivatives by the inputs, from the formulas of the activations."""
+    A = problem.X
+    n, n_in = A.shape
+    J = np.broadcast_to(np.eye(n_in), (n, n_in, n_in))  # derivatives of the units A[:, j] are J[:, :, j]
+    for row, connection, W, b in zip(problem.activations, problem.connections, problem.W, problem.b, strict=True):
+        Z = connection.multiply(A, W) + (0.0 if b is None else b)
+        A = row.compute(Z)
+        J = connection.multiply(J, W) * row.compute_derivative(Z, A)[:, None]
+    errors = np.nan_to_num(J.transpose(0, 2, 1) - slopes, nan=0.0)
+    squares = ((A - problem.y) ** 2).sum() + weight / n_in * (errors * errors).sum()
+    return float(problem.loss.squared_error_factor * squares / problem.divisor)
+
+
+def _compare(
+    kind: type[DifferenceCheck],
+    name: str,
+    function: Callable[[Array], float],
+    values: Array,
+    derivative: NDArray[Any],
+    eps: float | None,
+    dtype: np.dtype[Any],
+    rounding: float = 0.0,
+    symbol: str = "P",
+) -> DifferenceCheck:
+    """Compare the derivative of a function of `values` with central differences.
+
+    `rounding` is a bound of the rounding errors of the derivative, which was computed in `dtype`. `symbol` is the name
+    of the values in the text.
+    """
+    tolerance = TOLERANCE[dtype.name]
+    least = MIN_SCALE[dtype.name] * float(abs(derivative).max())
+    indices = np.arange(values.size)
+    if values.size > MAX_SAMPLED:
         indices = np.sort(np.random.default_rng(0).choice(indices, MAX_SAMPLED, False))
     worst: tuple[bool, float, int, float] = (False, -1.0, -1, math.nan)
     checked = kinks = 0
     with np.errstate(all="ignore"):
         for index in indices.tolist():
             returned = float(derivative.flat[index])
-            slope = _slope(function, P, Y, index, 0.01 if eps is None else float(eps))
+            slope = _slope(function, values, index, 0.01 if eps is None else float(eps))
             scale = max(abs(returned), abs(slope.value), least)
             kinks += slope.is_kink
-            if slope.is_kink or not slope.error <= MAX_ROUNDING * tolerance * scale:
+            if slope.is_kink or not slope.error + rounding <= MAX_ROUNDING * tolerance * scale:
                 continue
             checked += 1
             gap = abs(returned - slope.value)
-            wrong = gap > slope.error + tolerance * scale
+            wrong = gap > slope.error + rounding + tolerance * scale
             worst = max(worst, (wrong, gap / scale if scale else 0.0, index, slope.value))
     wrong, difference, index, value = worst
-    at = "" if index < 0 else f"P[{', '.join(map(str, divmod(index, P.shape[1])))}]"
-    layer = FunctionCheck(
-        f"Loss function {function.name!r}",
-        n_params=P.size,
+    at = "" if index < 0 else f"{symbol}[{', '.join(map(str, divmod(index, values.shape[1])))}]"
+    return kind(
+        name,
+        n_params=values.size,
         checked=checked,
         kinks=kinks,
         uncertain=len(indices) - checked - kinks,
@@ -127,12 +240,11 @@ def with_function(
         by_differences=value,
         wrong=wrong,
     )
-    return GradientCheck((*check.layers, layer), check.tolerance)
 
 
-def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int, eps: float) -> Slope:
-    """Return the derivative of the loss with respect to output number `index`, from central differences."""
-    loss, output = function.value(P, Y), float(P.flat[index])
+def _slope(function: Callable[[Array], float], values: Array, index: int, eps: float) -> Slope:
+    """Return the derivative of the function with respect to value number `index`, from central differences."""
+    loss, output = function(values), float(values.flat[index])
     h = eps * min(1.0, max(abs(output), MIN_OUTPUT_SCALE))
     best, least = math.nan, math.inf
     coarser: list[float] = []
@@ -140,9 +252,9 @@ def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], index: int,
     for _ in range(MAX_STEPS):
         ends = []
         for shifted in (output + h, output - h):
-            other = P.copy()
+            other = values.copy()
             other.flat[index] = shifted
-            ends.append(function.value(other, Y))
+            ends.append(function(other))
         high, low = ends
         jumps.append(abs(high - 2 * loss + low) / h)
         rounding = ROUNDING_ERRORS * np.finfo(np.float64).eps * (abs(high) + abs(low)) / (2 * h)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.sequences import Sequences
+from nnc._data.slopes import as_slopes, check_slopes, with_slopes
+from nnc._model.extra_targets import model_with_slopes
 from nnc._network import NeuralNetwork
+from nnc._utils.checks import check_not_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -49,7 +52,14 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, *, lengths: ArrayL
 
 
 def check_gradients(
-    net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None, *, lengths: ArrayLike | None = None
+    net: NeuralNetwork,
+    X: ArrayLike,
+    y: Any,
+    eps: float | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    dY: ArrayLike | None = None,
+    dY_weight: float = 1.0,
 ) -> GradientCheck:
     """Verify the gradients of backpropagation by other methods, in float64.
 
@@ -69,6 +79,9 @@ def check_gradients(
         Largest step size of the central differences. It is decreased until they are accurate enough. Default: 0.01.
     lengths : int array (n,), optional
         Number of steps of each sequence, as in `NeuralNetwork.evaluate_loss`.
+    dY, dY_weight
+        Derivatives of the targets, as in `NeuralNetwork.fit`. The gradients of this loss are only compared with central
+        differences.
 
     Returns
     -------
@@ -85,8 +98,28 @@ def check_gradients(
     from nnc._training.start import bound_network
 
     check_is_network(net)
+    if dY is not None:
+        return _check_slope_gradients(net, X, y, dY, check_not_negative("dY_weight", dY_weight), eps)
     converter, X = net.converter.bind(X, lengths, trims=True)
     return check_network(bound_network(net, converter), X, y, eps)
+
+
+def _check_slope_gradients(
+    net: NeuralNetwork, X: ArrayLike, y: Any, dY: ArrayLike, weight: float, eps: float | None
+) -> GradientCheck:
+    """Check the gradients of the loss of `fit(dY=)`."""
+    from nnc._inspection.functions import check_slope_gradients
+    from nnc._inspection.problem import Problem
+
+    check_slopes(net.model)
+    model, values = model_with_slopes(net.model, weight), net.converter.data(X, y)
+    data = with_slopes(net.converter, values, as_slopes(net.model, dY, values.n))
+    Y = data.target.astype(np.float64)
+    zeros = data.with_targets(np.where(np.isnan(Y), Y, 0.0).astype(net.dtype))
+    gradients, largest = (model.split(model.loss_and_gradient(rows)[1]) for rows in (data, zeros))
+    problem, n_out = Problem(net, data.X, values.target), net.sizes[-1]
+    slopes = Y[:, n_out:].reshape(values.n, n_out, -1)
+    return check_slope_gradients(problem, slopes, weight, gradients, largest, net.dtype, eps)
 
 
 def to_keras(net: NeuralNetwork) -> Any:
