@@ -1,8 +1,10 @@
-"""Derivatives of the loss of a network of nnc.reference by central differences."""
+"""Derivatives by central differences."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,3 +23,14 @@ def numerical_derivatives(
         loss_below = net.evaluate_loss(X, y)
         row[j] = original
         yield (loss_above - loss_below) / (2 * h)
+
+
+def numerical_derivative(f, x, h=1e-5):
+    """Return df/dx by central differences; the last axes are those of x."""
+    parts = []
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += h
+        down[index] -= h
+        parts.append((f(up) - f(down)) / (2 * h))
+    return np.moveaxis(np.array(parts), 0, -1).reshape((*np.shape(parts[0]), *x.shape))

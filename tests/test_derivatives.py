@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numerical import numerical_derivative
 
 import nnc
 from nnc import NeuralNetwork
@@ -47,17 +48,6 @@ def fit_scalings(net):
 
 def concatenate(gradients):
     return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
-
-
-def numerical_derivative(f, x, h=1e-5):
-    """Return df/dx by central differences; the last axes are those of x."""
-    parts = []
-    for index in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += h
-        down[index] -= h
-        parts.append((f(up) - f(down)) / (2 * h))
-    return np.moveaxis(np.array(parts), 0, -1).reshape(*np.shape(parts[0]), *x.shape)
 
 
 # ------------------------------------------------------------------------------------------------- vjp

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numerical import numerical_derivative
 
 import nnc
 from nnc import Head, Heads, NeuralNetwork
@@ -68,13 +69,13 @@ def test_gradient_agrees_with_differences(isa, layers):
     assert loss == pytest.approx(loss_by_definition(net, X, y, dY, 1.5), rel=1e-12)
     assert loss == pytest.approx(model.engine.loss(model.theta_view, X, targets, None, None), rel=1e-12)
     params, gradient = net.params, model.pack(flat)
-    for direction in np.random.default_rng(0).normal(size=(5, len(params))):
-        losses = []
-        for h in (1e-5, -1e-5):
-            net.params = params + h * direction
-            losses.append(loss_by_definition(net, X, y, dY, 1.5))
+
+    def loss_at(params):
         net.params = params
-        assert gradient @ direction == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6)
+        return loss_by_definition(net, X, y, dY, 1.5)
+
+    scale = np.abs(gradient).max()
+    assert gradient == pytest.approx(numerical_derivative(loss_at, params), rel=1e-6, abs=1e-6 * scale)
 
 
 def test_missing_derivatives_equal_a_fit_without_dY():
@@ -190,11 +191,12 @@ def test_training_resumes_to_the_bit(optimizer, tmp_path):
         ({"dY_weight": -1.0}, "dY_weight must be .* got -1"),
         ({"dY_weight": np.nan}, "dY_weight must be .* got nan"),
         ({"dropout": 0.5}, "dropout must be left out with dY, because a mask has no derivative"),
+        ({"dY": "slopes"}, "dY must be"),
     ],
 )
 def test_bad_arguments_are_rejected(change, message):
     X, y, dY = data(10)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         network().fit(X, y, **{"dY": dY, "epochs": 1, "lr": 0.1, **change})
 
 
@@ -213,12 +215,6 @@ def test_unsupported_networks_are_rejected(options, message):
     X, y, dY = data(10)
     with pytest.raises(ValueError, match=message):
         network(**options).fit(X, abs(y).clip(0, 1), dY=dY, epochs=1, lr=0.1)
-
-
-def test_text_is_rejected():
-    X, y, _ = data(10)
-    with pytest.raises((TypeError, ValueError), match="dY"):
-        network().fit(X, y, dY="slopes", epochs=1, lr=0.1)
 
 
 def test_functions_without_dY_reject_it_by_name():
