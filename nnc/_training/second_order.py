@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,8 @@ if TYPE_CHECKING:
 MAX_JACOBIAN_NUMBERS = 1_000_000  # maximum number of elements of a block of rows of the Jacobian
 
 
-class SecondOrderLoop(TrainingLoop):
-    """Training run of one call of `fit` with L-BFGS or Levenberg-Marquardt.
-
-    Parameters
-    ----------
-    model, dataset, options, state
-        As in `TrainingLoop`.
+class SecondOrderRun(TrainingLoop):
+    """Training run with L-BFGS or Levenberg-Marquardt, on one thread. Subclasses define the objective.
 
     Attributes
     ----------
@@ -55,6 +51,194 @@ class SecondOrderLoop(TrainingLoop):
         Loss before the current epoch.
     memory : float, list of pairs or None
         Damping of Levenberg-Marquardt, or pairs (step, change of the gradient) of L-BFGS; None before the run.
+    initial : array (n,)
+        All parameters before the run.
+    trainable : slice or bool array (n,)
+        Parameters of layers that are not frozen.
+    accepted : array or None
+        Trainable parameters of the last iteration, which an exception in a trial step restores; None while callbacks
+        may change the parameters.
+    """
+
+    completed_epochs = 0
+    stop_reason = ""
+    previous_loss = math.nan
+    memory: Any = None
+    initial: Vector
+    trainable: Any
+    accepted: Vector | None = None
+
+    def prepare_iterations(self) -> None:
+        """Prepare the run, after the constructor of TrainingLoop."""
+        self.is_plain, self.check_interval = False, 1
+        self.trainable = slice(None)
+        if self.model.frozen:
+            layers = self.model.stack.parametric_layers
+            parts = [np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen) for layer in layers]
+            others = len(self.all_params()) - self.model.n_params
+            self.trainable = np.concatenate([*parts, np.ones(others, bool)])
+
+    @property
+    def epoch(self) -> int:
+        return self.completed_epochs
+
+    def run(self, interrupt: Interrupt | None = None) -> History:
+        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
+        optimizer = self.state.optimizer
+        context = Interrupt() if interrupt is None else nullcontext(interrupt)
+        with context as self.interrupt, processors.active_fits, Team(1) as self.team:
+            self.tuner = ThreadTuner([1])
+            self.create_training(1)
+            try:
+                self.initial = self.all_params()
+                self.accepted = self.initial[self.trainable]
+                self.memory = optimizer.damping if isinstance(optimizer, LevenbergMarquardt) else self.read_pairs()
+                reason = ""
+                while not reason:
+                    reason = self.minimize(min(epochs, self.next_change()))
+                    if reason == "epochs" and self.epoch < epochs:
+                        reason = ""
+                self.accepted = None
+                return self.finish(reason)
+            except BaseException as error:
+                if self.accepted is not None:
+                    self.assign(self.accepted)
+                self.fail(error)
+                raise
+
+    def next_change(self) -> int:
+        """Return the next epoch of this run after which the objective changes."""
+        return MAX_COUNT
+
+    def minimize(self, goal: int) -> str:
+        """Run the optimizer until epoch `goal`, and return why it ended."""
+        optimizer, start, first = self.state.optimizer, self.accepted, self.completed_epochs
+        assert start is not None
+        self.previous_loss = self.loss_before(start)
+        settings: dict[str, Any] = {
+            "epochs": goal - first,
+            "dtype": self.model.dtype,
+            "keep_going": lambda epoch, *rest: self.continue_after(first + epoch, *rest),
+        }
+        if isinstance(optimizer, LevenbergMarquardt):
+            result = levenberg_marquardt(
+                self.least_squares,
+                self.compute_loss,
+                start,
+                transposed_product=self.transposed_product,
+                damping=self.memory,
+                scaling=optimizer.scaling,
+                **settings,
+            )
+        else:
+            assert isinstance(optimizer, LBFGS)
+            result = lbfgs(self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings)
+            self.memory = result.pairs
+        self.assign(result.params)
+        self.accepted = result.params if result.reason == "epochs" else None
+        if result.reason == "diverged":
+            self.raise_divergence()
+        return self.stop_reason or result.reason
+
+    def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
+        """Record an iteration, and return whether the optimizer continues."""
+        records = self.records
+        records.plan(self.completed_epochs, epoch)
+        with self.model.snapshot_lock:
+            records.losses[epoch - 1], self.previous_loss = self.previous_loss, loss
+            self.completed_epochs, self.memory = epoch, memory
+            self.assign(params)
+            records.time_points.append((epoch, perf_counter() - records.start_time))
+        self.accepted = None
+        self.stop_reason = self.check_epoch()
+        self.accepted = params
+        return not self.stop_reason
+
+    # ------------------------------------------------------------------------------------------ objective
+
+    def loss_before(self, params: Vector) -> float:
+        """Return the loss for the parameters with which the optimizer starts."""
+        is_damped = isinstance(self.state.optimizer, LevenbergMarquardt)
+        return self.compute_loss(params) if is_damped else self.objective(params)[0]
+
+    @abstractmethod
+    def compute_loss(self, params: Vector) -> float:
+        """Return the loss for the given values of the trainable parameters; NaN if residuals are not finite."""
+
+    @abstractmethod
+    def objective(self, params: Vector) -> tuple[float, Vector]:
+        """Return the loss and its gradient with respect to the trainable parameters."""
+
+    @abstractmethod
+    def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
+        """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows."""
+
+    @abstractmethod
+    def transposed_product(self, params: Vector, point: Vector) -> Vector:
+        """Return J'r with the Jacobian at `params` and the residuals at `point`."""
+
+    # ------------------------------------------------------------------------------------------ parameters
+
+    def all_params(self) -> Vector:
+        """Return all parameters, also those of frozen layers."""
+        return self.model.params.astype(np.float64)
+
+    def assign(self, params: Vector) -> None:
+        """Set the trainable parameters."""
+        self.model.params = self.full_vector(params)
+
+    def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
+        """Return a vector of all parameters, in which the trainable parameters have the values `params`.
+
+        The other parameters have their initial values, or the value `frozen` if it is given.
+        """
+        if isinstance(self.trainable, slice):
+            return params
+        vector = self.initial.copy() if frozen is None else np.full(len(self.initial), frozen)
+        vector[self.trainable] = params
+        return vector
+
+    # ------------------------------------------------------------------------------------------ training state
+
+    def save_progress(self) -> None:
+        with self.model.snapshot_lock:
+            super().save_progress()
+            if self.memory is None:  # before the first iteration there is nothing to save
+                return
+            if isinstance(self.state.optimizer, LevenbergMarquardt):
+                self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
+                return
+            self.state.moments[...] = 0
+            half = len(self.state.moments) // 2
+            for i, pair in enumerate(self.memory):
+                for row, vector in zip((i, half + i), pair, strict=True):
+                    self.write_moment(row, self.full_vector(vector, frozen=0.0))
+
+    def read_pairs(self) -> list[Pair]:
+        """Return the curvature pairs that `save_progress` has stored. L-BFGS ignores unused pairs, which are zero."""
+        n = len(self.state.moments)
+        vectors = [self.read_moment(row)[self.trainable] for row in range(n)]
+        return list(zip(vectors[: n // 2], vectors[n // 2 :], strict=True))
+
+    def write_moment(self, row: int, vector: Vector) -> None:
+        """Store a vector of all parameters in a row of the training state."""
+        self.model.unpack(vector, self.state.moments[row])
+
+    def read_moment(self, row: int) -> Vector:
+        """Return a row of the training state as a vector of all parameters."""
+        return self.model.pack(self.state.moments[row]).astype(np.float64)
+
+
+class SecondOrderLoop(SecondOrderRun):
+    """Training run of one call of `fit` with L-BFGS or Levenberg-Marquardt.
+
+    Parameters
+    ----------
+    model, dataset, options, state
+        As in `TrainingLoop`.
+
+    Attributes
+    ----------
     total_weight : float
         Sum of the sample weights.
     root_l2 : float
@@ -63,13 +247,8 @@ class SecondOrderLoop(TrainingLoop):
         Outputs and first derivatives, if the targets include derivatives.
     least_squares_loss : LeastSquares or None
         The custom loss, if it has residuals.
-    trainable : slice or bool array (n_params,)
-        Parameters of layers that are not frozen.
     penalized : bool array
         Trainable parameters to which `l2` applies.
-    accepted : array or None
-        Trainable parameters of the last iteration, which an exception in a trial step restores; None while callbacks
-        may change the parameters.
     """
 
     def __init__(self, model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState) -> None:
@@ -113,26 +292,13 @@ class SecondOrderLoop(TrainingLoop):
                 )
         super().__init__(model, dataset, options, state)
         self.channels = None if model.slope_weight is None else Channels(range(model.sizes[0]))
-        self.is_plain, self.check_interval = False, 1
-        self.completed_epochs = 0
-        self.stop_reason = ""
-        self.previous_loss = math.nan
-        self.accepted: Vector | None = None
-        self.memory: Any = None
+        self.prepare_iterations()
         self.total_weight, self.l2 = data.total_weight, settings.get("l2", 0.0)
         scale = 1.0
         if loss.squared_error_factor:
             n_residuals = self.total_weight * model.sizes[-1]
             scale = loss.squared_error_factor * n_residuals / loss.divisor(self.total_weight, model.sizes[-1])
         self.root_l2 = math.sqrt(self.l2 / (2 * scale))
-        self.trainable: Any = slice(None)
-        if model.frozen:
-            self.trainable = np.concatenate(
-                [
-                    np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen)
-                    for layer in model.stack.parametric_layers
-                ]
-            )
         self.penalized = np.concatenate(
             [
                 np.full(part.size, (name == "W" and not layer.kind.columnwise) or "biases_too" in settings)
@@ -141,55 +307,6 @@ class SecondOrderLoop(TrainingLoop):
                 if part is not None
             ]
         )[self.trainable]
-
-    @property
-    def epoch(self) -> int:
-        return self.completed_epochs
-
-    def run(self, interrupt: Interrupt | None = None) -> History:
-        model, optimizer = self.model, self.state.optimizer
-        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
-        self.initial_params = model.params.astype(np.float64)
-        start = self.accepted = self.initial_params[self.trainable]
-        settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.continue_after}
-        context = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with context as self.interrupt, processors.active_fits, Team(1) as self.team:
-            self.tuner = ThreadTuner([1])
-            self.create_training(1)
-            try:
-                if isinstance(optimizer, LevenbergMarquardt):
-                    self.memory = optimizer.damping
-                    self.previous_loss = self.compute_loss(start)
-                    result = levenberg_marquardt(
-                        self.least_squares,
-                        self.compute_loss,
-                        start,
-                        transposed_product=self.transposed_product,
-                        damping=optimizer.damping,
-                        scaling=optimizer.scaling,
-                        **settings,
-                    )
-                else:
-                    assert isinstance(optimizer, LBFGS)
-                    self.memory = self.read_pairs()
-                    self.previous_loss = self.objective(start)[0]
-                    result = lbfgs(
-                        self.objective,
-                        start,
-                        history_size=optimizer.history_size,
-                        pairs=self.memory,
-                        **settings,
-                    )
-                    self.memory = result.pairs
-                model.params, self.accepted = self.full_vector(result.params), None
-                if result.reason == "diverged":
-                    self.raise_divergence()
-                return self.finish(self.stop_reason or result.reason)
-            except BaseException as error:
-                if self.accepted is not None:
-                    model.params = self.full_vector(self.accepted)
-                self.fail(error)
-                raise
 
     def divergence_cause(self) -> str:
         return f"Probably {scaling_advice(self.dataset.converter.max_abs_input)}."
@@ -200,22 +317,11 @@ class SecondOrderLoop(TrainingLoop):
         The result is NaN if the residuals of a custom loss are not finite.
         """
         model, data = self.model, self.data
-        model.params = self.full_vector(params)
+        self.assign(params)
         if model.custom is None:
             return model.compute_loss(data) + self.penalty(params)
         assert data.Y is not None
         return model.custom.value(model.engine_outputs(data.X), data.Y) + self.penalty(params)
-
-    def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
-        """Return a vector of all parameters, in which the trainable parameters have the values `params`.
-
-        The other parameters have their initial values, or the value `frozen` if it is given.
-        """
-        if isinstance(self.trainable, slice):
-            return params
-        vector = self.initial_params.copy() if frozen is None else np.full(len(self.initial_params), frozen)
-        vector[self.trainable] = params
-        return vector
 
     def penalty(self, params: Vector) -> float:
         """Return the L2 penalty."""
@@ -223,7 +329,7 @@ class SecondOrderLoop(TrainingLoop):
 
     def objective(self, params: Vector) -> tuple[float, Vector]:
         """Return the loss and its gradient, both including the penalty."""
-        self.model.params = self.full_vector(params)
+        self.assign(params)
         loss, gradient = self.model.loss_and_gradient(self.data)
         return loss + self.penalty(params), gradient[self.trainable] + self.l2 * self.penalized * params
 
@@ -233,7 +339,7 @@ class SecondOrderLoop(TrainingLoop):
         Residuals are divided by the square root of their number, so that the damping does not depend on it.
         """
         model, n_out = self.model, self.model.sizes[-1]
-        model.params = self.full_vector(params)
+        self.assign(params)
         n_channels = 1 if self.channels is None else self.channels.count
         rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * n_channels * model.n_params))
         for start in range(0, self.data.n, rows):
@@ -296,7 +402,7 @@ class SecondOrderLoop(TrainingLoop):
         if not np.isfinite(P).all():  # functions of custom losses are called only with finite outputs
             return np.full(len(params), np.nan)
         r, D = self.residuals(P)
-        model.params = self.full_vector(params)
+        self.assign(params)
         if D.ndim == 3:
             D = self.residuals(model.engine_outputs(self.data.X))[1]
         dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
@@ -314,35 +420,3 @@ class SecondOrderLoop(TrainingLoop):
         if self.channels is None:
             return self.model.engine_outputs(self.data.X)
         return self.channels.compute(self.model, self.data.X).reshape(self.data.n, -1)
-
-    def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
-        """Record an iteration, and return whether the optimizer continues."""
-        records = self.records
-        records.plan(self.completed_epochs, epoch)
-        with self.model.snapshot_lock:
-            records.losses[epoch - 1], self.previous_loss = self.previous_loss, loss
-            self.completed_epochs, self.memory = epoch, memory
-            self.model.params = self.full_vector(params)
-            records.time_points.append((epoch, perf_counter() - records.start_time))
-        self.accepted = None
-        self.stop_reason = self.check_epoch()
-        self.accepted = params
-        return not self.stop_reason
-
-    def save_progress(self) -> None:
-        with self.model.snapshot_lock:
-            super().save_progress()
-            if self.memory is None:  # before the first iteration there is nothing to save
-                return
-            if isinstance(self.state.optimizer, LevenbergMarquardt):
-                self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
-                return
-            self.state.moments[...] = 0
-            for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
-                for row, vector in zip(rows, vectors, strict=False):
-                    self.model.unpack(self.full_vector(vector, frozen=0.0), row)
-
-    def read_pairs(self) -> list[Pair]:
-        """Return the curvature pairs that `save_progress` has stored. L-BFGS ignores unused pairs, which are zero."""
-        flat = [self.model.pack(row)[self.trainable].astype(np.float64) for row in self.state.moments]
-        return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

@@ -303,6 +303,12 @@ class Problem:
                 channels = term.from_blocks(out, k).reshape(self.setting.n_out, -1, len(term.points))
                 term.refresh(channels, self.coefficients)
 
+    def residuals(self, training: Any, t: int, term: Term) -> NDArray[Any]:
+        """Return the residuals of term number t of a run of the core as (blocks, n_results * lanes)."""
+        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.net.model.dtype)
+        training.values(t, out)
+        return out
+
     # ------------------------------------------------------------------------------------------ results
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -333,9 +339,7 @@ class Problem:
         term = self.term(name).at(X)
         training = self.core_training(None, {"method": "sgd"}, 1, [term])
         self.refresh(training, [term])
-        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.net.model.dtype)
-        training.values(0, out)
-        r = term.from_blocks(out, len(term.program.results))
+        r = term.from_blocks(self.residuals(training, 0, term), len(term.program.results))
         return r[0].copy() if len(r) == 1 else r.T.copy()
 
     def magnitude(self, points: ArrayLike, name: str) -> NDArray[np.float64]:
