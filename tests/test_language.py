@@ -60,3 +60,10 @@ def test_comments_after_code_are_separate_texts(tool, tmp_path):
     path.write_text("A = 1  # first limit\nB = 2  # second limit\n# One comment\n# of two lines.\n")
     found = [text.text for text in sys.modules["texts"].python_texts(path) if text.kind == "comment"]
     assert found == ["first limit", "second limit", "One comment of two lines."]
+
+
+def test_sentence_of_page_may_begin_with_lower_case_or_link(tool, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("Use 1, 2, ... threads. nnc has no GPU support. [A page](a.md) lists all: one and two.\n")
+    found = [text.text for text in sys.modules["texts"].page_texts(page)]
+    assert found == ["Use 1, 2, ... threads.", "nnc has no GPU support.", "[A page] lists all: one and two."]

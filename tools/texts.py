@@ -186,7 +186,7 @@ def page_texts(path: Path) -> Iterator[Text]:
     for block in re.finditer(r"(?:^(?!\s*$).+\n?)+", text, re.MULTILINE):
         for item in re.split(r"(?m)^\s*(?:[-*]|\d+\.)\s+", block.group()):
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"[\1]", " ".join(item.split()))
-            for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`\"(*])", plain):
+            for sentence in re.split(r"(?<=[^.][.!?])\s+", plain):
                 if len(sentence.split()) > 2:
                     first = sentence.split()[0]
                     offset = max(block.group().find(first), 0)
