@@ -11,7 +11,7 @@ from simd cimport VL, divide_by_root, flush_denormals, load, real, restore_denor
 from squares cimport MAX_LANES, transpose
 from threads cimport (Barrier, barrier_abort, barrier_init, barrier_wait, counter, counter_add, counter_compare_swap,
                       counter_get, counter_set, counter_swap, now, yield_processor)
-from vmath cimport exp, expm1, log, log1p
+from vmath cimport SMALLEST_NORMAL, exp, expm1, log, log1p
 
 cdef extern from "cpu_features.h" nogil:
     bint has_avx2()
@@ -194,14 +194,8 @@ cdef int run_denormals() noexcept nogil:
 cdef extern from *:
     """
     typedef volatile real volatile_real;
-    #ifdef NNC_FLOAT64
-    #define SMALLEST_NORMAL DBL_MIN
-    #else
-    #define SMALLEST_NORMAL FLT_MIN
-    #endif
     """
     ctypedef real volatile_real
-    real SMALLEST_NORMAL
 
 cdef struct Team:
     Barrier barrier
