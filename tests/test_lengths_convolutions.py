@@ -160,12 +160,6 @@ def test_steps_lists_validation_and_files_agree(tmp_path):
     assert nnc.load(tmp_path / "net.json").predict(lists).tobytes() == net.predict(X, lengths=lengths).tobytes()
 
 
-def test_check_of_gradients_requires_equal_lengths():
-    X, y, lengths = data(at_each_step=False)
-    with pytest.raises(ValueError, match=r"equal length for layers with windows \(Conv1D, pools\)"):
-        nnc.check_gradients(network(NETWORKS["valid and pools"]), X, y, lengths=lengths)
-
-
 @pytest.mark.parametrize(
     ("layers", "length", "message"),
     [

@@ -116,7 +116,8 @@ class Sequences:
         shortest, longest = int(self.lengths.min()), int(self.lengths.max())
         if shortest < longest:
             raise ValueError(
-                f"X must have sequences of the same number of steps for {function}, got {shortest} to {longest} steps"
+                f"X must have sequences of the same number of steps for {function}, got {shortest} to {longest} steps; "
+                "pass the sequences of each length separately"
             )
         y = self.targets(y, shape)
         return self.array[:, :longest], y[:, :longest] if len(shape) == 2 else y, longest
@@ -128,26 +129,6 @@ def valid_steps(rows: NDArray[Any], n: int, lengths: NDArray[np.int32] | None) -
     if lengths is None:
         return steps
     return steps[(np.arange(rows.shape[1] // n) < lengths[:, None]).ravel()]
-
-
-def check_supported(model: Model, sequences: Sequences) -> None:
-    """Raise ValueError if the network does not support sequences of these lengths."""
-    i, steps = int(sequences.lengths.argmin()), sequences.shape[1]
-    shortest = int(sequences.lengths[i])
-    counts = [shortest, steps]
-    for layer in model.stack.layers:
-        if len(layer.input_shape) == 2:
-            try:
-                counts = [layer.kind.output_steps(count) for count in counts]
-            except ValueError as error:
-                raise ValueError(
-                    f"X must have sequences of {steps} steps, got {shortest} in row {i}; {error}"
-                ) from None
-    if len(model.stack.output_shape) == 2 and counts != [shortest, steps]:
-        raise ValueError(
-            "the network must keep the number of steps if sequences have different lengths, got "
-            f"{counts[1]} steps of outputs for {steps} steps of inputs; use padding='causal', stride=1 and no pools"
-        )
 
 
 def count_steps(X: Any, features: int) -> int:
@@ -189,7 +170,8 @@ def as_sequences(X: Any, lengths: ArrayLike | None, model: Model, is_bound: bool
     if result.core_lengths is None and (lengths is not None or not hasattr(X[0], "ndim")):
         return result.array
     if result.core_lengths is not None:
-        check_supported(model, result)
+        row = int(result.lengths.argmin())
+        model.stack.check_lengths(int(result.lengths[row]), row, result.shape[1])
     return result
 
 

@@ -53,6 +53,9 @@ class Windows:
         Words for a pixel, a channel and an output of a window in texts: "step" and "feature" for sequences.
     indices : int array (pixels, height * width of a window, channels)
         For each element of a window, its index in the flattened image. Padding has an index after the last element.
+    is_output, is_inside : bool arrays (n or 1, pixels) and (n or 1, *indices.shape)
+        Whether an output, or an element of a window, counts. False beyond the lengths of the sequences, see
+        `set_lengths`.
     """
 
     def __init__(
@@ -76,6 +79,17 @@ class Windows:
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         indices = (y * width + x)[..., None] * channels + np.arange(channels)
         self.indices = np.where(inside[..., None], indices, prod(input_shape)).reshape(-1, prod(size), channels)
+        self.is_inside = np.ones((1, *self.indices.shape), bool)
+        self.is_output = np.ones((1, len(self.indices)), bool)
+        self.step_offset, self.stride = geometry.step_offset, stride[1]
+
+    def set_lengths(self, lengths: NDArray[Any]) -> NDArray[Any]:
+        """Set the numbers of steps (n,) of the sequences, and return the numbers of steps of the outputs."""
+        counts: NDArray[Any] = (lengths + self.step_offset) // self.stride + 1
+        self.is_output = np.arange(len(self.indices)) < counts[:, None]
+        is_step = self.indices < lengths[:, None, None, None] * self.input_shape[2]
+        self.is_inside = is_step & self.is_output[:, :, None, None]
+        return counts
 
     def gather(self, A: NDArray[Any], outside: int = 0) -> NDArray[Any]:
         """Return the elements of all windows (n, pixels, window, channels) of flattened images A (n, n_in)."""
@@ -113,21 +127,34 @@ class Pool:
 
     def forward(self, A: Array) -> Array:
         """Return the outputs (n, n_out) of the pool for inputs A (n, n_in)."""
-        gathered = self.windows.gather(A)
-        outputs: Array = gathered.max(axis=2) if self.is_max else gathered.mean(axis=2)
-        return outputs.reshape(len(A), -1)
+        if not self.is_max:
+            return self.means(self.windows.gather(A)).reshape(len(A), -1)
+        has_elements = self.windows.is_inside.any(axis=2)
+        return np.where(has_elements, self.candidates(A).max(axis=2), 0.0).reshape(len(A), -1)
+
+    def means(self, values: Array) -> Array:
+        """Return the means of the values (n, pixels, window, channels) of the elements of each window that count."""
+        is_inside = self.windows.is_inside
+        means: Array = np.where(is_inside, values, 0.0).sum(axis=2) / np.maximum(is_inside.sum(axis=2), 1)
+        return means
+
+    def candidates(self, A: Array) -> Array:
+        """Return the elements of all windows, with -infinity in place of those that do not count."""
+        return np.where(self.windows.is_inside, self.windows.gather(A), -np.inf)
 
     def winners(self, A: Array) -> NDArray[np.bool_]:
         """Return a mask that is True at the maximum of each window and channel, or at the first of equal maxima."""
-        gathered = self.windows.gather(A)
+        gathered = self.candidates(A)
         first: NDArray[np.bool_] = gathered.argmax(axis=2)[:, :, None] == np.arange(gathered.shape[2])[:, None]
-        return first
+        return first & self.windows.is_inside
 
     def derivatives(self, A: Array) -> Array:
         """Return the derivative of each output of the pool with respect to each element of its window."""
         if self.is_max:
             return self.winners(A).astype(np.float64)
-        return np.full((len(A), *self.windows.indices.shape), 1 / self.windows.indices.shape[1])
+        is_inside = self.windows.is_inside
+        shares: Array = is_inside / np.maximum(is_inside.sum(axis=2, keepdims=True), 1)
+        return np.broadcast_to(shares, (len(A), *shares.shape[1:]))
 
     def per_window(self, d: NDArray[Any]) -> NDArray[Any]:
         """Return d, which has one value per output of the pool, with an additional axis for the window elements."""
@@ -158,7 +185,11 @@ class Connection:
         True if neuron j is connected to input j only, as in BatchNorm and Scale.
     recurrence : Recurrence or None
         Computation of all steps of a recurrent layer, None for other layers.
+    is_output : bool array (rows, 1) or None
+        False for outputs beyond the lengths of the sequences, see `set_lengths`. None if all outputs count.
     """
+
+    is_output: NDArray[np.bool_] | None = None
 
     def __init__(self, layers: Iterable[PlacedLayer[Layer]] = ()) -> None:
         layers = list(layers)
@@ -182,13 +213,28 @@ class Connection:
                 self.recurrence = Recurrence(kind, input_shape)
             elif isinstance(kind, Dense) and len(input_shape) == 2:  # each step of a sequence is a row
                 steps = image_layers.WindowGeometry(
-                    as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1)
+                    as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1), step_offset=-1
                 )
                 self.windows = Windows(steps, True, is_step=True)
             if isinstance(kind, BatchNorm):
                 self.norm, shape = Norm(kind.eps), as_image_shape(input_shape)
                 pixels = image_layers.WindowGeometry(shape, shape, (1, 1), (1, 1))
                 self.windows = Windows(pixels, len(input_shape) == 2) if len(shape) == 3 else None
+
+    def set_lengths(self, lengths: NDArray[Any]) -> NDArray[Any]:
+        """Set the numbers of steps (n,) of the sequences, and return the numbers of steps of the outputs."""
+        for pool in self.pools:
+            lengths = pool.windows.set_lengths(lengths)
+        if self.recurrence is not None:
+            self.recurrence.lengths = lengths
+        elif self.windows is not None:
+            lengths = self.windows.set_lengths(lengths)
+            self.is_output = self.windows.is_output.reshape(-1, 1)
+        return lengths
+
+    def mask_outputs(self, A: NDArray[Any]) -> NDArray[Any]:
+        """Return outputs of the layer, or related values, with zeros beyond the lengths of the sequences."""
+        return A if self.is_output is None else np.where(self.is_output, A, A.dtype.type(0))
 
     def multiply(self, A: Array, W: Array) -> Array:
         """Return the product of the inputs A and the weights W, which is elementwise if `columnwise` is True."""
@@ -251,7 +297,7 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
     for l, connection in enumerate(connections[: last + 1]):
         for pool in connection.pools:
             labels[l].append(current)
-            gathered = np.moveaxis(pool.windows.gather(current), 2, 3)
+            gathered = np.moveaxis(np.where(pool.windows.is_inside, pool.windows.gather(current), -1), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
         if connection.recurrence is not None:  # the sequences are the rows
             n_out = connection.recurrence.n_out
@@ -261,7 +307,10 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))
-        current = (rows[:, None] * widths[l] + np.arange(widths[l])).reshape(len(X), -1)
+        current = rows[:, None] * widths[l] + np.arange(widths[l])
+        if connection.is_output is not None:  # outputs beyond the lengths are 0, like padding
+            current = np.where(connection.is_output, current, -1)
+        current = current.reshape(len(X), -1)
     return labels
 
 

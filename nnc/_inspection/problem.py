@@ -99,14 +99,9 @@ class Problem:
         # 0 for outputs at steps beyond the lengths, which the loss does not contain
         self.is_target = np.ones((len(self.y), 1))
         if lengths is not None:
+            counts = lengths
             for connection in self.connections:
-                if connection.pools or (connection.windows is not None and not connection.windows.is_step):
-                    raise ValueError(
-                        "X must have sequences of equal length for layers with windows (Conv1D, pools), got "
-                        f"{lengths.min()} to {lengths.max()} steps; check the sequences of each length separately"
-                    )
-                if connection.recurrence is not None:
-                    connection.recurrence.lengths = lengths
+                counts = connection.set_lengths(counts)
             if len(self.y) > n:
                 self.is_target[:, 0] = (np.arange(steps) < lengths[:, None]).ravel()
         self.divisor = self.loss.divisor(float(self.is_target.sum()), k)
@@ -124,7 +119,7 @@ class Problem:
             rows.append(self.connections[k].rows(images[-1][-1]))
             A_in.append(self._inputs(k, rows[-1]))
             Z.append(self._net_inputs(k, A_in[-1]))
-            A.append(row.compute(Z[-1]))
+            A.append(self.connections[k].mask_outputs(row.compute(Z[-1])))
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
@@ -176,10 +171,10 @@ class Problem:
                 else:
                     Z, signs = recurrence.outputs(rows, self.W[k], self.b[k])
                     sides += signs
-            A = row.compute(Z)
+            A = self.connections[k].mask_outputs(row.compute(Z))
             net_inputs.append(Z)
             if row.nonsmooth_at_zero:
-                sides.append(Z > 0)
+                sides.append(self.connections[k].mask_outputs(Z > 0))
         if self.loss.compute_branch is not None:
             sides.append(self.loss.compute_branch(self.y, A, self.parameter))
         return float(self.terms(Z, A).sum()), net_inputs, sides

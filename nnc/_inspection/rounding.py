@@ -98,7 +98,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 forward.append(_forward(row, step, connection, connection.rows(E), limits, within))
             else:
                 forward.append(_recurrent_forward(step, connection.recurrence, E, limits))
-            E = problem.images(forward[-1].A)
+            E = problem.images(connection.mask_outputs(forward[-1].A))
         last, output = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
         E_dA, kinks = _output_gradient_error(problem, output, last.A + E_y, eps)
@@ -129,8 +129,8 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
                 E_dA = within(E_dA)
             if l > 0:  # a convolution has a row for each window, not for each image
-                shape = steps[l - 1].A.shape
-                E_dA, kinks = E_dA.reshape(shape), kinks.reshape(shape)
+                shape, below = steps[l - 1].A.shape, problem.connections[l - 1]
+                E_dA, kinks = (below.mask_outputs(values.reshape(shape)) for values in (E_dA, kinks))
         return Bounds(errors, masks, _loss_error(problem, output, last, eps))
 
 
@@ -217,9 +217,10 @@ def _pool_errors(step: PoolStep, E: Array, eps: float) -> Array:
     windows = step.pool.windows
     errors: Array = windows.gather(E)
     if step.pool.is_max:
-        pooled: Array = errors.max(axis=2)
+        pooled: Array = np.where(windows.is_inside, errors, 0.0).max(axis=2)
     else:
-        pooled = (errors + (sum_terms(errors.shape[2]) + 1) * eps * abs(windows.gather(step.A_in))).mean(axis=2)
+        rounding = (sum_terms(errors.shape[2]) + 1) * eps * abs(windows.gather(step.A_in))
+        pooled = step.pool.means(errors + rounding)
     return pooled.reshape(step.A.shape)
 
 
@@ -229,11 +230,11 @@ def _candidates(step: PoolStep, E: Array, labels: NDArray[np.int64]) -> Mask:
     The mask is False in windows whose possible maxima are all the same function of the parameters.
     """
     windows = step.pool.windows
-    A, E, labels = windows.gather(step.A_in), windows.gather(E), windows.gather(labels)
+    A, E, labels = step.pool.candidates(step.A_in), windows.gather(E), windows.gather(labels)
     winner = np.where(step.pool.winners(step.A_in), labels, 0).sum(axis=2, keepdims=True)
     possible = (A - E).max(axis=2, keepdims=True) <= A + E
     candidates: Mask = possible & (possible & (labels != winner)).any(axis=2, keepdims=True)
-    return candidates
+    return candidates & windows.is_inside
 
 
 def _pool_backward_errors(step: PoolStep, E: Array, kinks: Mask, candidates: Mask, eps: float) -> tuple[Array, Mask]:

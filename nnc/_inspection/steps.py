@@ -168,5 +168,5 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             recurrence=recurrence,
         )
         steps.insert(0, step)
-        dA = d.reshape(A[l - 1].shape) if l else d
+        dA = problem.connections[l - 1].mask_outputs(d.reshape(A[l - 1].shape)) if l else d
     return tuple(steps)

@@ -81,7 +81,7 @@ class Stack(Value):
         return self.layers[0].input_shape
 
     def for_steps(self, steps: int) -> Stack:
-        """Return the layers for sequences of this number of steps, for a network that accepts any number."""
+        """Return the layers for sequences of this number of steps."""
         return _compute_shapes([self.input, *(layer.kind for layer in self.layers)], (steps, self.input_shape[1]))
 
     @property
@@ -120,6 +120,27 @@ class Stack(Value):
             for layer in self.layers
         )
 
+    def check_lengths(self, shortest: int, row: int, longest: int) -> None:
+        """Raise ValueError if a layer does not support sequences of `shortest` steps next to those of `longest` steps.
+
+        `row` is the index of the shortest sequence.
+        """
+        counts = [shortest, longest]
+        for layer in self.layers:
+            if len(layer.input_shape) == 2:
+                try:
+                    counts = [layer.kind.output_steps(count) for count in counts]
+                except ValueError as error:
+                    raise ValueError(
+                        f"X must have sequences of {longest} steps, got {shortest} in row {row}; {error}"
+                    ) from None
+        if len(self.output_shape) == 2 and counts != [shortest, longest]:
+            raise ValueError(
+                "the network must keep the number of steps if sequences have different lengths, got "
+                f"{counts[1]} steps of outputs for {longest} steps of inputs; use padding='causal', stride=1 and no "
+                "pools"
+            )
+
     @property
     def has_batch_norm(self) -> bool:
         """Return whether any layer is a batch normalization."""
@@ -152,7 +173,7 @@ class Stack(Value):
         """
         pairs: list[tuple[dict[str, Any], PlacedLayer[Layer] | None]] = []
         in_lanes = self.uses_lanes
-        if in_lanes and (description := self.input.engine_description(())) is not None:
+        if in_lanes and (description := self.input.engine_description(self.input_shape)) is not None:
             pairs.append((description, None))
         for layer in self.layers:
             description = layer.kind.engine_description(layer.input_shape)

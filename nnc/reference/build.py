@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from nnc import layers as kinds
@@ -57,7 +58,7 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
     if isinstance(kind, (kinds.Conv1D, kinds.Conv2D)):
         convolution = Conv1D if isinstance(kind, kinds.Conv1D) else Conv2D
         parameters = _random_parameters(kind, input_shape, init, stream)
-        return convolution(*parameters, str(kind.activation), _windows(layer))
+        return convolution(*parameters, str(kind.activation), partial(_windows, kind, input_shape))
     if isinstance(kind, kinds.BatchNorm):
         check_supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
         return BatchNorm(input_shape[-1], kind.activation, kind.momentum, kind.eps)
@@ -65,15 +66,21 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
         return Scale(input_shape[0], kind.init)
     if isinstance(kind, image.Pool):
         max_pool, avg_pool = (MaxPool2D, AvgPool2D) if len(input_shape) == 3 else (MaxPool1D, AvgPool1D)
-        return max_pool(_windows(layer)) if kind.is_max else avg_pool(_windows(layer))
+        return (max_pool if kind.is_max else avg_pool)(partial(_windows, kind, input_shape))
     return Flatten()
 
 
-def _windows(layer: PlacedLayer[base.Layer]) -> list[Window]:
-    """Return the windows of a convolution or a pool."""
-    kind, input_shape = layer.kind, layer.input_shape
+@lru_cache(maxsize=100)  # keep the windows of 100 different lengths
+def _windows(kind: base.Layer, input_shape: tuple[int, ...], size: int) -> list[Window]:
+    """Return the windows of a convolution or a pool in rows of `size` numbers.
+
+    A sequence may have fewer steps than `input_shape`.
+    """
+    shape = input_shape
+    if len(shape) == 2:
+        input_shape = size // shape[1], shape[1]
     if isinstance(kind, kinds.Conv1D):
-        n = layer.output_shape[0]
+        n = kind.output_shape(shape)[0] if shape == input_shape else kind.output_steps(input_shape[0])
         zeros = kind.zeros_before(input_shape[0], n)
         return sequence_windows(input_shape, n, kind.size, kind.stride, kind.dilation, zeros)
     assert isinstance(kind, (image.Convolution, image.Pool))

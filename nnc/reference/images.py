@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from nnc.reference.layers import Dense, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nnc.reference.layers import Gradient, Row, Rows
 
     Pair = tuple[int, int]
     Window = list[list[int | None]]  # for each pixel of a window, the indices of its channels in the image
+    # Return the windows of images that are stored in this many numbers; sequences may have different sizes.
+    CreateWindows = Callable[[int], list[Window]]
 
 
 def windows(
@@ -60,17 +62,25 @@ class Conv2D(Dense):
     k is the filter and f the activation. Each row of W belongs to one element of the window.
     """
 
-    windows: list[list[int | None]]
+    create_windows: CreateWindows
 
-    def __init__(self, W: list[list[float]], b: list[float] | None, activation: str, windows: list[Window]) -> None:
+    def __init__(
+        self, W: list[list[float]], b: list[float] | None, activation: str, create_windows: CreateWindows
+    ) -> None:
         super().__init__(W, b, activation)
-        # For each window, the indices of its inputs in the image, in the order of the rows of W: the channel changes
-        # fastest, then the column, then the row.
-        self.windows = [list(chain(*window)) for window in windows]
+        self.create_windows = create_windows
+
+    def windows(self, images: Rows) -> list[list[int | None]]:
+        """Return for each window the indices of its inputs in the images, which have equal sizes.
+
+        The indices are in the order of the rows of W: the channel changes fastest, then the column, then the row.
+        """
+        return [list(chain(*window)) for window in self.create_windows(len(images[0]))]
 
     def window_rows(self, images: Rows) -> Rows:
         """Return one row for each window of each image: the elements of the window, with 0 for padding."""
-        return [[0.0 if i is None else image[i] for i in window] for image in images for window in self.windows]
+        windows = self.windows(images)
+        return [[0.0 if i is None else image[i] for i in window] for image in images for window in windows]
 
     def pixels(self, images: Rows) -> Rows:
         """Return output images as rows of the dense layer: one row for each window, one column for each filter."""
@@ -79,7 +89,7 @@ class Conv2D(Dense):
     def forward(self, A_in: Rows) -> Rows:
         """Return A_out: an output image for each input image, computed from its windows as in a dense layer."""
         pixels = super().forward(self.window_rows(A_in))
-        n = len(self.windows)
+        n = len(pixels) // len(A_in)
         return [list(chain(*pixels[first : first + n])) for first in range(0, len(pixels), n)]
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient]:
@@ -91,9 +101,9 @@ class Conv2D(Dense):
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # An input contributes to all windows that contain it, so its derivative is a sum over these windows.
         dA = [[0.0] * len(image) for image in A_in]
-        parts = iter(super().input_gradient(A_in, delta))
+        parts, windows = iter(super().input_gradient(A_in, delta)), self.windows(A_in)
         for image in dA:
-            for window in self.windows:
+            for window in windows:
                 for i, part in zip(window, next(parts)):
                     if i is not None:
                         image[i] += part
@@ -103,11 +113,16 @@ class Conv2D(Dense):
 class Pool(Layer):
     """Base class of pooling layers, whose outputs have the order window, channel."""
 
-    windows: list[list[int]]
+    create_windows: CreateWindows
 
-    def __init__(self, windows: list[Window]) -> None:
+    def __init__(self, create_windows: CreateWindows) -> None:
+        self.create_windows = create_windows
+
+    def windows(self, images: Rows) -> list[list[int]]:
+        """Return for each window and channel the indices of its inputs in the images, which have equal sizes."""
         # Pooling layers have no padding, so no index is None here.
-        self.windows = [[i for i in channel if i is not None] for window in windows for channel in zip(*window)]
+        windows = self.create_windows(len(images[0]))
+        return [[i for i in channel if i is not None] for window in windows for channel in zip(*window)]
 
 
 class MaxPool2D(Pool):
@@ -115,15 +130,16 @@ class MaxPool2D(Pool):
 
     def forward(self, A_in: Rows) -> Rows:
         """Return the maximum of each window."""
-        return [[max(image[i] for i in window) for window in self.windows] for image in A_in]
+        windows = self.windows(A_in)
+        return [[max(image[i] for i in window) for window in windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # The derivative of the maximum is 1 for the largest number of a window (the first one if several are equal) and
         # 0 for the others.
-        dA = [[0.0] * len(image) for image in A_in]
+        dA, windows = [[0.0] * len(image) for image in A_in], self.windows(A_in)
         for image, gradient, row in zip(A_in, dA, delta):
-            for window, d in zip(self.windows, row):
+            for window, d in zip(windows, row):
                 gradient[max(window, key=lambda i: image[i])] += d
         return dA
 
@@ -133,14 +149,15 @@ class AvgPool2D(Pool):
 
     def forward(self, A_in: Rows) -> Rows:
         """Return the mean of each window."""
-        return [[sum(image[i] for i in window) / len(window) for window in self.windows] for image in A_in]
+        windows = self.windows(A_in)
+        return [[sum(image[i] for i in window) / len(window) for window in windows] for image in A_in]
 
     def input_gradient(self, A_in: Rows, delta: Rows) -> Rows:
         """Return dL/dA_in, the derivatives of the loss with respect to the inputs of the layer."""
         # Each output is the mean of a window, so its derivative with respect to an input is 1 / (size of the window).
-        dA = [[0.0] * len(image) for image in A_in]
+        dA, windows = [[0.0] * len(image) for image in A_in], self.windows(A_in)
         for gradient, row in zip(dA, delta):
-            for window, d in zip(self.windows, row):
+            for window, d in zip(windows, row):
                 for i in window:
                     gradient[i] += d / len(window)
         return dA

@@ -193,8 +193,7 @@ class NeuralNetwork:
         self.norm_layers = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
-        kinds = [layer.kind for layer in self.stack.layers if len(layer.input_shape) == 2]
-        self.accepts_lengths = bool(kinds) and all(kind.recurrent or kind.type == "dense" for kind in kinds)
+        self.accepts_lengths = len(self.stack.input_shape) == 2
 
     @property
     def weights(self) -> Any:
@@ -229,9 +228,8 @@ class NeuralNetwork:
     def predict(self, X: Any, lengths: Any = None) -> Any:
         """Return P, a row of outputs for each row of X, or a list [step][output] if there are outputs for each step.
 
-        Images are flat rows, or lists [row][column][channel]. Sequences are flat rows, or lists [step][feature]; if
-        all layers on sequences are recurrent or dense, the numbers of steps may differ. Only the first lengths[i] steps
-        of sequence i are processed.
+        Images are flat rows, or lists [row][column][channel]. Sequences are flat rows, or lists [step][feature], whose
+        numbers of steps may differ. Only the first lengths[i] steps of sequence i are processed.
         """
         P = self._outputs(self._rows(X, lengths))
         shape = self.stack.output_shape
@@ -417,6 +415,8 @@ class NeuralNetwork:
         if not self.accepts_lengths or len(shape) == 1:
             return X, checked_rows("y", y, shape, len(X))
         steps = [len(row) // self.stack.input_shape[1] for row in X]
+        if min(steps) == max(steps) == self.stack.input_shape[0]:  # other networks keep the number of steps
+            steps = [shape[0]] * len(X)
         if lengths is not None:
             y = first_steps("y", y, steps)
         return X, checked_rows("y", y, shape, len(X), steps)
@@ -429,6 +429,9 @@ class NeuralNetwork:
                 raise ValueError("lengths must be None unless X is a list of sequences [step][feature]")
             return checked_rows("X", X, shape)
         steps = step_counts(X, lengths, self.stack.input.any_steps, shape[0])
+        shortest, longest = min(steps), max(steps) if self.stack.input.any_steps else shape[0]
+        if shortest < longest:
+            self.stack.check_lengths(shortest, steps.index(shortest), longest)
         return checked_rows("X", first_steps("X", X, steps), shape, steps=steps)
 
     def inspect(self, file: Any = None) -> None:
