@@ -129,6 +129,13 @@ class OutputConversion(InputConversion):
         index: NDArray[np.int64] = values.reshape(-1, values.shape[1] // self.class_steps).argmax(axis=1)
         return index
 
+    def output_rows(self, data: Data, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return outputs or classes of all rows of `data`, or one row for each step if there are outputs at each step.
+
+        The arrays are those that `_by_step` accepts.
+        """
+        return self._by_step(data, *arrays)[:-1] if len(self.model.stack.output_shape) == 2 else arrays
+
     def _by_step(self, data: Data, *arrays: NDArray[Any]) -> tuple[Any, ...]:
         """Return arrays with one row for each step of each row of `data`, and a dict with the weights of these steps.
 

@@ -1,4 +1,4 @@
-"""Engines of networks that accept sequences of any number of steps."""
+"""Engines of a network for sequences of different numbers of steps."""
 
 from __future__ import annotations
 

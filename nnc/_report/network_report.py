@@ -40,7 +40,8 @@ def report(net: Any, X: ArrayLike, y: Any) -> Report:
     Parameters
     ----------
     net : NeuralNetwork
-        Trained network: a classifier with one class for each row, or a regression network.
+        Trained network: a classifier with one class for each row or step, or a regression network. If sequences have
+        outputs at each step, each step counts as a row.
     X : array (n, n_in) or (n, height, width, channels)
         Rows as in `predict`, which the training has not used.
     y : array (n,) or (n, n_out)
@@ -102,8 +103,11 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
 
 def _regression_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Report:
     """Return the report of a regression network, without the facts about its training."""
-    n_targets = int(net.sizes[-1])
-    predicted: NDArray[np.float64] = np.asarray(net.predict(X), np.float64).reshape(-1, n_targets)
+    n_targets, P = int(net.model.stack.output_shape[-1]), net.predict(X)
+    if isinstance(P, list):  # outputs at each step of sequences of different lengths
+        y = np.concatenate([np.asarray(targets)[: len(p)] for targets, p in zip(y, P, strict=True)])
+        P = np.concatenate(P)
+    predicted: NDArray[np.float64] = np.asarray(P, np.float64).reshape(-1, n_targets)
     true: NDArray[np.float64] = np.asarray(as_array("y", y), np.float64).reshape(predicted.shape)
     score = METRICS["r2"](true, predicted, None)
     names = ["target"] if n_targets == 1 else [f"target {j + 1}" for j in range(n_targets)]

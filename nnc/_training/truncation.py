@@ -18,7 +18,7 @@ from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
 from nnc._training.loop import TrainingLoop
 from nnc._utils.checks import check_count
-from nnc.layers import Dense, Dropout
+from nnc.layers import Conv1D, Dense, Dropout
 from nnc.layers.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
@@ -56,11 +56,15 @@ def check_truncation(arguments: FitArguments, model: Model, state: TrainingState
             if layer.bidirectional or layer.go_backwards:
                 raise ValueError(f"truncate requires layers that process the steps in their order, got {layer!r}")
         elif not isinstance(layer, (Dense, Dropout)):
-            raise ValueError(f"truncate requires layers that process single steps, got {layer!r}")
+            reason = ", whose windows cross the boundaries of chunks" * isinstance(layer, Conv1D)
+            raise ValueError(f"truncate requires layers that process single steps, got {layer!r}{reason}")
     if len(stack.output_shape) != 2:
         raise ValueError("truncate requires an output at each step; set return_sequences=True in all recurrent layers")
     if model.custom is not None:
-        raise ValueError("truncate requires a named loss such as 'mse', got a custom loss")
+        raise ValueError(
+            "truncate requires a named loss such as 'mse', because the outputs for a custom loss are computed without "
+            f"the states of the previous chunk, got {model.loss_function}"
+        )
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(
             f"truncate requires an optimizer that trains with batches, such as 'adam', got {state.optimizer.name!r}"

@@ -88,7 +88,7 @@ class Input(Layer):
 
     def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
         """Return the arguments from which the engine creates the layer, or None for vectors."""
-        shape = as_image_shape(self.output_shape(input_shape))
+        shape = as_image_shape(input_shape)
         return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 
     def to_dict(self, input_shape: Shape) -> dict[str, Any]:

@@ -63,24 +63,32 @@ def check_network(net: Any) -> Any:
 
 
 def class_names(net: Any, function: str) -> list[Any]:
-    """Return the classes of a network, or raise ValueError if it does not predict one class for each row."""
+    """Return the classes of a network, or raise ValueError if it does not predict one class for each row or step."""
     if not check_network(net).converter.loss.is_classification:
         raise ValueError(f"net must be a classifier for {function}, got one with the regression loss {net.loss_name!r}")
     if net.loss_name == "bce" and net.sizes[-1] > 1:
         raise ValueError(
             f"net must predict one class for each row for {function}, got a network with {net.sizes[-1]} binary outputs"
         )
-    if net.converter.class_steps > 1:
-        raise ValueError(f"net must predict one class for each row for {function}, got one for each step of sequences")
-    return list(range(max(2, net.sizes[-1]))) if net.classes is None else net.classes.tolist()
+    n_out = net.model.stack.output_shape[-1]
+    return list(range(max(2, n_out))) if net.classes is None else net.classes.tolist()
 
 
 def predict_indices(net: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the indices of the true classes (n,), the indices of the predicted classes (n,), and the outputs."""
-    data = net.converter.data(X, y)
-    P = net.model.predict(data.X)
-    true = data.labels if data.labels is not None else net.converter.class_index(data.Y)
-    return np.asarray(true), net.converter.class_index(P), P
+    """Return the indices of the true classes (n,), the indices of the predicted classes (n,), and the outputs.
+
+    If the sequences have a class at each step, each step is a row.
+    """
+    converter, data, P = predict_data(net, X, y)
+    true, predicted, P = converter.output_rows(data, converter.true_class_index(data), converter.class_index(P), P)
+    return true, predicted, P
+
+
+def predict_data(net: Any, X: Any, y: Any) -> tuple[Any, Any, NDArray[Any]]:
+    """Return the converter for the number of steps of X, the rows in the format of the engine, and their outputs."""
+    converter, X = net.converter.bind(X)
+    data = converter.data(X, y)
+    return converter, data, converter.model.predict(data.X, None, data.lengths)
 
 
 def parametric_layer(net: Any, index: int) -> Any:

@@ -15,6 +15,7 @@ from nnc.plot.axes import (
     check_network,
     class_names,
     matplotlib,
+    predict_data,
     predict_indices,
     text_color,
 )
@@ -38,7 +39,7 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Axes | None = None, *, 
     Parameters
     ----------
     net : NeuralNetwork
-        Classifier with one class for each row.
+        Classifier with one class for each row, or for each step of sequences.
     X : array (n, n_in)
         Rows as in `predict`.
     y : array (n,), or (n, n_out)
@@ -254,8 +255,8 @@ def predictions(
         raise ValueError(f"band must be {expected} for kind={kind!r}, got {band!r}")
     if kind == "calibration":
         return _draw_calibration(net, X, y, ax, bins)
-    data = net.converter.data(X, y)
-    true, predicted = net.converter.unscale(data.Y), net.converter.unscale(net.model.predict(data.X))
+    converter, data, P = predict_data(net, X, y)
+    true, predicted = converter.output_rows(data, converter.unscale(data.Y), converter.unscale(P))
     if kind == "intervals":
         assert band is not None
         return _draw_intervals(X, true, predicted, band, ax)
