@@ -15,6 +15,7 @@ from nnc import NeuralNetwork
 from nnc.layers import (
     GRU,
     LSTM,
+    AvgPool1D,
     BatchNorm,
     Bidirectional,
     Conv1D,
@@ -22,6 +23,7 @@ from nnc.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool1D,
+    GlobalMaxPool1D,
     Input,
     MaxPool1D,
     SimpleRNN,
@@ -199,11 +201,12 @@ def test_compiled_code_passes_sanitizer(tmp_path, networks):
 STREAM_LAYERS = {
     **{kind.type: [kind(9, return_sequences=True), kind(7, return_sequences=True)] for kind in KINDS},
     "convolutions": [Conv1D(5, 3, "tanh", padding="causal", dilation=dilation) for dilation in (1, 2, 25)],
+    "both": [Conv1D(4, 3, "tanh", padding="causal"), GRU(5, return_sequences=True)],
 }
 
 
-def build_stream_network(name, dtype="float64"):
-    layers = [Input(steps=50, features=2), *STREAM_LAYERS[name], Dense(1)]
+def build_stream_network(name, dtype="float64", steps=50):
+    layers = [Input(steps=steps, features=2), *STREAM_LAYERS[name], Dense(1)]
     net = NeuralNetwork(layers, loss="mse", seed=0, dtype=dtype)
     set_random_params(net, 1)
     return net, np.random.default_rng(0).normal(size=(10_000, 2)).astype("float32").astype(dtype)
@@ -350,6 +353,44 @@ def test_javascript_modules_predict_like_networks(tmp_path, networks):
 
 
 # ------------------------------------------------------------------------------------------------ all exports
+
+
+@pytest.mark.parametrize("name", STREAM_LAYERS)
+def test_onnx_model_agrees_with_stream_after_10000_steps(tmp_path, name):
+    runtime = pytest.importorskip("onnxruntime")
+    net, X = build_stream_network(name, "float32", 10_000)
+    net.to_onnx(tmp_path / "net.onnx")
+    (outputs,) = runtime.InferenceSession(tmp_path / "net.onnx").run(None, {"X": X[None]})
+    P = stream_outputs(net, X)
+    np.testing.assert_allclose(outputs.ravel(), P.ravel(), rtol=0, atol=1e-5 * abs(P).max())
+
+
+def test_exports_of_networks_trained_on_different_lengths_process_whole_sequences(tmp_path):
+    """Pools of the exported models must cover all steps, not those of the sequences of the training."""
+    stacks = {
+        "mean": [Conv1D(4, 3, "tanh", padding="same"), GlobalAvgPool1D()],
+        "maximum": [GRU(4, return_sequences=True), MaxPool1D(2), GlobalMaxPool1D()],
+        "windows": [Conv1D(4, 3, "relu", stride=2), AvgPool1D(2), LSTM(3)],
+    }
+    rng, networks = np.random.default_rng(0), {}
+    for name, layers in stacks.items():
+        net = NeuralNetwork([Input(steps=12, features=2), *layers, 2], loss="mse", scale_X="standardize", seed=0)
+        X = [rng.normal(size=(length, 2)) for length in (7, 12, 9, 8)]
+        net.fit(X, rng.normal(size=(4, 2)), epochs=2, lr=0.1)
+        X = rng.normal(size=(5, 12, 2))
+        networks[name] = net, X
+        net.to_python(tmp_path / "net.py")
+        predict = runpy.run_path(str(tmp_path / "net.py"))["predict"]
+        assert_close(np.ravel([predict(row.ravel()) for row in X]), net.predict(X), "float64")
+    if shutil.which("gcc") is not None:
+        program = compile_headers(tmp_path, networks, 20)
+        for name, (net, X) in networks.items():
+            assert_close(run_program(program, name, X), net.predict(X), "float64")
+    runtime = pytest.importorskip("onnxruntime")
+    for net, X in networks.values():
+        net.to_onnx(tmp_path / "net.onnx", dtype="float32")
+        (outputs,) = runtime.InferenceSession(tmp_path / "net.onnx").run(None, {"X": X.astype("float32")})
+        assert outputs == pytest.approx(net.predict(X), abs=1e-5)
 
 
 @pytest.mark.parametrize("layer", [GRU(3), LSTM(3, return_sequences=True), Bidirectional(LSTM(3, True))])
