@@ -188,7 +188,7 @@ cdef class Engine:
                 for row from 0 <= row < n by block:
                     rows = smaller(block, n - row)
                     predict_rows(&net, data, row, rows)
-                    unpad_outputs(last, row, rows, data.order, out)
+                    unpad_outputs(last, row, 0, rows, data.order, out)
                 restore_denormals(mode)
         free(memory)
         return position
@@ -269,7 +269,7 @@ cdef class Engine:
                 if net.layers[l].in_lanes:
                     copy_outputs(&net.layers[l], rows, &out[row, 0])
                 else:
-                    unpad_outputs(&net.layers[l], row, rows, data.order, &out[0, 0])
+                    unpad_outputs(&net.layers[l], row, 0, rows, data.order, &out[0, 0])
         restore_denormals(mode)
         if order is not None:
             for l in range(net.count):

@@ -89,7 +89,7 @@ cdef inline void evaluate(EvaluationState* state, int thread, Py_ssize_t blocks)
         else:
             memcpy(state.grain_losses + row // GRAIN, net.grain_losses, (rows + GRAIN - 1) // GRAIN * sizeof(double))
         if state.out is not NULL:
-            unpad_outputs(last, row, rows, state.out_rows, state.out)
+            unpad_outputs(last, row, 0, rows, state.out_rows, state.out)
         row += rows
         blocks -= 1
     member.row = row

@@ -307,13 +307,13 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
-cdef inline void unpad_outputs(const Layer* layer, Py_ssize_t row, Py_ssize_t rows, const int* positions,
-                               real* out) noexcept nogil:
-    # Copy the outputs of `rows` rows of the block, which starts at row `row` of the data, to `out` (n, n_out). Row i of
-    # the data has the index positions[i] in `out`, or i if `positions` is NULL.
+cdef inline void unpad_outputs(const Layer* layer, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high,
+                               const int* positions, real* out) noexcept nogil:
+    # Copy the outputs of rows low <= i < high of the block, which starts at row `row` of the data, to `out` (n, n_out).
+    # Row i of the data has the index positions[i] in `out`, or i if `positions` is NULL.
     cdef Py_ssize_t i
     if positions is NULL:
-        unpad(layer.A, layer, rows, out + row * layer.n_out)
+        unpad(layer.A + low * layer.ld, layer, high - low, out + (row + low) * layer.n_out)
         return
-    for i in range(rows):
+    for i in range(low, high):
         unpad(layer.A + i * layer.ld, layer, 1, out + positions[row + i] * layer.n_out)

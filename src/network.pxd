@@ -342,14 +342,25 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
 
 cdef inline void predict_rows(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
     # Run the forward pass of `rows` rows, from row `row` of the data on; with lengths, in the order data.order.
-    cdef Py_ssize_t i
     if data.lengths is NULL:
         predict(net, data.X + row * net.block.n_in, rows)
         return
-    for i in range(rows):
-        net.block.inputs[i] = data.X + data.order[row + i] * net.block.n_in
-        net.block.lengths[i] = data.lengths[data.order[row + i]]
+    set_inputs(net, data, row, 0, rows)
     forward(net, 0, rows, rows, 0, 0, 0, 0)
+
+
+cdef inline void set_inputs(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t low,
+                            Py_ssize_t high) noexcept nogil:
+    # Use rows row + low <= i < row + high of the data as inputs of rows low <= i < high of the block; with lengths, in
+    # the order data.order.
+    cdef Py_ssize_t i, n_in = net.block.n_in
+    if data.lengths is NULL:
+        set_row_pointers(net.block.inputs + low, data.X + (row + low) * n_in, n_in, high - low)
+    for i in range(low, high if net.block.lengths is not NULL else low):
+        net.block.lengths[i] = net.block.steps
+        if data.lengths is not NULL:
+            net.block.inputs[i] = data.X + data.order[row + i] * n_in
+            net.block.lengths[i] = data.lengths[data.order[row + i]]
 
 
 cdef inline double loss_scale(const Layer* last, int loss, const Data* data, double weight) noexcept nogil:

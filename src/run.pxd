@@ -13,12 +13,12 @@ from arena cimport TRAIN, Arena, allocate, allocate_zeros
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
 from threads cimport Barrier, barrier_wait, now, share_start, smaller
-from layer cimport Layer, GRAIN, first_row, end_row, set_row_pointers, parameter_rows, unpad
+from layer cimport Layer, GRAIN, first_row, end_row, parameter_rows, unpad_outputs
 from rows cimport (BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shuffle_by, sort_by_length,
                    sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
-                      lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_parameters,
-                      shares_blocks, step, sum_grain_losses, sum_penalties)
+                      lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_inputs,
+                      set_parameters, shares_blocks, step, sum_grain_losses, sum_penalties)
 from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
 from taylor cimport set_parameters as set_taylor_parameters
 
@@ -144,21 +144,21 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
 
-cdef inline void compute_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
-                                 real* out) noexcept nogil:
-    # Write the outputs for n rows of inputs to out (n, n_out), as the next step will compute them, dropout included.
-    # Each thread computes the same part of every block, so no thread has to wait for another.
+cdef inline void compute_outputs(const Run* run, const Data* data, int thread, int threads, real* out) noexcept nogil:
+    # Write the outputs for data.X to out (n, n_out), as the next step will compute them, dropout included. Rows with
+    # lengths are processed in the order data.order, as in the step. Each thread computes the same part of every block,
+    # so no thread has to wait for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
     cdef Py_ssize_t low = share_start(net.block.size, thread, threads, GRAIN)
     cdef Py_ssize_t high = share_start(net.block.size, thread + 1, threads, GRAIN)
-    cdef Py_ssize_t row, rows, n_in = net.block.n_in
-    for row from 0 <= row < n by net.block.size:
-        rows = smaller(high, n - row) - low
-        if rows > 0:
-            set_row_pointers(net.block.inputs + low, X + (row + low) * n_in, n_in, rows)
-            forward(net, low, low + rows, smaller(net.block.size, n - row), thread, run.drop_key, run.drops, row)
-            unpad(last.A + low * last.ld, last, rows, out + (row + low) * last.n_out)
+    cdef Py_ssize_t row, end
+    for row from 0 <= row < data.n by net.block.size:
+        end = smaller(high, data.n - row)
+        if end > low:
+            set_inputs(net, data, row, low, end)
+            forward(net, low, end, smaller(net.block.size, data.n - row), thread, run.drop_key, run.drops, row)
+            unpad_outputs(last, row, low, end, data.order, out)
 
 
 cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,

@@ -68,7 +68,7 @@ cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
     # Write the outputs for data.X to data.Y, as the next training step will compute them.
     cdef unsigned int mode = flush_denormals()
     refresh_for_step(run)
-    compute_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
+    compute_outputs(run, data, 0, 1, <real*>data.Y)
     restore_denormals(mode)
 
 

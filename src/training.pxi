@@ -296,7 +296,7 @@ cdef class Training:
         """
         return PyCapsule_New(&self.task_struct, NULL, NULL)
 
-    def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
+    def outputs(self, X, real[:, ::1] out, int threads, int thread, amount=None, lengths=None):
         """Write the outputs for the rows of X as the next step will compute them, with the same dropout masks.
 
         Parameters
@@ -311,10 +311,15 @@ cdef class Training:
             Number of this thread.
         amount : optional
             Ignored; passed by Team.run.
+        lengths : int32 array (n), optional
+            Number of steps of each row, for a run that was prepared with lengths.
         """
+        cdef Engine engine = self.keep_alive[0]
+        cdef int[::1] order = length_order(lengths)  # the order in which a step processes the rows
+        cdef Data data = as_data(&engine.plan, X, None, None, None, lengths, order)
         with nogil:
             mode = flush_denormals()
-            compute_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
+            compute_outputs(&self.run, &data, thread, threads, &out[0, 0])
             restore_denormals(mode)
 
     def step(self, X, Y, labels, weights, lengths, double rate):

@@ -411,10 +411,24 @@ def test_custom_loss_equals_named_loss(at_each_step, steps):
         for net in (custom, named):
             net.train_step(batch[0], dP=dP if at_each_step else np.array(dP))
     assert custom.params == pytest.approx(named.params, abs=1e-12)
-    with pytest.raises(ValueError, match="dropout must be 0 for a custom loss and sequences of different lengths"):
-        custom.fit(list_X, list_y, epochs=1, dropout=0.1)
-    with pytest.raises(ValueError, match="dropout must be 0 for a custom loss and sequences of different lengths"):
-        custom.stepper(dropout=0.1)(list_X, list_y)
+
+
+@pytest.mark.parametrize("at_each_step", [False, True])
+def test_custom_loss_with_dropout_equals_named_loss(at_each_step):
+    """Compare trainings with dropout, whose masks depend on the position of a row among those sorted by length."""
+    X, y, lengths = data(at_each_step)
+    list_X, list_y = lists(X, y, lengths)
+    layers = [Conv1D(4, 3, "tanh", padding="causal"), Dropout(0.2)]
+    layers += [GRU(5, return_sequences=True, dropout=0.3), Dropout(0.3), LSTM(4, return_sequences=at_each_step), 2]
+    named, custom = (network(layers=layers, loss=loss) for loss in ("mse", mean_squared_error))
+    batches = [(list_X, list_y), (np.nan_to_num(X), np.nan_to_num(y)), (list_X[:9], list_y[:9])]
+    trained = []
+    for net in (custom, named):
+        history = net.fit(list_X, list_y, epochs=3, batch_size=8, lr=0.1)
+        step = net.stepper("momentum", lr=0.1)
+        losses = [step(*batch) for batch in batches]
+        trained.append([*history.loss, *losses, *net.fit_batches(batches, epochs=2, lr=0.1).loss, *net.params])
+    assert trained[0] == pytest.approx(trained[1], rel=1e-9, abs=1e-11)
 
 
 @pytest.mark.parametrize("at_each_step", [False, True])

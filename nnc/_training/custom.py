@@ -16,8 +16,6 @@ from nnc._training.loop import YIELD_SECONDS
 from nnc._training.threads import SLICE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nnc._model.data import Data
     from nnc._training.history import History
 
@@ -42,8 +40,6 @@ class CustomLossLoop(BatchLoop):
         self.data = zero_target_data(data, self.model.sizes[-1])
         super().create_training(threads)
         self.data = data
-        if data.lengths is not None:
-            check_no_dropout(self.options.settings)
         is_simple = len(self.model.stack.output_shape) == 1 and data.lengths is None
         is_one_block = is_simple and threads == 1 and data.n <= self.training.block
         self.custom_step = CustomStep(self.training, self.model) if is_one_block else None
@@ -85,12 +81,12 @@ class CustomLossLoop(BatchLoop):
 
     def step(self, data: Data) -> float:
         """Take a step in several calls of the core, possibly with several threads; return the loss before the step."""
+        P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
         if data.lengths is None:
-            P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
             threads = 1 if self.training.single_threaded else self.team.grow(self.tuner.best)
             self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
         else:
-            P = self.model.engine_outputs(data.X, data.lengths)
+            self.training.outputs(data.X, P, 1, 0, lengths=data.lengths)
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.data = data
             self.raise_divergence()
@@ -99,18 +95,6 @@ class CustomLossLoop(BatchLoop):
         loss, dP = self.model.custom(P, data.Y, data.lengths)
         super().step(data.with_targets(dP))
         return loss + float(self.training.penalty)
-
-
-def check_no_dropout(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError if the settings of a run contain dropout, which outputs of sequences of different lengths lack.
-
-    A step with a custom loss first computes the outputs; their dropout must be that of the step.
-    """
-    if settings.get("dropout") or settings.get("input_dropout"):
-        raise ValueError(
-            "dropout must be 0 for a custom loss and sequences of different lengths; choose a named loss, or batches "
-            "of sequences of equal lengths"
-        )
 
 
 def custom_divergence_error(error: NonFiniteLossError, epoch: int, history: History, cause: str) -> DivergedError:

@@ -341,13 +341,7 @@ class GeneralStep:
         """
         X, Y = data.X, data.target
         self.training.refresh()
-        if data.lengths is None:
-            self.training.outputs(X, P, 1, 0)
-        else:
-            from nnc._training.custom import check_no_dropout
-
-            check_no_dropout(self.settings)
-            P = model.engine_outputs(X, data.lengths)
+        self.training.outputs(X, P, 1, 0, lengths=data.lengths)
         if model.core.find_not_finite(P)[0] >= 0:
             self.fail(model, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
