@@ -187,8 +187,9 @@ def mark_english_pages(app, env):
     """Mark pages without a translation in the menu of the Chinese site."""
     if app.config.language == "zh_CN":
         for name, title in env.titles.items():
-            if name not in TRANSLATED and not title.traverse(nodes.emphasis):
-                title += [nodes.Text(" "), nodes.emphasis("", "EN")]
+            if name not in TRANSLATED and not list(title.findall(nodes.emphasis)):
+                for node in (title, next(env.tocs[name].findall(nodes.reference))):  # links at the end, and the menu
+                    node += [nodes.Text(" "), nodes.emphasis("", "EN")]
 
 
 def is_included(node):
