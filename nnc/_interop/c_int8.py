@@ -13,6 +13,7 @@ import numpy as np
 from nnc._interop.c_functions import FUNCTIONS
 from nnc._interop.c_source import Source, initializer
 from nnc._interop.int8 import (
+    PHASE,
     LookupTable,
     Pool,
     Quantization,
@@ -54,6 +55,14 @@ static inline int8_t ${name}_round(float x, int32_t zero)
 static inline int8_t ${name}_requantize(int32_t sum, int32_t multiplier, int32_t shift, int32_t zero)
 {
     return ${name}_clip(((((int64_t)sum * multiplier) + ((int64_t)1 << (shift - 1))) >> shift) + zero);
+}
+""",
+    "phase": """\
+/* Quantize a sum for angles modulo 2 pi: round(sum * multiplier / 2**shift) modulo 256, from -128 to 127. */
+static inline int8_t ${name}_phase(int32_t sum, int32_t multiplier, int32_t shift, int32_t zero)
+{
+    const int64_t q = ((((int64_t)sum * multiplier) + ((int64_t)1 << (shift - 1))) >> shift) + zero;
+    return (int8_t)(((q + 128) & 255) - 128);
 }
 """,
     "dot_int8": """\
@@ -231,6 +240,12 @@ INT8_FUNCTIONS["avg_pool_int8"] = _int8_variant(
     ("sum + number", "sum + number + 128"),
     ("*out = sum / (int8_t)(kh * kw);", "*out = (int8_t)((((2 * sum) + (kh * kw)) / (2 * kh * kw)) - 128);"),
 )
+for _layer in ("dense", "scale", "conv"):
+    _text = INT8_FUNCTIONS[f"{_layer}_int8"].replace(f"_{_layer}_int8(", f"_{_layer}_phase(")
+    INT8_FUNCTIONS[f"{_layer}_phase"] = _text.replace("_requantize(", "_phase(")
+    REQUIRED_FUNCTIONS[f"{_layer}_phase"] = tuple(
+        "phase" if function == "requantize" else function for function in REQUIRED_FUNCTIONS[f"{_layer}_int8"]
+    )
 TYPE_BYTES = {"int8_t": 1, "int32_t": 4, "int64_t": 8}  # bytes of one number of each integer type
 
 
@@ -369,16 +384,16 @@ class Int8Source(Source):
         multiplier = self.integers("multiplier", layer.multiplier, "int32_t")
         to_output = [multiplier, self.integers("shift", layer.shift), layer.output_range.zero]
         operation, zero, m = layer.operation, layer.input_range.zero, layer.w.shape[1]
+        suffix = "phase" if layer.output_range is PHASE else "int8"
         if isinstance(operation, op.MatMul):
-            self.call_int8("dense_int8", [len(layer.w), zero, W, b, *to_output], m, [m])
+            self.call_int8(f"dense_{suffix}", [len(layer.w), zero, W, b, *to_output], m, [m])
         elif isinstance(operation, op.Scale):
-            self.call_int8(
-                "scale_int8", [zero, W, b, *to_output, m], prod(operation.output_shape), [prod(operation.output_shape)]
-            )
+            n = prod(operation.output_shape)
+            self.call_int8(f"scale_{suffix}", [zero, W, b, *to_output, m], n, [n])
         else:
             top, left, _, _ = operation.pad
             before = [*operation.input_shape, zero, W, b, *operation.window, *operation.stride, top, left, *to_output]
-            self.call_int8("conv_int8", before, prod(operation.output_shape), operation.output_shape)
+            self.call_int8(f"conv_{suffix}", before, prod(operation.output_shape), operation.output_shape)
 
     def buffer_definitions(self) -> list[str]:
         """Return the C definitions of the buffers that several functions share."""

@@ -8,13 +8,15 @@ an integer sum, which fits into 32 bits.
 The sum is converted to the range of the output by an integer multiplication and a shift (Jacob et al., 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). A relu needs no
 operation: the output range of the layer before a relu begins at 0, so that clipping has the same effect. Other
-activations are lookup tables with 256 entries. The integer sums of the last layer are converted to floats, and the
-output activation is computed in floats. The class follows from the sums alone, without floats.
+activations are lookup tables with 256 entries. The inputs of a sin with a wide range are stored modulo 2 pi, in steps
+of 2 pi / 256, because a range of many periods would have too large steps. The integer sums of the last layer are
+converted to floats, and the output activation is computed in floats. The class follows from the sums alone, without
+floats.
 """
 
 from __future__ import annotations
 
-from math import ceil, frexp, log, prod
+from math import ceil, frexp, log, pi, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +58,9 @@ class Range(Value):
         return x
 
 
+PHASE = Range(2 * pi / 256, 0)  # range of angles modulo 2 pi
+
+
 class QuantizedLayer(Value):
     """Quantized dense or convolutional layer, or quantized elementwise scaling.
 
@@ -72,7 +77,8 @@ class QuantizedLayer(Value):
     scales : array (n_out,)
         Factors that convert the integer sums to real numbers.
     output_range : Range, optional
-        Range of the outputs; None for the last layer, whose sums become floats.
+        Range of the outputs; None for the last layer, whose sums become floats. With PHASE, outputs outside the range
+        are not clipped but stored modulo 2 pi.
     multiplier, shift : array (n_out,), optional
         The factor multiplier / 2**shift converts a sum to the range of the outputs. None for the last layer.
     """
@@ -103,8 +109,12 @@ class QuantizedLayer(Value):
         """Return the quantized outputs of the layer for quantized inputs q."""
         assert self.output_range is not None
         scaled = (self.sums(q).astype(np.int64) * self.multiplier + (1 << (self.shift - 1))) >> self.shift
-        clipped: Array = np.clip(scaled + self.output_range.zero, -128, 127).astype(np.float64)
-        return clipped.reshape(len(q), -1)
+        if self.output_range is PHASE:
+            outputs = ((scaled + 128) & 255) - 128
+        else:
+            outputs = np.clip(scaled + self.output_range.zero, -128, 127)
+        result: Array = outputs.astype(np.float64).reshape(len(q), -1)
+        return result
 
 
 class LookupTable(Value):
@@ -313,8 +323,10 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
     for i, operation in enumerate(operations[:last]):
         if isinstance(operation, (op.MatMul, op.Conv, op.Scale)):
             following = operations[i + 1]
-            is_relu = isinstance(following, op.Activate) and following.name == "relu"
-            output_range = ranges[i + (2 if is_relu else 1)]
+            activation = following.name if isinstance(following, op.Activate) else ""
+            output_range = ranges[i + (2 if activation == "relu" else 1)]
+            if activation == "sin" and output_range.scale > PHASE.scale:
+                output_range = PHASE
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):

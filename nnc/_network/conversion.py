@@ -90,7 +90,9 @@ class Conversion(Files):
             compute with 8-bit integers and 32-bit sums. Weights take a quarter of the memory of floats, and only inputs
             and outputs need floating-point arithmetic. `name_classify(in)` returns the class without computing the
             outputs. If all rows of `calibrate` are whole numbers, `name_predict_int` and `name_classify_int` accept
-            integers. "int8" does not support recurrent layers.
+            integers. Inputs are rounded to 8 bits too: a network whose outputs change much within 1/255 of the range
+            of its inputs, such as a sine network of high frequency, needs floats. "int8" does not support recurrent
+            layers.
         calibrate : array (n, n_in), optional
             Some hundred rows of inputs, which determine the ranges of all values; required with "int8".
         validation : (X, y), optional
