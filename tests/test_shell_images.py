@@ -249,7 +249,7 @@ def test_dark_images_on_light_ground_are_reported(shell, trained, command):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((16, 24), "have another aspect ratio.*24 pixels, the width of the training images is 1 times their height"),
+        ((16, 24), "have another aspect ratio.*24 pixels, the ratio of width and height of the training images is 1"),
         ((48, 48), "are much larger.*48 pixels, the longer side of the training images has 16 pixels"),
         ((6, 6), "are much smaller.*6 pixels, the longer side of the training images has 16 pixels"),
     ],

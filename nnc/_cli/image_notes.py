@@ -119,7 +119,7 @@ def _print_size_notes(
         side_range, ratio_range = ranges["longer_side"], ranges["aspect_ratio"]
         references = {
             "side": f"the longer side of the training images has {_format_range(side_range)} pixels",
-            "ratio": f"the width of the training images is {_format_range(ratio_range)} times their height",
+            "ratio": f"the ratio of width and height of the training images is {_format_range(ratio_range)}",
         }
     sides, ratios = images.sizes.max(axis=1), images.sizes[:, 0] / images.sizes[:, 1]
     is_distorted = (ratios * MAX_ASPECT_CHANGE < ratio_range[0]) | (ratios > MAX_ASPECT_CHANGE * ratio_range[1])
