@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from test_forecast import monthly
 
 import nnc
 from nnc.forecast import Forecaster
+from nnc.forecast.effects import Effects
+from nnc.forecast.frequency import Frequency
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,21 @@ def test_invalid_files_raise_model_file_error(model, path, value, message):
     part[path[-1]] = value
     with pytest.raises(nnc.ModelFileError, match=message):
         nnc.from_json(json.dumps(document))
+
+
+def test_page_lists_all_members(model):
+    page = Path(__file__).parents[1] / "docs" / "file-format.md"
+    if not page.exists():
+        pytest.skip("docs/ is not here")
+    section = page.read_text(encoding="utf-8").split("## Forecast models")[1]
+    document = json.loads(model.to_json())
+    body = document["forecast"]
+    for members in (document, body, body["settings"], body["panel"], body["corrections"], Effects._fields):
+        for name in members:
+            assert f"`{name}`" in section
+    layout = pytest.importorskip("nnc.forecast.frames", exc_type=ImportError).Layout
+    for name in (*layout.__dataclass_fields__, *Frequency._fields):
+        assert f"`{name}`" in section
 
 
 def test_other_models_are_rejected(tmp_path, model):

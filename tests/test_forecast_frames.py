@@ -143,6 +143,9 @@ def test_time_zones_text_and_numbers_are_valid_times():
     dates = pd.date_range("2021-03-01", periods=40, tz="Europe/Berlin")  # contains a change to summer time
     local = Forecaster(2).fit(pd.DataFrame({"date": dates, "y": y}), time="date").predict()
     assert local["date"].astype(str).tolist() == ["2021-04-10 00:00:00+02:00", "2021-04-11 00:00:00+02:00"]
+    west = dates.tz_localize(None).tz_localize("America/New_York")
+    local = Forecaster(2).fit(pd.DataFrame({"date": west, "y": y}), time="date").predict()
+    assert local["date"].astype(str).tolist() == ["2021-04-10 00:00:00-04:00", "2021-04-11 00:00:00-04:00"]
     text = pd.DataFrame({"date": dates.strftime("%Y-%m-%d"), "y": y})
     assert Forecaster(2).fit(text, time="date").predict()["date"].tolist() == ["2021-04-10", "2021-04-11"]
     months = pd.DataFrame({"date": pd.date_range("2020-01", periods=40, freq="MS").strftime("%Y-%m"), "y": y})
@@ -181,7 +184,17 @@ def test_irregular_times_raise_clear_errors():
         ),
         (frame.drop(columns="shop").rename(columns={"date": "shop"}), "y must have the column 'date'"),
         (frame.assign(sales=np.nan), "sales of series 's0' must have at least 3 observations, got 0"),
-        (frame.assign(sales=np.inf), "X must be finite, got inf in row 0, column 'sales'"),
+        (frame.assign(sales=np.inf), "y must be finite, got inf in row 0, column 'sales'"),
+        (frame.assign(sales="much"), "target must be numbers, got 'much' in row 0 of column 'sales'"),
+        (frame[:0], "y must have at least one row, got none in the columns 'shop', 'date', 'sales'"),
+        (
+            pd.concat([frame, frame[:1].assign(date=pd.Timestamp("2019-06-11"))]),
+            "time must have a regular frequency, got 2019-06-11 of series 's0' among times that are monthly",
+        ),
+        (
+            frame.assign(date=np.r_[:39, 10**9, :40]),
+            "time must span at most 4,000 steps in 40 rows, got 1,000,000,000 of series 's0'",
+        ),
         (frame.assign(shop=None), "id must have no missing values"),
         (
             frame.assign(date=frame["date"].where(frame.index != 5)),
@@ -193,6 +206,20 @@ def test_irregular_times_raise_clear_errors():
     daily = sales("D", 40, shops=1).drop(columns="promotion").assign(shop="daily")
     with pytest.raises(ValueError, match="time must have one frequency in all series, got 'daily' in series 'daily'"):
         fit(pd.concat([frame, daily]), **COLUMNS)
+    with pytest.raises(ValueError, match="must be different columns, got 'sales' twice"):
+        fit(frame, **COLUMNS, known=["sales"])
+    with pytest.raises(ValueError, match="static must be constant in each series, got several values of series 's0'"):
+        fit(frame.assign(x=frame["sales"]), **COLUMNS, static=["x"])
+    with pytest.raises(TypeError, match="target must be the name of a column or a list of names, got 0"):
+        fit(frame, id="shop", time="date", target=0)
+    with pytest.raises(TypeError, match="id must be text or numbers, got dates in column 'date'"):
+        fit(frame.assign(step=np.r_[:40, :40]), id="date", time="step", target="sales")
+    with pytest.raises(TypeError, match="y_new must be a frame in memory, got ndarray"):
+        fit(frame, **COLUMNS).update(np.zeros(3))
+    with pytest.raises(TypeError, match="y_new must be an array as in fit, got DataFrame"):
+        fit(np.arange(40.0)).update(frame)
+    with pytest.raises(TypeError, match="y must have a single index, got 2 levels"):
+        fit(frame.set_index(["shop", "date"])["sales"])
     with pytest.raises(ValueError, match="time must be the name of a column, got None"):
         fit(frame, id="shop")
     with pytest.raises(ValueError, match="target must be the name of a column, got None; choose one of"):

@@ -3,7 +3,7 @@
 Each of these members maps the inputs of `Windows` to the errors of the statistical forecasts at all horizons. It has no
 biases and is an odd function: a mirrored series gets a mirrored forecast, so a trend that all training series have in
 common is not learned. Later windows, from which no member has learned, determine the weights of the members. The
-weights are 0 if the members do not reduce the error, which is common for short series.
+weights are 0 if the members increase the error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_ERROR = 20.0  # largest error from which the networks learn, in scales of th
 MIN_WINDOWS = 60  # smallest number of windows for training, and for validation; with fewer, there are no corrections
 SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights that validation compares, for the linear map and for all networks together
 PRIOR_WEIGHT = 0.25  # prior weight of the linear map, and of all networks together; averaged with the validated weight
-MIN_GAIN = 0.003  # smallest relative reduction of the validation error for which a larger weight is chosen
+MIN_GAIN = 0.003  # relative change of the validation error from which a larger weight, or the weight 0, is chosen
 
 
 class Corrections(NamedTuple):
@@ -126,19 +126,25 @@ def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> 
     """Return weights of the members, given later windows than those from which the members have learned.
 
     The weights are the means of PRIOR_WEIGHT and of the weights that minimize the mean absolute error. A larger sum of
-    weights is chosen only if it reduces the error by MIN_GAIN. If no correction reduces it, all weights are 0.
+    weights is chosen only if it reduces the error by MIN_GAIN. If the means increase the error by MIN_GAIN, all weights
+    are 0.
     """
     n_networks = len(corrections.networks) - 1
     linear = corrections._replace(weights=(1.0, *[0.0] * n_networks)).predict(inputs)
     networks = corrections._replace(weights=(0.0, *[1 / n_networks] * n_networks)).predict(inputs)
-    best, best_error = (0.0, 0.0), np.inf
+
+    def remaining_error(pair: tuple[float, float]) -> float:
+        remaining = np.minimum(np.abs(errors - pair[0] * linear - pair[1] * networks), MAX_ERROR)
+        return float(np.nanmean(remaining))
+
+    none = best_error = remaining_error((0.0, 0.0))
+    best = 0.0, 0.0
     for pair in sorted(product(SHARES, SHARES), key=lambda pair: (sum(pair), abs(pair[0] - pair[1]))):
         if sum(pair) <= 1:
-            remaining = np.minimum(np.abs(errors - pair[0] * linear - pair[1] * networks), MAX_ERROR)
-            error = float(np.nanmean(remaining))
+            error = remaining_error(pair)
             if error < best_error * (1 - MIN_GAIN * (sum(pair) > sum(best))):
                 best, best_error = pair, error
-    if not any(best):
+    shrunken = (best[0] + PRIOR_WEIGHT) / 2, (best[1] + PRIOR_WEIGHT) / 2
+    if remaining_error(shrunken) > none * (1 + MIN_GAIN):
         return (0.0,) * (n_networks + 1)
-    linear_weight, network_weight = ((weight + PRIOR_WEIGHT) / 2 for weight in best)
-    return (linear_weight, *[network_weight / n_networks] * n_networks)
+    return (shrunken[0], *[shrunken[1] / n_networks] * n_networks)

@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc import _serialization
-from nnc._data.conformal import check_level
 from nnc._network import NeuralNetwork
 from nnc._serialization.models import load_model
 from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
-from nnc._utils.containers import column_names
 from nnc._utils.notices import warn_user
 from nnc.forecast.backtest import Backtest, run_backtest
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
-from nnc.forecast.reading import ForecastWarning, detect_season, read_arrays, read_covariates, short_series_message
+from nnc.forecast.reading import (
+    ForecastWarning,
+    detect_season,
+    is_frame,
+    level_list,
+    quantile_shifts,
+    read_arrays,
+    read_covariates,
+    short_series_message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -43,7 +50,7 @@ class Forecaster(SuggestsAttributes):
 
     The forecast is the median of four statistical forecasts (Theta and damped trend, each with and without logarithms,
     after seasonal adjustment), corrected by a linear map and small networks. They learn from windows of all series of
-    a fit, and ordered validation determines their weights; the weights are 0 if they do not reduce the error.
+    a fit, and ordered validation determines their weights; the weights are 0 if the corrections increase the error.
 
     Parameters
     ----------
@@ -100,7 +107,7 @@ class Forecaster(SuggestsAttributes):
 
     # ------------------------------------------------------------------------------------------ fitting
 
-    @suggest_arguments("Forecaster")
+    @suggest_arguments(elsewhere="__init__")
     def fit(
         self,
         y: Any,
@@ -319,8 +326,7 @@ class Forecaster(SuggestsAttributes):
         if self._layout is not None:
             names, new = self._layout.read_update(y_new, X)
         else:
-            new_names, new = read_arrays(y_new, X, minimum=1, name="y_new")
-            names = list(range(len(new))) if new_names is None else new_names
+            names, new = self._read_new_arrays(y_new, X)
         positions = {name: i for i, name in enumerate(self.ids_)}
         for name in names:
             if name not in positions:
@@ -330,6 +336,23 @@ class Forecaster(SuggestsAttributes):
         self._width = adapt_width(model, self._panel, panel, self._width)
         self._panel = panel
         return self
+
+    def _read_new_arrays(self, y_new: Any, X: Any) -> tuple[list[Hashable], Panel]:
+        """Return the names and the panel of new observations in arrays."""
+        if is_frame(y_new):
+            raise TypeError(f"y_new must be an array as in fit, got {type(y_new).__name__}; pass the column of values")
+        names, new = read_arrays(y_new, X, minimum=1, name="y_new")
+        if not isinstance(y_new, Mapping):
+            names = self.ids_
+            if len(new) != len(names):
+                raise ValueError(
+                    f"y_new must have one array for each of the {len(names)} series, got {len(new)}; pass a dict of "
+                    "arrays to update some of them"
+                )
+        found, expected = new.regressors[0].shape[1], self._panel.regressors[0].shape[1]
+        if found != expected:
+            raise ValueError(f"X must have {pluralize(expected, 'column')} as in fit, got {found}")
+        return names or [], new
 
     # ------------------------------------------------------------------------------------------ files and reports
 
@@ -511,30 +534,3 @@ class Forecaster(SuggestsAttributes):
             check_bool("refit", refit),
             level_list(level),
         )
-
-
-def level_list(level: Any) -> list[float]:
-    """Return levels in percent as a list; raise ValueError for a level outside (0, 100)."""
-    levels: list[float] = np.atleast_1d(np.asarray([] if level is None else level, np.float64)).tolist()
-    for value in levels:
-        if not 1 <= value < 100:
-            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
-    return levels
-
-
-def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
-    """Return {column name: probability} for levels of intervals in percent and for quantiles."""
-    shifts = {}
-    for value in level_list(level):
-        shifts[f"lower_{value:g}"], shifts[f"upper_{value:g}"] = 0.5 - value / 200, 0.5 + value / 200
-    for value in np.atleast_1d(np.asarray([] if quantiles is None else quantiles, np.float64)).tolist():
-        shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
-    return shifts
-
-
-def is_frame(y: Any) -> bool:
-    """Return whether `y` is a frame, or a series of pandas whose index contains dates."""
-    if isinstance(y, (np.ndarray, list, tuple, Mapping)):
-        return False
-    index = getattr(y, "index", None) if hasattr(y, "rename_axis") else None
-    return column_names(y) is not None or hasattr(index, "to_period") or hasattr(index, "to_timestamp")

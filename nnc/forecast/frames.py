@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, show_time
-from nnc.forecast.panel import Panel
+from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time
+from nnc.forecast.panel import Panel, check_sparsity
 from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names, trim
 
 try:
@@ -77,11 +77,11 @@ class Layout:
 
     # ------------------------------------------------------------------------------------------ reading
 
-    def read(self, frame: Any, roles: Sequence[str], learns: bool = False) -> _Rows:
+    def read(self, argument: str, frame: Any, roles: Sequence[str], learns: bool = False) -> _Rows:
         """Return the rows of a frame, sorted by series and time; with `learns`, fit the encodings to these rows."""
         columns = [column for role in roles for column in self.covariates[role]]
         names = [*self.id, self.time, *([self.target] if "past" in roles else []), *columns]
-        table = _select(frame, names)
+        table = _select(argument, frame, names)
         by_name = dict(zip(table.names, table, strict=True))
         keys = _keys([by_name[name] for name in self.id], len(table))
         distinct: dict[Hashable, int] = {}
@@ -98,7 +98,7 @@ class Layout:
             encoded[role] = np.zeros((len(table), 0)) if schema is None else schema.encode(part).astype(np.float64)
         target = None
         if "past" in roles:
-            target = as_numbers(by_name[self.target]).values.astype(np.float64)[order]
+            target = self.numbers(by_name[self.target])[order]
         return _Rows(list(distinct), codes, times, target, encoded)
 
     def times(self, column: Column) -> Floats:
@@ -118,6 +118,15 @@ class Layout:
             )
         return local_time(times, self.zone) if self.is_local and self.zone is not None else times
 
+    def numbers(self, column: Column) -> Floats:
+        """Return the values of the target column; raise ValueError if a cell is not a number."""
+        try:
+            return as_numbers(column).values.astype(np.float64)
+        except CellError as error:
+            raise ValueError(
+                f"target must be numbers, got {column.cell(error.row)} in row {error.row} of column {self.target!r}"
+            ) from None
+
     def panel(self, rows: _Rows, minimum: int) -> Panel:
         """Return the panel of sorted rows; raise ValueError for times off the grid or a series that is too short."""
         values, starts, regressors, past, static = [], [], [], [], []
@@ -126,15 +135,19 @@ class Layout:
             part = rows.part(code)
             index = self.grid_index(rows.times[part], name)
             check_magnitude(self.target + of_series(name), rows.target[part])
-            series = np.full(int(index[-1] - index[0]) + 1, np.nan)
             position = index - index[0]
+            check_sparsity(of_series(name), int(position[-1]), len(index))
+            series = np.full(int(position[-1]) + 1, np.nan)
             series[position] = rows.target[part]
             observed = trim(self.target + of_series(name), series, minimum)
             values.append(series[observed])
             starts.append(int(index[0]) + observed.start)
             regressors.append(_spread(rows.encoded["known"][part], position, len(series))[observed])
             past.append(_spread(rows.encoded["past"][part], position, len(series))[observed])
-            static.append(rows.encoded["static"][part][-1])
+            features = rows.encoded["static"][part]
+            if not np.array_equal(features, np.broadcast_to(features[-1], features.shape), equal_nan=True):
+                raise ValueError(f"static must be constant in each series, got several values{of_series(name)}")
+            static.append(features[-1])
         panel = Panel(values, np.array(starts, np.intp), regressors, past, np.array(static))
         return self.with_calendar(panel) if self.calendar else panel
 
@@ -142,12 +155,11 @@ class Layout:
         """Return the grid points of increasing times of a series; raise ValueError for duplicates and other times."""
         are_dates = self.time_type != "number"
         check_distinct(times, name, are_dates)
-        index = self.frequency.to_index(times)
-        wrong = np.abs(index - np.round(index)) > 1e-6
+        wrong = self.frequency.is_off_grid(times)
         if wrong.any():
             time = show_time(times[int(wrong.argmax())], are_dates)
             raise ValueError(f"time must be {self.frequency.name}, got {time}{of_series(name)}; remove the row")
-        return np.round(index).astype(np.intp)
+        return np.round(self.frequency.to_index(times)).astype(np.intp)
 
     # ------------------------------------------------------------------------------------------ covariates
 
@@ -192,7 +204,7 @@ class Layout:
         if not columns and X is not None:
             raise ValueError("X must be None, got covariates; pass the names of known covariates to fit to use them")
         if columns:
-            found = self.read(X, ["known"])
+            found = self.read("X", X, ["known"])
             codes = {name: code for code, name in enumerate(found.names)}
             for i, end in enumerate(ends.tolist()):
                 name = names[i] if names is not None else ()
@@ -216,7 +228,7 @@ class Layout:
         """Return the names of series with new observations, and a panel of these observations."""
         if X is not None:
             raise ValueError("X must be None for a frame, got covariates; add them to the columns of the frame")
-        rows = self.read(as_frame(y)[0], ROLES)
+        rows = self.read("y_new", as_frame(y)[0], ROLES)
         return rows.names if self.id else [0], self.panel(rows, 1)
 
     # ------------------------------------------------------------------------------------------ writing
@@ -243,7 +255,8 @@ class Layout:
         elif self.time_type == "month":
             column = column.dt.to_string("%Y-%m")
         elif self.zone is not None:
-            column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC").dt.convert_time_zone(self.zone)
+            column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC")
+            column = column if self.is_local else column.dt.convert_time_zone(self.zone)
         return frame.with_columns(column).to_native()
 
 
@@ -297,20 +310,27 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     if X is not None:
         raise ValueError("X must be None for a frame, got covariates; pass the names of its columns as known")
     frame, was_series = as_frame(y)
-    native = nw.from_native(frame, eager_only=True)
+    native = _narwhals("y", frame)
     id_columns, covariates = _texts("id", columns["id"]), {role: _texts(role, columns[role]) for role in ROLES}
-    time, target = columns["time"], columns["target"]
+    time, target = (next(iter(_texts(name, columns[name])), None) for name in ("time", "target"))
     if was_series:
         time, target = native.columns
     if time is None:
-        raise ValueError("time must be the name of a column, got None; pass the column of dates or numbers")
+        raise ValueError(
+            "time must be the name of a column, got None; pass the column of dates or numbers (reset_index() turns an "
+            "index into a column)"
+        )
     if target is None:
         used = {*id_columns, time, *(name for names in covariates.values() for name in names)}
         others = [name for name in native.columns if name not in used]
         if len(others) != 1:
             raise ValueError(f"target must be the name of a column, got None; choose one of {others}")
         target = others[0]
-    column = next(iter(_select(frame, [time])))
+    names = [*id_columns, time, target, *(name for role in ROLES for name in dict.fromkeys(covariates[role]))]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"id, time, target, known, past and static must be different columns, got {twice[0]!r} twice")
+    column = next(iter(_select("y", frame, [time])))
     dtype = native.schema[time]
     kind = "number"
     if column.is_text:
@@ -323,7 +343,7 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     )
     for is_local in (False, True):
         layout.is_local = is_local
-        rows = layout.read(frame, ROLES, learns=True)
+        rows = layout.read("y", frame, ROLES, learns=True)
         times = [rows.times[rows.part(code)] for code in range(len(rows.names))]
         for name, part in zip(rows.names, times, strict=True):
             check_distinct(part, name, kind != "number")
@@ -353,11 +373,6 @@ def with_days(column: Column) -> Column:
     return replace(column, levels=tuple(levels))
 
 
-def of_series(name: Hashable) -> str:
-    """Return the name of a series for messages; an empty text for a single series without a name."""
-    return "" if name == () else f" of series {name!r}"
-
-
 def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
     """Raise ValueError if increasing times of a series contain a time twice."""
     same = np.diff(times) == 0
@@ -371,19 +386,34 @@ def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     """Return the column names in an argument: None, a name or a sequence of names."""
-    names = () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(text, str) for text in names):
         raise TypeError(f"{name} must be the name of a column or a list of names, got {value!r}")
     return names
 
 
-def _select(frame: Any, names: Sequence[str]) -> Table:
-    """Return the table of some columns of a frame; raise ValueError if a column does not exist."""
-    native = nw.from_native(frame, eager_only=True)
+def _narwhals(argument: str, frame: Any) -> Any:
+    """Return a frame of narwhals; raise TypeError if `frame` is not a frame, or not in memory."""
+    try:
+        return nw.from_native(frame, eager_only=True)
+    except TypeError:
+        found = type(frame).__name__
+        raise TypeError(f"{argument} must be a frame in memory, got {found}; convert it or call collect()") from None
+
+
+def _select(argument: str, frame: Any, names: Sequence[str]) -> Table:
+    """Return the table of some columns of a frame; raise ValueError if a column does not exist, or has an infinity."""
+    native = _narwhals(argument, frame)
+    columns = describe_names(native.columns)
     missing = [name for name in names if name not in native.columns]
     if missing:
-        raise ValueError(f"y must have the column {missing[0]!r}, got the columns {describe_names(native.columns)}")
-    return read_table(native.select(*dict.fromkeys(names)).to_native())
+        raise ValueError(f"{argument} must have the column {missing[0]!r}, got the columns {columns}")
+    if not len(native):
+        raise ValueError(f"{argument} must have at least one row, got none in the columns {columns}")
+    try:
+        return read_table(native.select(*dict.fromkeys(names)).to_native())
+    except CellError as error:
+        raise ValueError(str(error).replace("X must", f"{argument} must", 1)) from None
 
 
 def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
@@ -393,6 +423,8 @@ def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
         if column.missing.any():
             row = int(column.missing.argmax())
             raise ValueError(f"id must have no missing values, got one in row {row} of column {column.name!r}")
+        if column.kind == "date":
+            raise TypeError(f"id must be text or numbers, got dates in column {column.name!r}; convert them to text")
         values = column.values.tolist()
         parts.append([column.levels[value] for value in values] if column.is_text else values)
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True)) if parts else [()] * n

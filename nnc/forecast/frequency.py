@@ -75,6 +75,11 @@ class Frequency(NamedTuple):
             return np.busday_count(np.datetime64(0, "D"), _days(times)).astype(np.float64)
         return np.asarray((times - self.anchor) / self.step)
 
+    def is_off_grid(self, times: Floats) -> NDArray[np.bool_]:
+        """Return whether each time is between grid points."""
+        index = self.to_index(times)
+        return np.abs(index - np.round(index)) > 1e-6
+
     def to_times(self, index: Ints) -> Floats:
         """Return the times of grid points."""
         if self.unit == "month":
@@ -132,20 +137,20 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[object], are_dates:
         found = _with_step(frequency, times, names)
         if found is not None:
             return found
-    i = next(i for i, t in enumerate(times) if _with_step(candidates[-1], [t], names[i : i + 1]) is None)
-    position = candidates[-1].to_index(times[i])
-    row = int(np.argmax(np.abs(position - np.round(position)) > 1e-6))
+    candidates.append(candidates.pop()._replace(step=float(np.median(differences))))
+    closest = min(candidates, key=lambda frequency: sum(frequency.is_off_grid(t).sum() for t in times))
+    i, wrong = next((i, wrong) for i, t in enumerate(times) if (wrong := closest.is_off_grid(t)).any())
+    time = show_time(times[i][int(wrong.argmax())], are_dates)
     raise ValueError(
-        f"time must have a regular frequency, got {show_time(times[i][row], are_dates)} in series {names[i]!r}, which "
-        f"is not a multiple of {candidates[-1].step:g} {candidates[-1].unit}s after the first time; aggregate the "
-        "series to a regular frequency"
+        f"time must have a regular frequency, got {time}{of_series(names[i])} among times that are {closest.name}; "
+        "remove the row, or aggregate the series to a regular frequency"
     )
 
 
 def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[object]) -> Frequency | None:
     """Return the frequency with the smallest step between two times, or None if the times are not on its grid."""
     positions = [frequency.to_index(t) for t in times]
-    if any((np.abs(p - np.round(p)) > 1e-6).any() or (np.diff(np.round(p)) < 1).any() for p in positions):
+    if any(frequency.is_off_grid(t).any() for t in times) or any((np.diff(np.round(p)) < 1).any() for p in positions):
         return None
     steps = [int(np.diff(np.round(p)).min()) if len(p) > 1 else None for p in positions]
     known_steps = [step for step in steps if step is not None]
@@ -165,6 +170,11 @@ def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[ob
         remainders = {round(float(p[0])) % step for p in positions}
         return frequency._replace(step=float(step), phase=remainders.pop()) if len(remainders) == 1 else frequency
     return frequency
+
+
+def of_series(name: object) -> str:
+    """Return the name of a series for messages; an empty text for a single series without a name."""
+    return "" if name == () else f" of series {name!r}"
 
 
 def show_time(time: float, are_dates: bool) -> str:

@@ -120,15 +120,15 @@ def pool(scores: Floats, k: int) -> Floats:
     """Return the scores of horizon k, and of neighboring horizons if there are fewer than MIN_POOLED_SCORES.
 
     Scores of another horizon are multiplied by the square root of the ratio of the horizons, as errors of a random walk
-    grow.
+    grow. If all horizons together have too few scores, the scores with the opposite sign are added.
     """
     for radius in range(scores.shape[1]):
         columns = np.arange(max(k - radius, 0), min(k + radius + 1, scores.shape[1]))
         part = scores[:, columns] * np.sqrt((k + 1) / (columns + 1))
         found = part[~np.isnan(part)]
         if len(found) >= MIN_POOLED_SCORES:
-            break
-    return np.asarray(found)
+            return np.asarray(found)
+    return np.concatenate([found, -found])
 
 
 def _upper_quantile(scores: Floats, level: float) -> float:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Floats, Ints
 
+MAX_MISSING_RATIO = 100  # largest number of steps of a series for each observation
+MIN_SPARSE_STEPS = 1000  # shorter series may have any number of missing values
+
 
 @dataclass(eq=False)
 class Panel:
@@ -100,6 +103,7 @@ class Panel:
                     f"y_new must be later than the last observation, got a value {-gap} steps before the next one in "
                     f"series {names[j]!r}; pass only new rows"
                 )
+            check_sparsity(f" of series {names[j]!r}", gap, len(self.values[i]))
             for key, arrays in parts.items():
                 addition = getattr(new, key)[j]
                 if key == "values":
@@ -108,3 +112,13 @@ class Panel:
                     filled = np.pad(addition, ((gap, 0), (0, 0)), mode="edge")
                 arrays[i] = np.concatenate([arrays[i], filled])
         return replace(self, **parts)
+
+
+def check_sparsity(series: str, steps: int, observations: int) -> None:
+    """Raise ValueError if a series has far more missing than observed values, such as after a wrong date."""
+    limit = max(MAX_MISSING_RATIO * observations, MIN_SPARSE_STEPS)
+    if steps > limit:
+        raise ValueError(
+            f"time must span at most {limit:,} steps in {observations:,} rows, got {steps:,}{series}; correct times, "
+            "or aggregate the series"
+        )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import pluralize
+from nnc._utils.containers import column_names
 from nnc.forecast.frequency import SEASON_CANDIDATES
 from nnc.forecast.panel import Panel
 from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
@@ -53,6 +55,10 @@ def read_arrays(
     else:
         arrays = list(y)
         names = list(range(len(arrays)))
+    if getattr(getattr(y, "index", None), "nlevels", 1) > 1:
+        raise TypeError(f"{name} must have a single index, got {y.index.nlevels} levels; pass y.reset_index() with id")
+    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1:
+        raise ValueError(f"{name} must be a series (n,) or (series, n), got shape {np.shape(y)}; pass y.ravel()")
     if not arrays:
         raise ValueError(f"{name} must contain at least one series, got none")
     labels = [name] if names is None else [f"{name}[{key!r}]" for key in names]
@@ -82,7 +88,7 @@ def _is_single(y: Any) -> bool:
 
 def read_values(name: str, values: Any) -> Floats:
     """Return a series (n,) as float64; None and NaN are missing values, and infinity raises ValueError."""
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, (list, tuple)) or getattr(values, "dtype", None) == np.dtype(object):
         values = [np.nan if value is None else value for value in values]
     series = as_real_array(name, values).astype(np.float64)
     if series.ndim != 1:
@@ -168,3 +174,40 @@ def short_series_message(panel: Panel, names: Sequence[object], season: int) -> 
             f"{describe_names(short)}; their forecasts are mixed with the last season (seasonal naive member)"
         )
     return None
+
+
+def level_list(level: Any) -> list[float]:
+    """Return levels in percent as a list; raise ValueError for a level outside (0, 100)."""
+    levels = number_list("level", level)
+    for value in levels:
+        if not 1 <= value < 100:
+            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
+    return levels
+
+
+def number_list(name: str, value: Any) -> list[float]:
+    """Return a number or a sequence of numbers as a list; [] for None."""
+    array = as_real_array(name, [] if value is None else value).astype(np.float64)
+    if array.ndim > 1:
+        raise ValueError(f"{name} must be a number or a list of numbers, got shape {array.shape}")
+    return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
+
+
+def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
+    """Return {column name: probability} for levels of intervals in percent and for quantiles."""
+    shifts = {}
+    for value in level_list(level):
+        shifts[f"lower_{value:g}"], shifts[f"upper_{value:g}"] = 0.5 - value / 200, 0.5 + value / 200
+    for value in number_list("quantiles", quantiles):
+        shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
+    return shifts
+
+
+def is_frame(y: Any) -> bool:
+    """Return whether `y` is a frame, or a series of pandas whose index contains dates."""
+    if isinstance(y, (np.ndarray, list, tuple, Mapping)):
+        return False
+    if hasattr(y, "collect"):  # a lazy frame, for which read_frame raises an error
+        return True
+    index = getattr(y, "index", None) if hasattr(y, "rename_axis") else None
+    return column_names(y) is not None or hasattr(index, "to_period") or hasattr(index, "to_timestamp")

@@ -26,6 +26,7 @@ SEASONALITY_Z = 1.28
 MAX_LOG_GROWTH = 3.0  # largest amount by which forecasts of logarithms exceed the logarithm of the largest observation
 INITIAL_OBSERVATIONS = 10  # number of observations that determine the initial level and trend
 ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])  # smoothing factors of the level
+TREND_SHARES = 0.5, 0.7  # fractions of the linear trend in forecasts of the Theta method
 # Smoothing factors of the level for series with many zeros.
 INTERMITTENT_ALPHAS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
 # Candidates of the damped trend, as rows: smoothing factor of the level, smoothing factor of the trend, damping factor.
@@ -228,14 +229,19 @@ def likelihood_weights(squares: Floats, n: Ints) -> Floats:
 def theta(Y: Floats, n: Ints, horizon: int) -> Floats:
     """Return the forecasts (rows, horizon) of the Theta method (Assimakopoulos and Nikolopoulos, 2000).
 
-    The forecast is the mean of the linear trend and of the smoothed series with doubled deviations from the trend.
+    The forecast is the sum of a fraction of the linear trend and of the smoothed remainder. The fraction is 0.5 in this
+    publication. Here it is a mean of TREND_SHARES by likelihood, similar to the optimized Theta method (Fiorucci et
+    al., 2016).
     """
     intercept, slope = fit_lines(Y, n)
-    doubled = 2 * Y - intercept[:, None] - slope[:, None] * np.arange(Y.shape[1])
-    levels, _, squares = smooth(doubled, n, ALPHAS[None], doubled[:, 0], None)
-    level = np.sum(likelihood_weights(squares, n) * levels, 1)
-    line = intercept[:, None] + slope[:, None] * (n[:, None] + np.arange(horizon))
-    return np.asarray((level[:, None] + line) / 2)
+    line = intercept[:, None] + slope[:, None] * np.arange(Y.shape[1] + horizon)
+    remainders = [Y - share * line[:, : Y.shape[1]] for share in TREND_SHARES]
+    smoothed = [smooth(remainder, n, ALPHAS[None], remainder[:, 0], None) for remainder in remainders]
+    levels, squares = (np.concatenate([result[i] for result in smoothed], 1) for i in (0, 2))
+    weights = likelihood_weights(squares, n)
+    share = np.sum(weights * np.repeat(TREND_SHARES, len(ALPHAS)), 1)
+    future = np.take_along_axis(line, n[:, None] + np.arange(horizon), 1)
+    return np.asarray(np.sum(weights * levels, 1)[:, None] + share[:, None] * future)
 
 
 def damped_trend(Y: Floats, n: Ints, horizon: int) -> Floats:
