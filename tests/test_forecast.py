@@ -21,7 +21,7 @@ def many():
     """Return a model of 40 series, the series and their next 6 values."""
     series = [monthly(90 + i % 7, seed=i, level=50 + 10 * i) for i in range(40)]
     train = [y[:-6] for y in series]
-    return Forecaster(6).fit(train), train, np.array([y[-6:] for y in series])
+    return Forecaster(6, n_jobs=1).fit(train), train, np.array([y[-6:] for y in series])
 
 
 def test_one_array_gives_an_array_near_the_next_values():
@@ -113,6 +113,14 @@ def test_known_covariates_of_an_array_improve_the_forecast():
         model.predict()
     with pytest.raises(ValueError, match="X must have shape \\(10, covariates\\), got \\(9, 1\\)"):
         model.predict(X[121:])
+
+
+def test_known_covariates_may_have_a_threshold():
+    rng = np.random.default_rng(0)
+    discount = np.where(rng.random((310, 1)) < 0.5, 0.5 * rng.random((310, 1)), 0)
+    y = 100 * np.exp(0.6 * (discount[:, 0] > 0.3) + 0.02 * rng.normal(size=310))
+    forecast = Forecaster(10, season=1, members="statistics").fit(y[:300], discount[:300]).predict(discount[300:])
+    assert np.abs(np.log(forecast / y[300:])).mean() < 0.03  # a linear effect has an error of 0.039
 
 
 def test_update_equals_fit_of_statistics_on_longer_series():

@@ -86,7 +86,7 @@ def test_report_names_series_members_and_season(model):
         (("corrections", "input_scale"), [0.0], "networks"),
         (("scores",), [[1.0]], "scores is a list of 1"),
         (("width",), [1e999] * 20, "width is a list of 20"),
-        (("effects",), {}, "effects.coefficients is missing"),
+        (("effects",), {}, "effects.knots is missing"),
         (("layout",), {"time": 1}, "layout"),
         (("self_test", "forecast"), [0.0] * 4, "expected the forecast of the model"),
     ],

@@ -100,10 +100,23 @@ def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corr
     return Corrections((linear, *networks), (0.5, *[0.5 / N_NETWORKS] * N_NETWORKS), scale, unit)
 
 
+def solve(A: Floats, b: Floats) -> Floats:
+    """Return the solution (k, columns) of A x = b for a positive definite matrix A (k, k), independent of a BLAS."""
+    core = load_core(np.dtype(np.float64), ())
+    k, columns = b.shape
+    width = -(-k // core.LANES) * core.LANES
+    factor, solution = np.zeros((width, width)), np.zeros((columns, width))
+    factor[:k, :k], solution[:, :k] = A, b.T
+    core.cholesky(factor, k)
+    for row in solution:
+        core.solve_cholesky(factor, row, k)
+    return np.ascontiguousarray(solution[:, :k].T)
+
+
 def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
     """Return the coefficients (width, outputs) of a ridge regression without intercept of Y on X.
 
-    The core of nnc computes the products and the factorization, so the result does not depend on a BLAS library.
+    The engine computes the products and the factorization, so the result does not depend on a BLAS library.
     """
     width, outputs = X.shape[1], Y.shape[1]
     core = load_core(np.dtype(np.float64), ())
@@ -112,14 +125,7 @@ def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
     rows[:, :width], rows[:, width : width + outputs] = X, Y
     core.add_gram(rows, sums)
     sums /= len(X)
-    factor = sums.copy()
-    factor.ravel()[: width * columns : columns + 1] += penalty
-    core.cholesky(factor, width)
-    solution = np.zeros((outputs, columns))
-    solution[:, :width] = sums[:width, width : width + outputs].T
-    for row in solution:
-        core.solve_cholesky(factor, row, width)
-    return np.ascontiguousarray(solution[:, :width].T)
+    return solve(sums[:width, :width] + penalty * np.eye(width), sums[:width, width : width + outputs])
 
 
 def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> tuple[float, ...]:

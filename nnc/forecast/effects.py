@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc._model.cores import load_core
+from nnc.forecast.corrections import solve
 from nnc.forecast.statistics import fill_gaps
 
 if TYPE_CHECKING:
@@ -20,24 +20,28 @@ if TYPE_CHECKING:
 
 PRIOR_OBSERVATIONS = 30.0  # weight of the common coefficients, as a number of observations of the series
 RELATIVE_PENALTY = 0.003  # ridge penalty of the common coefficients, relative to the number of observations
+KNOTS, MIN_DISTINCT = 3, 8  # number of knots of each covariate with at least MIN_DISTINCT distinct values
 MAX_LOG_EFFECT = 5.0  # largest absolute effect on the logarithm of a value; larger effects are clipped
 
 
 class Effects(NamedTuple):
-    """Linear effects of known covariates.
+    """Effects of known covariates: sums of piecewise linear functions of the covariates.
 
     Attributes
     ----------
-    coefficients : array (series, covariates)
-        Relative change of a series for each unit of a covariate.
-    center : array (series, covariates)
-        Means of the covariates of the series; the effect of the means is neutral.
+    knots : array (KNOTS, covariates)
+        Values of each covariate at which the slope of its effect changes; NaN for none.
+    coefficients : array (series, features)
+        Relative change of a series for each unit of a feature; see `expand`.
+    center : array (series, features)
+        Means of the features of the series; the effect of the means is neutral.
     positive : bool array (series,)
         Whether effects are factors exp(e); otherwise they are summands e * scale.
     scale : array (series,)
         Mean magnitude of the series.
     """
 
+    knots: Floats
     coefficients: Floats
     center: Floats
     positive: Bools
@@ -45,11 +49,13 @@ class Effects(NamedTuple):
 
     def select(self, index: Ints) -> Effects:
         """Return the effects for some of the series."""
-        return Effects(self.coefficients[index], self.center[index], self.positive[index], self.scale[index])
+        return Effects(
+            self.knots, self.coefficients[index], self.center[index], self.positive[index], self.scale[index]
+        )
 
     def _values(self, i: int, X: Floats) -> Floats:
         """Return the relative effects (steps,) of covariates (steps, covariates) on series i."""
-        effects = np.sum((X - self.center[i]) * self.coefficients[i], axis=1)
+        effects = np.sum((expand(X, self.knots) - self.center[i]) * self.coefficients[i], axis=1)
         return np.asarray(np.clip(effects, -MAX_LOG_EFFECT, MAX_LOG_EFFECT))
 
     def remove(self, i: int, y: Floats, X: Floats) -> Floats:
@@ -63,20 +69,26 @@ class Effects(NamedTuple):
         return np.asarray(y * np.exp(effect) if self.positive[i] else y + effect * self.scale[i])
 
 
-def solve(A: Floats, b: Floats) -> Floats:
-    """Return the solution (k, columns) of A x = b for a positive definite matrix A (k, k), independent of a BLAS."""
-    core = load_core(np.dtype(np.float64), ())
-    k, columns = b.shape
-    width = -(-k // core.LANES) * core.LANES
-    factor, solution = np.zeros((width, width)), np.zeros((columns, width))
-    factor[:k, :k], solution[:, :k] = A, b.T
-    core.cholesky(factor, k)
-    for row in solution:
-        core.solve_cholesky(factor, row, k)
-    return np.ascontiguousarray(solution[:, :k].T)
+def expand(X: Floats, knots: Floats) -> Floats:
+    """Return the features (steps, features) of covariates: their values, and the amounts by which they exceed knots."""
+    return np.hstack([X, *(np.fmax(X - knot, 0) for knot in knots)])
 
 
-def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season: int) -> Effects:
+def choose_knots(regressors: Sequence[Floats], n_calendar: int) -> Floats:
+    """Return the knots (KNOTS, covariates): quantiles of the distinct values of each covariate.
+
+    Covariates with few distinct values, and the last `n_calendar` covariates, have no knots (NaN).
+    """
+    table = np.concatenate(regressors)
+    knots = np.full((KNOTS, table.shape[1]), np.nan)
+    for j in range(table.shape[1] - n_calendar):
+        distinct = np.unique(table[:, j])
+        if len(distinct) >= MIN_DISTINCT:
+            knots[:, j] = np.quantile(distinct, np.arange(1, KNOTS + 1) / (KNOTS + 1))
+    return knots
+
+
+def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season: int, n_calendar: int) -> Effects:
     """Fit the effects by ridge regression on deviations from the moving average, without the seasonal pattern.
 
     Parameters
@@ -86,11 +98,15 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
     regressors : sequence of arrays (n, covariates)
         Covariates of each series.
     season : int
+    n_calendar : int
+        Number of calendar features at the end of the covariates.
     """
     products = []
+    knots = choose_knots(regressors, n_calendar)
+    features = [expand(X, knots) for X in regressors]
     positive = np.array([bool(np.nanmin(y) > 0) for y in values])
     scale = np.array([np.nanmean(np.abs(y)) or 1.0 for y in values])
-    for i, (y, X) in enumerate(zip(values, regressors, strict=True)):
+    for i, (y, X) in enumerate(zip(values, features, strict=True)):
         z = np.log(y) if positive[i] else y / scale[i]
         observed = ~np.isnan(z)
         table = np.column_stack([fill_gaps(z, season), X])
@@ -108,8 +124,8 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
 
     common = coefficients(total, RELATIVE_PENALTY * n + 1e-6, np.zeros((len(unit), 1)))
     own = np.stack([coefficients(sums, PRIOR_OBSERVATIONS, common)[:, 0] / unit for sums in products])
-    center = np.stack([X.mean(axis=0) for X in regressors])
-    return Effects(own, center, positive, scale)
+    center = np.stack([X.mean(axis=0) for X in features])
+    return Effects(knots, own, center, positive, scale)
 
 
 def _deviations(table: Floats, season: int) -> Floats:

@@ -7,7 +7,7 @@ A model file contains the networks of the corrections, and a JSON object "foreca
      "panel": {"values": [[...], ...], "starts": [...], "regressors": [[[...], ...], ...], "past": ..., "static": ...},
      "width": [a number for each series],
      "corrections": {"weights": [...], "input_scale": [...], "unit": [...]},
-     "effects": null or {"coefficients": ..., "center": ..., "positive": [0 or 1, ...], "scale": [...]},
+     "effects": null or {"knots": ..., "coefficients": ..., "center": ..., "positive": [0 or 1, ...], "scale": [...]},
      "scores": [[a number or null for each step], ...],
      "layout": null or the fields of `Layout`, for frames,
      "self_test": {"forecast": [the forecast of the first series of the panel]}}
@@ -25,7 +25,7 @@ import numpy as np
 from nnc._network import NeuralNetwork
 from nnc._utils import fields
 from nnc.forecast.corrections import Corrections
-from nnc.forecast.effects import Effects
+from nnc.forecast.effects import KNOTS, Effects
 from nnc.forecast.frequency import Frequency
 from nnc.forecast.model import ForecastModel
 from nnc.forecast.panel import Panel
@@ -66,7 +66,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             "input_scale": corrections.input_scale.tolist(),
             "unit": corrections.unit.tolist(),
         },
-        "effects": None if effects is None else {key: (1 * x).tolist() for key, x in effects._asdict().items()},
+        "effects": None if effects is None else {key: _lists(1.0 * x) for key, x in effects._asdict().items()},
         "scores": _lists(model.scores),
         "layout": None if layout is None else _layout_document(layout),
         "self_test": {"forecast": _test_forecast(model, panel).tolist()},
@@ -206,9 +206,11 @@ def _parse_corrections(members: dict[str, Any], networks: list[NeuralNetwork], h
 
 def _parse_effects(members: dict[str, Any], n: int, columns: int) -> Effects:
     """Create the effects of known covariates from a JSON object."""
-    coefficients, center = (_array(members, key, (n, columns), "effects.") for key in ("coefficients", "center"))
+    knots = _array(members, "knots", (KNOTS, columns), "effects.", nan=True)
+    features = columns * (KNOTS + 1)
+    coefficients, center = (_array(members, key, (n, features), "effects.") for key in ("coefficients", "center"))
     positive, scale = (_array(members, key, (n,), "effects.") for key in ("positive", "scale"))
-    return Effects(coefficients, center, positive > 0, scale)
+    return Effects(knots, coefficients, center, positive > 0, scale)
 
 
 def _parse_layout(members: dict[str, Any]) -> Layout:

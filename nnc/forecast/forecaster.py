@@ -181,12 +181,18 @@ class Forecaster(SuggestsAttributes):
         self._rows = np.argsort(order)  # position in the panel of each series of the caller
         self._panel = panel.select(order)
         self._width = np.ones(len(panel))
-        self._model = fit_model(self._panel, self.season_, self.horizon, self.members == "auto", self.seed, self.n_jobs)
+        self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
         message = short_series_message(panel, self.ids_, self.season_)
         if message is not None:
             warn_user(message, ForecastWarning)
         return self
+
+    def _fit_model(self, panel: Panel) -> ForecastModel:
+        """Return the model of a panel with the settings of this object."""
+        n_calendar = 0 if self._layout is None else self._layout.n_calendar
+        learns = self.members == "auto"
+        return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
 
     def _choose_season(self, panel: Panel) -> int:
         """Return the number of steps in a season: the user's, that of the frequency, or a detected one."""
@@ -526,7 +532,7 @@ class Forecaster(SuggestsAttributes):
         return run_backtest(
             self._panel,
             self._rows,
-            lambda panel: fit_model(panel, self.season_, self.horizon, self.members == "auto", self.seed, self.n_jobs),
+            self._fit_model,
             self.horizon,
             check_count("windows", windows),
             self.horizon if step is None else check_count("step", step),

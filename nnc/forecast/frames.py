@@ -171,6 +171,11 @@ class Layout:
         ]
         return replace(panel, regressors=regressors)
 
+    @property
+    def n_calendar(self) -> int:
+        """Number of calendar features."""
+        return self.calendar_features(np.arange(1)).shape[1] if self.calendar else 0
+
     def calendar_features(self, index: Ints) -> Floats:
         """Return features (n, features) of grid points: weekdays for steps below a day, else the time of the year."""
         parts = date_parts(self.frequency.to_times(index))

@@ -171,7 +171,9 @@ def _lags(past: Floats, origin: int) -> Floats:
     return np.asarray((recent - past[:origin].mean(axis=0)).ravel())
 
 
-def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, n_jobs: int | None) -> ForecastModel:
+def fit_model(
+    panel: Panel, season: int, horizon: int, learns: bool, seed: int, n_jobs: int | None, n_calendar: int
+) -> ForecastModel:
     """Fit a model to a panel.
 
     The windows with the last origins are for validation: at first, members learn only from earlier windows. The
@@ -186,6 +188,8 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
         Whether corrections are learned.
     seed, n_jobs : int
         Seed of the networks, and number of networks that are trained at the same time.
+    n_calendar : int
+        Number of calendar features at the end of the known covariates, which have linear effects.
     """
     lengths = panel.lengths
     minimum = max(MIN_ORIGIN, season + 3)
@@ -203,8 +207,8 @@ def fit_model(panel: Panel, season: int, horizon: int, learns: bool, seed: int, 
     if has_regressors:
         cut = panel.before(first - 1)
         short = any(np.count_nonzero(~np.isnan(y)) < minimum for y in cut.values)
-        effects = learn_effects(panel.values, panel.regressors, season)
-        early = effects if short else learn_effects(cut.values, cut.regressors, season)
+        effects = learn_effects(panel.values, panel.regressors, season, n_calendar)
+        early = effects if short else learn_effects(cut.values, cut.regressors, season, n_calendar)
 
     def build(back: NDArray[np.intp], used: Effects | None) -> tuple[Windows, Floats]:
         """Return the windows whose origins are `back` steps before the ends of the series, and their errors."""
