@@ -76,6 +76,7 @@ def test_predict_writes_models_of_arrays(capsys):
         (["train", "sales.csv", "--target", "sales", "--season", "4"], 2, "--season requires --forecast"),
         ([*TRAIN, "--id", "shops"], 1, "--id must be a column of sales.csv"),
         (TRAIN, 1, "twice"),
+        (["train", "text.csv", *TRAIN[2:]], 1, "line 3, column 2 (sales) of text.csv: expected numbers, found 'much'"),
         (["predict", "m.json", "--classes"], 2, "--id and --classes must not be used with m.json"),
         (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model"),
     ],
@@ -84,6 +85,7 @@ def test_invalid_arguments_are_rejected(arguments, status, message, capsys):
     from nnc.forecast import Forecaster
 
     write_sales()
+    Path("text.csv").write_text("month,sales\n2020-01-01,1\n2020-02-01,much\n", encoding="utf-8")
     if arguments[1] == "m.json":
         Forecaster(2, 1, members="statistics").fit(np.arange(20.0)).save("m.json")
     assert main(arguments) == status

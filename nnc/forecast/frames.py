@@ -102,14 +102,11 @@ class Layout:
         return _Rows(list(distinct), codes, times, target, encoded)
 
     def times(self, column: Column) -> Floats:
-        """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError if one is missing."""
+        """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError for other cells."""
         try:
             values = column.values if self.time_type == "number" else as_dates(with_days(column)).values
         except CellError as error:
-            raise ValueError(
-                f"time must be dates such as 2024-01-31, 2024-01 or 2024-Q1, got {column.cell(error.row)} in row "
-                f"{error.row} of column {self.time!r}"
-            ) from None
+            raise cell_error(column, error.row, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1") from None
         times = np.asarray(values, np.float64)
         if np.isnan(times).any():
             raise ValueError(
@@ -123,9 +120,7 @@ class Layout:
         try:
             return as_numbers(column).values.astype(np.float64)
         except CellError as error:
-            raise ValueError(
-                f"target must be numbers, got {column.cell(error.row)} in row {error.row} of column {self.target!r}"
-            ) from None
+            raise cell_error(column, error.row, "target", "numbers") from None
 
     def panel(self, rows: _Rows, minimum: int) -> Panel:
         """Return the panel of sorted rows; raise ValueError for times off the grid or a series that is too short."""
@@ -378,6 +373,13 @@ def with_days(column: Column) -> Column:
     return replace(column, levels=tuple(levels))
 
 
+def cell_error(column: Column, row: int, argument: str, expected: str) -> CellError:
+    """Return the error for a cell of a column with another type; the command line locates the cell in its file."""
+    cell = column.cell(row)
+    prefix = f"{argument} must be {expected}, got {cell} in row "
+    return CellError(column.name, row, f"expected {expected}, found {cell}", prefix, f" of column {column.name!r}")
+
+
 def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
     """Raise ValueError if increasing times of a series contain a time twice."""
     same = np.diff(times) == 0
@@ -418,7 +420,8 @@ def _select(argument: str, frame: Any, names: Sequence[str]) -> Table:
     try:
         return read_table(native.select(*dict.fromkeys(names)).to_native())
     except CellError as error:
-        raise ValueError(str(error).replace("X must", f"{argument} must", 1)) from None
+        prefix = error.prefix.replace("X must", f"{argument} must", 1)
+        raise CellError(error.column, error.row, error.reason, prefix, error.suffix) from None
 
 
 def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
