@@ -50,7 +50,7 @@ class DataConverter(TargetConversion):
             self.classes = targets.classes_from_list(document["classes"])
         if document["feature_names"] is not None:
             self.feature_names = tuple(document["feature_names"])
-        self.training_images = document.get("training_images")
+        self.training_images: dict[str, list[float]] | None = document.get("training_images")
         for name in ("scale_X", "scale_y"):
             if document[name] is not None:
                 from nnc._data.scaling import Scaling

@@ -123,7 +123,7 @@ class CustomLoss:
         self.step_outputs = step_outputs
         self.name = function_name(function)
         # Whether the loss is nnc.LeastSquares of rows without steps, which supports weights.
-        self.has_residuals = isinstance(function, LeastSquares) and not step_outputs
+        self.has_residuals: bool = isinstance(function, LeastSquares) and not step_outputs
 
     def __repr__(self) -> str:
         return self.name
