@@ -55,13 +55,15 @@ def plot_curves(curves: Mapping[str, Values], width: int, height: int, colors: b
         A line with the names and last values, and `height` - 1 lines of at most `width` characters with the plot.
     """
     columns, rows = max(8, width - LABEL_WIDTH - 2), height - 1
-    scale = Scale.from_values(np.concatenate([*curves.values()]))
     epochs = max(len(curve) for curve in curves.values())
+    widths = [max(1, round(2 * columns * len(curve) / epochs)) for curve in curves.values()]  # columns with dots
+    extremes = [_extremes(curve, n) for curve, n in zip(curves.values(), widths, strict=True)]
+    scale = Scale.from_values(np.concatenate([values for pair in extremes for values in pair]))
     dots = np.zeros((4 * rows, 2 * columns), bool)
     color = np.zeros((rows, columns), int)  # index of the curve that was drawn last in each character
-    for i, curve in enumerate(curves.values()):
+    for i, (lowest, highest) in enumerate(extremes):
         own = np.zeros_like(dots)
-        _draw_curve(own, scale.normalize(curve), epochs)
+        _draw_curve(own[:, : widths[i]], scale.normalize(lowest), scale.normalize(highest))
         dots |= own
         color[own.reshape(rows, 4, columns, 2).any(axis=(1, 3))] = i
     paint = _paint if colors else lambda text, _: text
@@ -80,22 +82,35 @@ def _paint(text: str, index: int) -> str:
     return f"\x1b[{COLOR_CODES[index % len(COLOR_CODES)]}m{text}\x1b[0m" if text.strip() else text
 
 
-def _draw_curve(dots: NDArray[np.bool_], fractions: Values, epochs: int) -> None:
-    """Set the dots of a curve; `fractions` is from 0 (bottom) to 1 (top), and NaN leaves a gap."""
+def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
+    """Return the lowest and the highest values of intervals; all values if there are not more than intervals.
+
+    A value that is not finite becomes NaN, which an interval ignores if it has other values.
+    """
+    is_finite = np.isfinite(curve)
+    finite = curve if is_finite.all() else np.where(is_finite, curve, np.nan)
+    if len(curve) <= n_intervals:
+        return finite, finite
+    starts = np.arange(n_intervals) * len(curve) // n_intervals
+    return np.fmin.reduceat(finite, starts), np.fmax.reduceat(finite, starts)
+
+
+def _draw_curve(dots: NDArray[np.bool_], lowest: Values, highest: Values) -> None:
+    """Set the dots of a curve from 0 (bottom) to 1 (top); NaN leaves a gap.
+
+    A column of dots extends from the lowest to the highest value. Few values are interpolated.
+    """
     height, width = dots.shape
-    n, used = len(fractions), max(1, round(width * len(fractions) / epochs))  # number of columns with dots
-    if n > used:  # the dots of a column range from the lowest to the highest value of several epochs
-        starts = np.arange(used) * n // used
-        lowest, highest = np.fmin.reduceat(fractions, starts), np.fmax.reduceat(fractions, starts)
-    else:
-        lowest = highest = np.interp(np.linspace(0, n - 1, used), np.arange(n), fractions)
+    n = len(lowest)
+    if n < width:
+        lowest = highest = np.interp(np.linspace(0, n - 1, width), np.arange(n), lowest)
     top, bottom = (np.rint((height - 1) * (1 - values)) for values in (highest, lowest))
     # Connect each column with the one to its left. The minimum and maximum with NaN are NaN.
     above, below = np.minimum(top[1:], bottom[:-1]), np.maximum(bottom[1:], top[:-1])
     top[1:] = np.where(np.isnan(above), top[1:], above)
     bottom[1:] = np.where(np.isnan(below), bottom[1:], below)
     rows = np.arange(height)[:, None]
-    dots[:, :used] |= (rows >= top) & (rows <= bottom)
+    dots |= (rows >= top) & (rows <= bottom)
 
 
 def _characters(dots: NDArray[np.bool_]) -> list[str]:

@@ -39,7 +39,8 @@ class Scale(NamedTuple):
     @classmethod
     def from_values(cls, values: Values) -> Scale:
         """Return the scale for the range of the finite values; it is logarithmic if the range is large."""
-        finite = values[np.isfinite(values)]
+        is_finite = np.isfinite(values)
+        finite = values if is_finite.all() else values[is_finite]
         if not len(finite):
             return cls(0.0, 1.0, False)
         low, high = float(finite.min()), float(finite.max())
@@ -137,7 +138,8 @@ def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> 
     """Yield the SVG elements of a panel; the left edge of its plot area is at x = `left`."""
     epochs = max(len(curve) for curve in curves.values())
     x_scale = Scale(1.0, float(max(epochs, 2)), False)
-    y_scale = Scale.from_values(np.concatenate([*curves.values()]))
+    shown = [_shown_epochs(curve) for curve in curves.values()]
+    y_scale = Scale.from_values(np.concatenate([curve[i] for curve, i in zip(curves.values(), shown, strict=True)]))
     frame = Frame(left, TOP_MARGIN, PANEL_WIDTH, PANEL_HEIGHT, x_scale, y_scale)
     yield from frame.draw("epoch" if best is None else f"epoch (best: {best})", integers=True)
     if best is not None:
@@ -146,7 +148,7 @@ def _draw_panel(curves: Mapping[str, Values], best: int | None, left: float) -> 
     legend_x = left
     for i, (name, curve) in enumerate(curves.items()):
         style = {"stroke": COLORS[i % 5], "stroke_width": 1.8, "stroke_dasharray": DASHES[i % 5]}
-        for points in _split_at_gaps(frame.x(np.arange(1.0, len(curve) + 1)), frame.y(curve)):
+        for points in _split_at_gaps(frame.x((shown[i] + 1).astype(np.float64)), frame.y(curve[shown[i]])):
             yield element("polyline", points=points, fill="none", stroke_linejoin="round", **style)
         label = _label(name, curve)
         yield element("line", x1=legend_x, y1=TOP_MARGIN - 13.0, x2=legend_x + 18, y2=TOP_MARGIN - 13.0, **style)
@@ -216,19 +218,26 @@ def draw_line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes
     return element("line", **ends, stroke="currentColor", stroke_opacity=opacity_text, stroke_dasharray=dashes)
 
 
+def _shown_epochs(curve: Values) -> NDArray[np.intp]:
+    """Return the indices of the points that are drawn: for a long curve the extremes of intervals, and both ends."""
+    if len(curve) <= MAX_POINTS:
+        return np.arange(len(curve))
+    is_finite = np.isfinite(curve)
+    values = (
+        curve if is_finite.all() else np.where(is_finite, curve, np.median(curve[is_finite]) if is_finite.any() else 0)
+    )
+    index, start = [0, len(curve) - 1], 0
+    for interval in np.array_split(values, MAX_POINTS // 2):
+        index += [start + int(interval.argmin()), start + int(interval.argmax())]
+        start += len(interval)
+    return np.unique(np.array(index, np.intp))
+
+
 def _split_at_gaps(x: Values, y: Values) -> Iterator[str]:
     """Yield the points of each part of a curve without NaN, for a polyline.
 
     A part with a single point contains it twice, so that it is drawn as a dot.
     """
-    if len(x) > MAX_POINTS:
-        intervals = np.array_split(np.arange(len(x)), MAX_POINTS // 2)
-        finite_y = np.where(np.isnan(y), 0.5, y)
-        extremes = [
-            (interval[finite_y[interval].argmin()], interval[finite_y[interval].argmax()]) for interval in intervals
-        ]
-        index = np.unique(np.array([0, *(i for pair in extremes for i in pair), len(x) - 1]))
-        x, y = x[index], y[index]
     points: list[str] = []
     for point_x, point_y in zip(x.tolist(), y.tolist(), strict=True):
         if isfinite(point_y):

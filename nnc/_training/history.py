@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, KeysView
+    from collections.abc import Callable, Iterator, KeysView
     from typing import IO, Any
 
     from matplotlib.axes import Axes
@@ -88,7 +89,8 @@ class History:
         selection). The attribute is None for a history from `from_dict`, because `to_dict` omits the settings.
     """
 
-    _columns: dict[str, NDArray[np.float64] | float]  # columns by name; a number stands for a constant column
+    # Columns by name. A number stands for a constant column, and a function computes a column when it is first read.
+    _columns: dict[str, NDArray[np.float64] | float | Callable[[], NDArray[np.float64]]]
     seconds: float
     stop_reason: str
     best_epoch: int | None
@@ -160,6 +162,8 @@ class History:
             raise KeyError(f"the history has no column {name!r}; its columns are {', '.join(self._columns)}") from None
         if isinstance(column, float):
             column = self._columns[name] = constant_array(column, self.epochs)
+        elif callable(column):
+            column = self._columns[name] = column()
         return column
 
     def __contains__(self, name: object) -> bool:
@@ -260,11 +264,12 @@ class History:
         best epoch, and counts the epochs of all fits. `untracked_epochs` comes from the first fit, and all other
         attributes come from the last fit.
         """
+
+        def join(name: str) -> NDArray[np.float64]:
+            return np.concatenate([part[name] if name in part else np.full(part.epochs, np.nan) for part in parts])
+
         names = {name: None for part in parts for name in part._columns}
-        columns = {
-            name: np.concatenate([part[name] if name in part else np.full(part.epochs, np.nan) for part in parts])
-            for name in names
-        }
+        columns = {name: join(name) if name == "loss" else partial(join, name) for name in names}
         best, epochs = None, 0
         for part in parts:
             best = best if part.best_epoch is None else epochs + part.best_epoch

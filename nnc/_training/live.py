@@ -129,9 +129,12 @@ class LivePlot:
 
     def _show(self, is_last: bool = False) -> None:
         """Draw the losses and the metrics so far; `is_last` also writes them to a file or pipe."""
-        start, history = perf_counter(), self._network.history
-        columns = {name: column for name, column in dict(history).items() if name != "lr"}
-        title = f"epoch {history.untracked_epochs + history.epochs:,}"
+        start, state = perf_counter(), self._network.state
+        parts = state.history_parts()
+        # A small network trains many epochs in the time of a copy, which a single part does not need.
+        history = parts[0] if len(parts) == 1 else state.history
+        columns = {name: history[name] for name in history if name not in ("lr", "epoch_seconds")}
+        title = f"epoch {max(state.epoch, history.epochs):,}"
         if title == self._shown and self._display.is_live:
             return
         self._shown = title

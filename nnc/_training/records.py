@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from nnc._training.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from numpy.typing import NDArray
@@ -127,16 +129,30 @@ class EpochRecords:
         """
         seconds = perf_counter() - self.start_time
         rates, steps = self.rates, self.steps_per_epoch
-        columns: dict[str, NDArray[np.float64] | float] = {
+        columns: dict[str, NDArray[np.float64] | float | Callable[[], NDArray[np.float64]]] = {
             "loss": self.losses if epochs == self.losses.size else self.losses[:epochs],
             "lr": rates[: epochs * steps : steps] if isinstance(rates, np.ndarray) else rates,
         }
         if len(self.time_points) == 1:
             columns["epoch_seconds"] = seconds / max(epochs, 1)
-        else:  # interpolate, assuming that epochs between two time points take equally long
-            points = self.time_points if self.time_points[-1][0] >= epochs else [*self.time_points, (epochs, seconds)]
-            completed, times = np.array(points).T
-            columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), completed, times))
+        else:
+            is_complete = self.time_points[-1][0] >= epochs
+            points = np.array(self.time_points if is_complete else [*self.time_points, (epochs, seconds)])
+            columns["epoch_seconds"] = partial(_durations, points, epochs)
         for name, values in self.columns.items():  # an exception may have left the last epoch without values
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
         return History(columns, seconds, reason, best_epoch, n_threads=n_threads, settings=settings)
+
+
+def _durations(points: NDArray[np.float64], epochs: int) -> NDArray[np.float64]:
+    """Return the duration of each epoch by interpolation: epochs between two time points take equally long.
+
+    Parameters
+    ----------
+    points : array (n, 2)
+        Numbers of completed epochs, and the seconds until then.
+    epochs : int
+        Number of epochs.
+    """
+    completed, times = points.T
+    return np.diff(np.interp(np.arange(epochs + 1), completed, times))

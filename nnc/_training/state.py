@@ -250,11 +250,14 @@ class TrainingState:
 
     # ------------------------------------------------------------------------------------------ history
 
+    def history_parts(self) -> list[History]:
+        """Return the histories of the stored fits and of the running one, without a copy of their arrays."""
+        return [*self.histories, *([] if self.current is None else [self.current()])]
+
     @property
     def history(self) -> History:
         """History of all stored epochs since the optimizer started; `untracked_epochs` counts those not stored."""
-        current = self.current
-        parts = [*self.histories, *([] if current is None else [current()])]
+        parts = self.history_parts()
         empty = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
         history = History.joined(*parts) if parts else History(empty, 0.0, "epochs")
         history.untracked_epochs = max(0, self.epoch - history.epochs)
