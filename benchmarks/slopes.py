@@ -1,7 +1,7 @@
 """Compare `fit(dY=...)` with jenn and with GENN of SMT on the two examples of jenn.
 
     pip install jenn smt
-    python -m benchmarks.slopes [--seeds 5]
+    python -m benchmarks.slopes [--seeds 20]
 
 A sinusoid (1-12-1, 8 points) and the Rastrigin function (2-12-12-1, 100 points) are learned from values and
 derivatives. The error is the root mean squared error at other points, divided by the standard deviation of the values
@@ -96,7 +96,7 @@ WAYS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--seeds", type=int, default=20, help="number of seeds")
     seeds = parser.parse_args().seeds
     warnings.simplefilter("ignore")
     print("| example | package | ms | error, median | error, largest |\n|---|---|---|---|---|")
