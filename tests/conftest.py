@@ -37,7 +37,8 @@ from nnc.layers import (
 # Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup ignores SIGHUP
+# The program nohup makes a process ignore SIGHUP, and the tests and their child processes would inherit that.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Examples are derandomized, so that test runs are repeatable; --hypothesis-profile=search tries new and more examples.
@@ -79,7 +80,8 @@ def make_fail(monkeypatch):
         def failing(*_, **__):
             raise error
 
-        monkeypatch.setattr(path, failing)  # the only place that makes calls fail, for the reasons above
+        # All tests with failing calls patch them here; the docstring gives the reason.
+        monkeypatch.setattr(path, failing)
 
     return replace
 
@@ -91,7 +93,7 @@ def set_limit(monkeypatch):
     Limits of the package are too high for a test: gigabytes, millions of rows, minutes. A test of the behaviour beyond
     a limit lowers it.
     """
-    return monkeypatch.setattr  # the only place that lowers limits, for the reasons above
+    return monkeypatch.setattr  # all tests that lower a limit patch it here; the docstring gives the reason
 
 
 VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available()

@@ -267,7 +267,8 @@ def test_targets_within_output_range_give_no_warning():
         assert collect_warnings(lambda net=net, targets=targets: net.fit(X, targets, epochs=99, lr=1e-3))[0] == []
     scaled = build_regressor(output="sigmoid", scale_y="minmax")
     assert collect_warnings(lambda: scaled.fit(X, 100 * Y, epochs=100, lr=0.1))[0] == []
-    placeholder = np.where(np.arange(60)[:, None] < 5, 999, (1 + Y) / 2)  # rows with weight 0 have invalid targets
+    # The first five rows have weight 0, so their invalid targets must not matter.
+    placeholder = np.where(np.arange(60)[:, None] < 5, 999, (1 + Y) / 2)
     net, weights = build_regressor(output="sigmoid"), np.arange(60) >= 5
     assert collect_warnings(lambda: net.fit(X, placeholder, epochs=100, lr=0.1, sample_weight=weights))[0] == []
 
@@ -282,7 +283,8 @@ def test_saturated_outputs_warn(loss):
     net = NeuralNetwork([3, 4, 1], loss="bce", seed=0)
     net.weights[1] = 1e3 * net.weights[1]
     categories, _ = collect_warnings(lambda: net.fit(inputs, targets, epochs=20, lr=1e-6))
-    assert nnc.SaturatedLayerWarning not in categories  # with loss bce, saturated units still learn
+    # With loss bce, saturated outputs have a large gradient and still learn.
+    assert nnc.SaturatedLayerWarning not in categories
 
 
 def test_dead_output_layer_warns():
@@ -435,7 +437,7 @@ def test_overfitting_message_states_losses_of_history(optimizer, dtype):
         {"restore_best": True},
         {"restore_best": "last"},
         {"patience": 390},
-        {"epochs": 30},  # the validation loss has not risen yet
+        {"epochs": 30},  # after 30 epochs the validation loss still decreases
         {"validation": (NOISY_X, NOISY_Y)},
         {"validation": None},
         {"l2": 0.3},

@@ -194,6 +194,6 @@ def test_tutorial_network_learns_and_matches_reference(seed):
     assert (np.diff(history.loss) < 0).all()
     assert history.loss[-1] < 0.01
     assert np.array_equal(engine.predict_classes(X4), [0, 1, 1, 0])
-    if seed < 2:  # plain Python is slow
+    if seed < 2:  # training in plain Python is slow, so it runs for two seeds only
         expected = np.array(plain.fit(X4, Y4, epochs=1500, lr=1.0).loss)
         assert history.loss == pytest.approx(expected, rel=1e-10, abs=0)

@@ -37,12 +37,15 @@ torch = pytest.importorskip("torch")
 from torch_functions import torch_activation  # noqa: E402 (needs torch)
 
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
-pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # random settings may be unsuitable
+# Some random settings train badly, which gives a warning.
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 
 STEPS = 100
-N_EXAMPLES = max(1, settings().max_examples // 60)  # examples per loss and optimizer; more in the profile "search"
+# One random example for each loss and optimizer; more in the profile "search".
+N_EXAMPLES = max(1, settings().max_examples // 60)
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
-MIN_KINK_DISTANCE = {"float64": 1e-9, "float32": 1e-5}  # rounding errors are smaller than this distance
+# Rounding cannot move an output across a kink that is farther away than this.
+MIN_KINK_DISTANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -180,7 +183,7 @@ class Twin:
         self.case, self.activations = case, net.activations
         self.W = [torch.tensor(W, requires_grad=True) for W in net.weights]
         self.b = [torch.tensor(b, requires_grad=True) for b in net.biases]
-        self.margin = np.inf  # smallest distance from a kink so far
+        self.margin = np.inf  # smallest distance of an output from a kink in all steps so far
 
     @property
     def parts(self):
@@ -313,7 +316,8 @@ def problems(draw, loss, optimizer, dtype="float64"):
         dtype=dtype,
         seed=int(rng.integers(2**63)),
     )
-    net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)  # biases start at 0
+    # Biases start at 0; random ones also test their gradients.
+    net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)
     rows = choose(11, 19, 5) if is_small else choose(23, 40, 17)
     X = rng.uniform(-1, 1, (rows, sizes[0])).astype(dtype)
     y = case.draw(rng, rows, n_out, dtype)
@@ -430,7 +434,7 @@ def image_layers(draw):
             )
         try:
             shape = layer.output_shape(shape)
-        except ValueError:  # the window is larger than the remaining image
+        except ValueError:  # the window is larger than the image, so no further layer fits
             break
         layers.append(layer)
     layers += draw(st.sampled_from([[], [GlobalAvgPool2D()], [Dense(9, "tanh")]]))
@@ -500,7 +504,8 @@ def image_problems(draw):
     loss = draw(st.sampled_from(["mse", "cross_entropy of labels", "huber"]))
     layers, rows = draw(image_layers()), draw(st.integers(1, 33))
     net = NeuralNetwork(layers, loss=CASES[loss].in_nnc, seed=int(rng.integers(2**63)))
-    net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)  # biases start at 0
+    # Biases start at 0; random ones also test their gradients.
+    net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)
     X = rng.uniform(-1, 1, (rows, *net.model.input_shape))
     return SimpleNamespace(net=net, case=CASES[loss], X=X, y=CASES[loss].draw(rng, rows, net.sizes[-1]))
 
@@ -966,6 +971,7 @@ def test_memory_map_uses_same_row_orders_and_masks_as_array(tmp_path):
 
 # -------------------------------------------------------------------------- optimizers and thread counts
 
+# Without clip_norm, the engine needs no gradient norm and updates the parameters in strips.
 THREADED = {
     "everything": {
         "clip_norm": 0.5,
@@ -976,7 +982,7 @@ THREADED = {
         "dropout": (0.2, 0.4),
         "regularize_bias": True,
     },
-    "no norm": {"max_norm": 0.9, "l1": 0.001, "dropout": 0.3},  # without a norm, the update is computed in strips
+    "no norm": {"max_norm": 0.9, "l1": 0.001, "dropout": 0.3},
 }
 
 

@@ -200,7 +200,7 @@ def test_apply_adds_gradients_to_accumulated_sum_once():
     other = net.copy()
     X, y = random_data(net)
     step, twin = net.stepper("adam", 0.01), other.stepper("adam", 0.01)
-    for _ in range(3):  # each step resets the accumulated sum to 0
+    for _ in range(3):  # each step resets the sum of gradients to 0, so the next step starts with an empty sum
         step.accumulate(net.gradients(X, y), 3)
         step.apply(net.gradients(X[:3], y[:3]))
         twin.apply(3 * flatten(other.gradients(X, y)) + flatten(other.gradients(X[:3], y[:3])))
@@ -386,7 +386,7 @@ def test_diverging_step_leaves_finite_weights():
         net.apply_gradients(np.full(net.n_params, 3e38), lr=1e30)
     assert np.isfinite(net.params).all()
     assert other.history.epochs == net.history.epochs
-    net.apply_gradients(net.gradients(X, y), lr=0.01)  # training can continue
+    net.apply_gradients(net.gradients(X, y), lr=0.01)  # the network can be trained further after the rejected gradients
 
 
 def test_nonfinite_weights_are_rejected():
@@ -442,7 +442,8 @@ def test_rejected_step_preserves_accumulated_gradients():
             step.apply(gradients[1])
         net.weights[0][0, 0] = weight
         step.apply(gradients[1])
-        step.apply(gradients[0])  # each step resets the accumulated sum to 0
+        # Each step resets the sum of gradients to 0, so the next step starts with an empty sum.
+        step.apply(gradients[0])
         expected_step.apply([(a + c, b + d) for (a, b), (c, d) in zip(*gradients, strict=True)])
         expected_step.apply(gradients[0])
     assert np.array_equal(net.params, other.params)

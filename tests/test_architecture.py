@@ -24,7 +24,8 @@ FENCE = re.compile(r"^```.*?^```\n", re.DOTALL | re.MULTILINE)
 SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
 SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
 LINE_COMMENT = re.compile(r"#.*")
-OTHER_NAMES = {"ffast", "math", "nnc", "import"}  # words of the compiler flag -ffast-math, the package, and a keyword
+# Words that pages contain: parts of the flag -ffast-math, the package, and a keyword.
+OTHER_NAMES = {"ffast", "math", "nnc", "import"}
 # Names in the recipes of CONTRIBUTING.md that belong to other packages or are placeholders.
 RECIPE_NAMES = {"f_NAME", "d_NAME", "torch", "nn", "functional", "Math", "h"}
 
@@ -44,7 +45,7 @@ def python_names(folder="nnc"):
             elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
                 names.add(node.id if isinstance(node, ast.Name) else node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                names.add(node.value)  # a string may be the name of an activation or of an environment variable
+                names.add(node.value)  # strings count, because pages also name activations and environment variables
     return names
 
 

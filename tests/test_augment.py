@@ -46,7 +46,8 @@ def test_epoch_contains_each_image_once_with_its_label():
 
 
 def test_labels_and_weights_stay_with_their_images():
-    X = np.repeat(np.arange(1, 21, dtype=np.uint8), 42).reshape(20, 6, 7)  # all pixels of an image are equal
+    # All pixels of an image are equal, so each one identifies its image.
+    X = np.repeat(np.arange(1, 21, dtype=np.uint8), 42).reshape(20, 6, 7)
     for images, y, weights in nnc.augment(X, LABELS + 1, LABELS / 2, seed=0, batch_size=6, shift=1, elastic=0.2):
         assert images[:, 3, 3].tolist() == y.tolist() == (2 * weights + 1).tolist()
 
@@ -219,7 +220,8 @@ def test_elastic_is_standard_deviation_of_smooth_displacements():
     for field in (down, right):
         assert abs(field.mean()) < 0.05
         assert field.std() == pytest.approx(1.5, rel=0.05)
-    assert abs(np.diff(down, axis=1)).max() < 1.5  # neighbouring displacements are similar
+    # A smooth displacement field: neighbouring pixels move by similar amounts.
+    assert abs(np.diff(down, axis=1)).max() < 1.5
     assert abs(np.corrcoef(down.ravel(), right.ravel())[0, 1]) < 0.05
 
 

@@ -13,7 +13,7 @@ if not PROGRAM.exists():
     pytest.skip("needs the checkout", allow_module_level=True)
 _SPEC = importlib.util.spec_from_file_location("benchmark_forecast", PROGRAM)
 forecast = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = forecast  # the classes with annotations look up their module
+sys.modules[_SPEC.name] = forecast  # its classes with annotations look up their module in sys.modules
 _SPEC.loader.exec_module(forecast)
 
 
@@ -26,7 +26,7 @@ def test_errors_follow_the_rules_of_m3():
     assert smape == pytest.approx(200 / 21 / 2)
     assert mase == pytest.approx(0.5 / 4)  # the naive method with the lag 4 has the error 4 on a line of slope 1
     smape, mase = forecast.errors(make_series(n=4), np.array([10.0, 12.0]), season=4)
-    assert mase == pytest.approx(0.5)  # a series of one season is scaled with the lag 1
+    assert mase == pytest.approx(0.5)  # a series of only one season has no lag of 4, so the scale uses the lag 1
     zeros = forecast.Series(0, np.array([0.0, 1.0]), np.zeros(2))
     assert forecast.errors(zeros, np.zeros(2), season=1) == (0.0, 0.0)
 

@@ -274,7 +274,7 @@ def test_page_is_usable_by_keyboard_in_both_languages(page, tmp_path):
 
 def check_chinese(page, keys):
     """Switch to Chinese, and check that no English word remains in the labels and lines of the page."""
-    for _ in range(60):  # Shift+Tab moves the focus back to the menu of languages, the first control
+    for _ in range(60):  # Shift+Tab moves the focus back to the first control, the menu of languages
         if page.execute_script("return document.activeElement.id") == "language":
             break
         press(page, keys.TAB, held=keys.SHIFT)
@@ -383,7 +383,7 @@ def test_errors_are_shown_in_the_language_of_the_page(page, tmp_path):
         assert "服务器不能处理这些值" not in text
     for text in english:
         assert re.match("Error: .*must|Error: cannot load", text), text
-    page.get_log("browser")  # the refused requests are messages in the log
+    page.get_log("browser")  # read and clear the log: refused requests appear there as errors
 
 
 def test_page_loads_network_and_csv(page, tmp_path):
@@ -392,7 +392,8 @@ def test_page_loads_network_and_csv(page, tmp_path):
     (tmp_path / "table.csv").write_text("a,b,kind\n" + "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(40)))
     wait(page, "document.querySelectorAll('#lines li').length > 80")
     load = page.find_element("id", "load")
-    load.send_keys(str(tmp_path / "net.json"))  # two inputs, but the rows of the tutorial have three
+    # The network in the file has two inputs, but the rows of the tutorial have three, so the page shows an error.
+    load.send_keys(str(tmp_path / "net.json"))
     wait(page, "document.querySelector('#error').textContent.includes('must have 3 inputs')")
     page.find_element("css selector", "#data option[value=csv]").click()
     page.find_element("id", "csv-file").send_keys(str(tmp_path / "table.csv"))
@@ -402,4 +403,4 @@ def test_page_loads_network_and_csv(page, tmp_path):
     load.send_keys(str(tmp_path / "net.json"))
     wait(page, "document.querySelector('#hidden').value === '5'")
     assert page.execute_script("return document.querySelector('#error').textContent") == ""
-    page.get_log("browser")  # clear the log, which contains the refused request
+    page.get_log("browser")  # read and clear the log: the refused request appears there as an error

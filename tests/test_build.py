@@ -64,7 +64,7 @@ def run_setup(tmp_path):
     """Return a function that runs setup.py as on Windows, in a copy of the source."""
     copied = tmp_path / "source"
     shutil.copytree(ROOT / "src", copied / "src")
-    (copied / "build/c").mkdir(parents=True)  # cythonize creates this folder
+    (copied / "build/c").mkdir(parents=True)  # setup.py expects this folder, which cythonize would create
     for name in ("setup.py", "nnc/_registry/activations.py"):
         (copied / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copied / name)
@@ -111,7 +111,7 @@ def test_windows_builds_use_clang_cl(run_setup, clang_cl, platform, target, tmp_
 def test_build_without_clang_cl_warns_of_slow_loops(run_setup, tmp_path):
     result = run_setup("win-amd64", tmp_path / "programs")
     assert result["extensions"]["nnc._core_avx2_f32"][0] == ["/O2", "/std:c11", "/arch:AVX2"]
-    assert "cc" not in result["compiler"]  # setuptools finds cl.exe
+    assert "cc" not in result["compiler"]  # setup.py sets no compiler, so that setuptools uses cl.exe
     assert "several times slower" in result["warnings"][0]
 
 
@@ -123,7 +123,8 @@ def test_clang_cl_accepts_flags_and_compiles_vector_types(run_setup, clang_cl, p
     cores = [extension for name, extension in extensions.items() if "_core_" in name]
     assert len(cores) == (6 if platform == "win-amd64" else 2)
     (tmp_path / "kernels.c").write_text(KERNELS)
-    for name in ("math.h", "string.h"):  # the declarations are in KERNELS
+    # Empty headers suffice, because KERNELS declares the functions that it uses.
+    for name in ("math.h", "string.h"):
         (tmp_path / name).write_text("")
     headers = ["/I", ROOT / "src", "/I", tmp_path, "/imsvc", Path(ziglang.__file__).parent / "lib/include"]
     clang = [sys.executable, "-P", "-m", "ziglang", "clang", "--driver-mode=cl", "/nologo", "/O2", "/W3", "/WX", "/c"]

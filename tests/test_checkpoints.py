@@ -98,7 +98,8 @@ def test_checkpoint_resumes_each_schedule(tmp_path, schedule, optimizer):
     check_resume(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning rate
+# ReduceLROnPlateau reduces the learning rate to almost 0, which gives this warning.
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
 @pytest.mark.parametrize("metric", ["r2", "mae"])
 def test_checkpoint_resumes_plateau_schedule_of_metric(tmp_path, metric):
     further = {"validation": (XV, YV), "metrics": [metric], "monitor": metric, "batch_size": 7}
@@ -168,7 +169,8 @@ def test_checkpoint_callback_resumes_second_order_optimizers(tmp_path, optimizer
         assert training_result(again) == training_result(net)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # rounding decides when the fit ends
+# Rounding decides in which epoch the fit ends, and thus which warnings it gives.
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
 def test_second_order_optimizers_recover_from_changed_weights(optimizer):
     """The stored curvature belongs to other weights, which may cost some epochs but must not prevent progress."""
@@ -214,7 +216,7 @@ def test_loaded_network_continues_optimizer_until_another_is_passed(tmp_path):
     assert again.fit(X, Y, epochs=2, lr=0.5).lr.tolist() == [0.5, 0.5]
     assert again.fit(X, Y, epochs=1).lr.tolist() == [0.5]
     assert again.state.steps == 10
-    fresh = nnc.from_json(again.to_json())  # this file has no training state
+    fresh = nnc.from_json(again.to_json())  # files without checkpoint=True contain no training state
     assert fresh.state is None
     again.fit(X, Y, epochs=3, optimizer="rmsprop")
     fresh.fit(X, Y, epochs=3, optimizer="rmsprop")
@@ -276,7 +278,8 @@ def test_copy_and_pickle_resume_training(tmp_path, break_, dtype):
     check_resume(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # ReduceLROnPlateau has reduced the learning rate
+# ReduceLROnPlateau reduces the learning rate to almost 0, which gives this warning.
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
 def test_training_a_copy_leaves_original_unchanged():
     net = network()
     net.fit(X, Y, epochs=20, optimizer="adam", lr=nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0))
@@ -491,7 +494,8 @@ def test_checkpoint_saves_last_complete_epoch_if_next_is_cut_short(tmp_path, rul
 
     stop.every = 1
     callbacks = [Checkpoint(path, every=1000), stop]
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore SIGINT
+    # Background jobs inherit an ignored SIGINT, so the handler is set.
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         history = net.fit(**data, epochs=1000, lr=0.01, batch_size=8, callback=callbacks, **limit)
     finally:

@@ -148,8 +148,10 @@ def test_demo_reports_each_failed_check(monkeypatch, set_limit, capsys):
         images, labels = nnc.datasets.load_digits()
         return images, np.roll(labels, 1)
 
-    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the demo has no argument for a network
-    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # the demo has no argument for data
+    # Patched, because the command has no argument for a network.
+    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)
+    # Patched, because the command has no argument for data.
+    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)
     set_limit("nnc._cli.demo.MAX_RELATIVE_DIFFERENCE", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
@@ -435,7 +437,8 @@ def test_mnist_example_trains_and_reports_test_errors(options, tmp_path):
         for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
             header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
             (tmp_path / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    environment = {"PYTHONWARNINGS": "default"}  # four epochs on 300 digits may overfit, which is a warning
+    # Print warnings instead of raising them, because four epochs on 300 digits may overfit.
+    environment = {"PYTHONWARNINGS": "default"}
     command = [str(EXAMPLES / "mnist.py"), str(tmp_path), "--epochs", "4", *options]
     result = run(*command, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
@@ -448,7 +451,7 @@ def test_web_service_predicts_learns_and_rejects_invalid_rows():
     pytest.importorskip("fastapi")
     pytest.importorskip("httpx")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dependencies of the test client emit warnings when they are imported
+        warnings.simplefilter("ignore")  # the import of the test client's dependencies gives warnings
         from fastapi.testclient import TestClient
 
     names = runpy.run_path(str(EXAMPLES / "web_service.py"))

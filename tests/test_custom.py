@@ -77,10 +77,11 @@ def test_custom_loss_trains_like_built_in_loss(layers, fit):
         assert actual[name] == pytest.approx(history[name], rel=1e-8)
     assert close(one, other)
     fit = {} if fit.get("optimizer") == "lbfgs" else {"lr": 0.05}
+    # A second fit continues the training of each network.
     history, actual = (
         one.fit(X, y, epochs=2, **fit),
         other.fit(X, y, epochs=2, **fit),
-    )  # the next fits continue the training
+    )
     assert actual.loss == pytest.approx(history.loss, rel=1e-8)
     assert other.streams.shuffle_position == one.streams.shuffle_position
 
@@ -145,7 +146,7 @@ def test_custom_loss_supports_frozen_layers_and_lr_factor(optimizer):
     other.train_step(X, dP=mse(other.predict(X), y)[1])
     assert close(one, other)
     assert other.weights[0].tobytes() == before.tobytes()
-    gradients, dX = other.vjp(X, mse(other.predict(X), y)[1])  # vjp includes frozen layers
+    gradients, dX = other.vjp(X, mse(other.predict(X), y)[1])  # vjp also returns the gradients of frozen layers
     assert gradients[0][0].any()
     assert dX.any()
 

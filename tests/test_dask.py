@@ -92,7 +92,7 @@ def check_estimators(client):
     from nnc.sklearn import EnsembleClassifier, EnsembleRegressor, MLPRegressor
 
     names = np.where(X[:, 0] > 0, "high", "low")
-    names[190:] = "rare"  # this class occurs only in the last partition
+    names[190:] = "rare"  # the class 'rare' occurs only in the last partition
     options = {"hidden_layer_sizes": (6,), "n_estimators": 3, "max_iter": 5, "random_state": 0}
     chunks = ((90, 0, 7, 103), (3,))
     d_X, d_names, d_y = (
@@ -148,11 +148,13 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
         with open(reports / str(os.getpid()), "a") as file:
             file.write(f"{len(sources)} {n_conversions} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
         deadline = time.monotonic() + 30
-        while len(os.listdir(reports)) < 3 and time.monotonic() < deadline:  # wait until the new worker has a task, too
+        # Wait until the new worker has a task, too.
+        while len(os.listdir(reports)) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    report_memory.every = 600  # the callback runs four times in 2400 epochs
-    large = np.random.default_rng(0).normal(size=(50_000, 100))  # 40 MB of inputs
+    report_memory.every = 600  # call report_memory every 600 epochs, four times in 2400 epochs
+    # The inputs take 40 MB, so each copy of them increases the memory visibly.
+    large = np.random.default_rng(0).normal(size=(50_000, 100))
     target = large[:, :1]
     trained_locally, trained_on_cluster = (
         nnc.clones(NeuralNetwork([100, 1], loss="mse", seed=0), 12) for _ in range(2)
@@ -175,7 +177,8 @@ def test_each_worker_receives_data_once_also_after_restart(tmp_path):
         timer.join()
     nnc.fit_many(trained_locally, large, target, **options)
     assert [a.params.tobytes() for a in trained_locally] == [b.params.tobytes() for b in trained_on_cluster]
-    assert {int(path.name) for path in reports.iterdir()} == workers  # each worker has had a task
+    # Each worker wrote a report, so each one trained a network.
+    assert {int(path.name) for path in reports.iterdir()} == workers
     for path in reports.iterdir():
         lines = [[int(number) for number in line.split()] for line in path.read_text().splitlines()]
         assert all(line[:2] == [1, 1] for line in lines)
@@ -228,7 +231,8 @@ def test_interrupt_ends_tasks_and_lost_scheduler_raises(tmp_path):
         history = nnc.dask.fit_many(interrupted, X, Y, client, epochs=10**8, lr=1e-6)
         assert {one.stop_reason for one in history} == {"interrupt"}
         assert [a.params.tobytes() for a in interrupted] == [b.params.tobytes() for b in before]
-        nnc.dask.fit_many(interrupted, X, Y, client, epochs=1)  # the worker is free again
+        # The interrupted fit left no task, so the worker can train again.
+        nnc.dask.fit_many(interrupted, X, Y, client, epochs=1)
         Timer(1.5, processes.scheduler.send_signal, (signal.SIGKILL,)).start()
         with pytest.raises(ConnectionError, match=r"the scheduler at tcp://127.0.0.1:\d+ is lost: \d of 4 networks"):
             nnc.dask.fit_many(build_networks(4), X, Y, client, epochs=10**8, lr=1e-6, timeout=3)

@@ -213,7 +213,8 @@ def test_fit_batches_accepts_sequences_functions_and_generators():
         assert np.array_equal(net.params, expected.params)
     net = regressor()
     for _ in range(3):
-        net.fit_batches((batch for batch in batches), lr=0.001)  # a generator provides one epoch
+        # A generator can be read only once, so each call trains one epoch.
+        net.fit_batches((batch for batch in batches), lr=0.001)
     assert np.array_equal(net.params, expected.params)
 
 
@@ -358,7 +359,7 @@ def test_labels_of_any_type_are_learned_and_predicted(tmp_path, loss, n_out, lab
     assert loaded.score(X, y) == net.score(X, y)
     assert (net.classes is None) == (loaded.classes is None)
     duplicate = net.copy()
-    duplicate.fit(X[:1], y[:1], epochs=1)  # later fits may contain only some of the classes
+    duplicate.fit(X[:1], y[:1], epochs=1)  # labels of later fits may lack some classes of the first fit
     assert duplicate.predict_classes(X[:1]).shape == (1,)
 
 

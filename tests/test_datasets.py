@@ -38,9 +38,8 @@ def test_iris_has_documented_shape_types_and_sums():
     assert X.dtype == np.float64
     assert y.dtype == np.int64
     assert np.bincount(y).tolist() == [50] * len(IRIS_CLASSES)
-    assert X.sum(axis=0) == pytest.approx(
-        [876.5, 458.6, 563.7, 179.9]
-    )  # the corrected data of Fisher, equal to those of R
+    # The sums are those of the data that Fisher published and R contains; the UCI file differs in rows 34 and 37.
+    assert X.sum(axis=0) == pytest.approx([876.5, 458.6, 563.7, 179.9])
     assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2]
     assert X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
 

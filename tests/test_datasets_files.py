@@ -79,7 +79,7 @@ def test_array_larger_than_one_chunk_is_read(read):
 
 
 def test_path_may_be_str_bytes_or_path_object(tmp_path):
-    path = tmp_path / "file.gz"  # compression is detected from the content, not from the name
+    path = tmp_path / "file.gz"  # the name ends in .gz, but read_idx detects compression by the content
     path.write_bytes(COMPLETE)
     for argument in (path, str(path), os.fsencode(path)):
         assert read_idx(argument).shape == (2, 3)
@@ -192,7 +192,8 @@ def test_large_sizes_in_header_allocate_no_memory(read):
     for sizes in ((2**15, 2**16), (2**30, 2**27)):
         content = b"\0\0\x08\2" + struct.pack(">II", *sizes) + bytes(100)
         for raw in (content, gzip.compress(content)):
-            assert peak_memory(partial(assert_rejected, raw)) < 2**22  # the declared sizes allocate nothing
+            # The sizes in the header of a damaged file do not allocate memory.
+            assert peak_memory(partial(assert_rejected, raw)) < 2**22
 
 
 def test_bytes_beyond_announced_size_are_not_decompressed(read):

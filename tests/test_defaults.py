@@ -20,7 +20,8 @@ X = rng.uniform(0, 500, (90, 3))
 Y = 1000 + X @ np.array([1.0, -2.0, 0.5]) + 0.01 * X[:, 0] * X[:, 1]
 
 
-@pytest.mark.filterwarnings("ignore::nnc.SaturatedLayerWarning")  # XOR is learned until units saturate
+# The fit continues after XOR is learned, until units saturate.
+@pytest.mark.filterwarnings("ignore::nnc.SaturatedLayerWarning")
 @pytest.mark.parametrize("loss", ["sse", "bce"])
 @pytest.mark.parametrize("seed", range(3))
 def test_automatic_fit_learns_xor(loss, seed):
@@ -92,7 +93,8 @@ def test_automatic_fit_with_given_epochs_equals_explicit_fit(variant, tmp_path):
     assert history.epochs == 7
     assert history.loss == pytest.approx(expected.loss, rel=1e-6)
     assert (automatic.params == explicit.params).all()
-    history = automatic.fit(rows, Y / 1000, epochs=3)  # the optimizer starts anew, from the current weights
+    # A second automatic fit resets the optimizer and keeps the weights.
+    history = automatic.fit(rows, Y / 1000, epochs=3)
     assert automatic.state.epoch == automatic.history.epochs == 3
     assert history.lr[0] == 0.02
     expected = explicit.fit(X, Y / 1000, epochs=3, batch_size=32, optimizer="adam", lr=schedule, reset_optimizer=True)
@@ -110,7 +112,7 @@ def test_fit_with_stopping_rule_has_constant_default_learning_rate(stopping_rule
     assert net.converter.scaler_X == net.converter.scaler_y == nnc.Standardize()
     steps = net.state.steps
     assert set(net.fit(X, Y, **stopping_rule).lr) == {0.001}
-    assert net.state.steps > steps  # the second fit continues the first
+    assert net.state.steps > steps  # the second fit keeps the step count, so it continues the first one
     assert net.fit(X, Y, epochs=2).lr[0] == 0.02
     assert NeuralNetwork([3, 1], loss="mse", seed=1).fit(X, Y, epochs=2, **stopping_rule).lr[0] == 0.02
 
@@ -141,9 +143,10 @@ def test_given_learning_rate_or_optimizer_disables_automatic_settings(arguments)
         net.fit(X / 500, Y / 1000, epochs=2, **arguments)
         expected.fit(X / 500, Y / 1000, epochs=2, optimizer="sgd", lr=0.001)
         assert (net.params == expected.params).all()
-        arguments = {}  # the second fit continues with the settings of the first
+        arguments = {}  # a second fit without arguments keeps optimizer and lr
     assert net.converter.scaler_X is net.converter.scaler_y is None
-    assert net.fit(X / 500, Y / 1000).epochs == 3334  # without epochs, all settings are automatic
+    # Without epochs, all settings are automatic: 10,000 steps, 3 per epoch.
+    assert net.fit(X / 500, Y / 1000).epochs == 3334
     assert net.history.epochs == 3334
 
 
@@ -199,7 +202,8 @@ def train_one_epoch(net):
     net.fit(X, Y, epochs=1, lr=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # unscaled inputs give warnings
+# Some of these networks train on unscaled inputs, which gives warnings.
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 def test_only_new_networks_with_automatic_scalings_are_scaled():
     standardized = nnc.Standardize(), nnc.Standardize()
     options = {"batch_size": 90, "n_threads": 1}
@@ -343,7 +347,8 @@ def test_checkpoint_of_automatic_fit_continues_with_same_bits(tmp_path):
         assert (other.params == uninterrupted.params).all()
         assert (history.lr == uninterrupted.history.lr[10:]).all()
     restarted = NeuralNetwork.load(path)
-    assert restarted.fit(X, Y, epochs=21).lr[0] == 0.02  # a fit of more epochs than are left starts anew
+    # 20 epochs are left, so a fit of 21 starts a new training with the first lr.
+    assert restarted.fit(X, Y, epochs=21).lr[0] == 0.02
     assert restarted.fit(X, Y, patience=2).lr[0] == 0.001
     document = json.loads(path.read_text())
     assert document["training"]["by_rule"] is True
@@ -364,7 +369,7 @@ def test_automatic_fit_that_ended_early_is_continued(stopping):
     net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
     assert net.fit(X, Y, epochs=30, **stopping).epochs == 2
     steps = net.state.steps
-    assert net.fit(X, Y, epochs=10).lr[0] < 0.02  # 28 epochs are left, so this fit continues
+    assert net.fit(X, Y, epochs=10).lr[0] < 0.02  # 28 epochs are left, so a fit of 10 continues the schedule
     assert net.state.steps == steps + 10 * 3
     assert net.fit(X, Y, epochs=60).lr[-1] > 0
     assert net.state.steps == 60 * 3

@@ -250,7 +250,8 @@ def test_step_on_dP_is_in_unscaled_units():
     net = fit_scalings(network(scale_X="standardize", scale_y="standardize"))
     X, y = random_rows(net, 8)
     net.state = None
-    dP = 2 * (net.predict(X) - y) / y.size * net.converter.scaling_y.factor**2  # the loss is computed on scaled targets
+    # The loss is the mse of scaled targets, hence factor**2.
+    dP = 2 * (net.predict(X) - y) / y.size * net.converter.scaling_y.factor**2
     with_dP = net.copy()
     net.train_step(X, y, lr=0.1)
     with_dP.train_step(X, dP=dP, lr=0.1)
@@ -263,7 +264,8 @@ def test_step_on_dP_applies_dropout():
     values = {net.copy().stepper("adam")(X, dP=np.ones((8, 3)))}
     step = net.stepper("adam", lr=1e-9)
     values |= {step(X, dP=np.ones((8, 3))) for _ in range(4)}
-    assert len(values) == 4  # the first two steps have the same dropout mask
+    # Two of the five values are equal, because the first step of each network has the same dropout mask.
+    assert len(values) == 4
 
 
 @pytest.mark.parametrize(

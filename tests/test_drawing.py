@@ -348,7 +348,8 @@ def test_svg_of_history_has_panels_labels_and_gaps(tmp_path):
     root = parse(history.to_svg(tmp_path / "history.svg"))
     assert (tmp_path / "history.svg").read_text(encoding="utf-8") == history.to_svg()
     written = [text for text, _ in texts(root)]
-    assert written.count("epoch (best: 2)") == 3  # one panel each for losses, metrics and learning rate
+    # Each of the three panels (losses, metrics, learning rate) has this label.
+    assert written.count("epoch (best: 2)") == 3
     assert {"loss 1", "val_loss 1", "accuracy 0.3", "f1 0.1", "lr 3"} <= set(written)
     assert root.find(SVG + "desc").text.startswith("3 epochs: loss from 3 to 1, val_loss from 3 to 1, accuracy")
     lines = [line.get("points").split() for line in root.iter(SVG + "polyline")]
@@ -396,7 +397,7 @@ def test_html_of_results_is_well_formed_and_accessible():
     net, history, explanation, check, comparison, drawing = build_results()
     for result in (net, history, explanation, check, comparison, drawing):
         html = result._repr_html_()
-        root = ElementTree.fromstring(f"<div>{html}</div>")  # raises an error if the HTML is not well-formed
+        root = ElementTree.fromstring(f"<div>{html}</div>")  # the parser raises an error if the HTML is not well-formed
         assert "style" not in {element.tag for element in root.iter()}  # a style would also apply to other cells
         for svg in root.iter(SVG + "svg"):
             assert svg.find(SVG + "title").text
@@ -419,7 +420,7 @@ def test_summary_has_monospaced_html_and_plain_repr():
     assert pre.tag == "pre"
     assert "monospace" in pre.get("style")
     assert pre.text == str(summary)
-    assert "monospace" in build_results()[2]._repr_html_()  # the result of explain_step
+    assert "monospace" in build_results()[2]._repr_html_()  # build_results()[2] is the result of explain_step
 
 
 def test_repr_of_printed_results_is_one_line():
@@ -441,10 +442,12 @@ def test_results_are_printed_once_in_console_and_notebook(monkeypatch, capsys):
     assert out == expected
     ipython = ModuleType("IPython")
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    ipython.get_ipython = lambda: SimpleNamespace()  # IPython in a terminal shows the one-line repr
+    # IPython without a kernel runs in a terminal, where results are printed.
+    ipython.get_ipython = lambda: SimpleNamespace()
     out, expected = print_results()
     assert out == expected
-    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())  # a notebook shows results itself
+    # IPython with a kernel is a notebook, which shows the result itself, so nothing is printed.
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())
     assert print_results()[0] == ""
     file = io.StringIO()
     nnc.compare([2, 1], X, y, epochs=2, file=file)  # an explicit file is also written in a notebook

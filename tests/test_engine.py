@@ -91,7 +91,7 @@ def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases
     engine = core.Engine(layers, "half_sse", 0)
     rng, dtype = np.random.default_rng(1), real_dtype(core)
     params = aligned_zeros(engine.size, dtype)
-    parts = []  # W and b of each layer
+    parts = []  # W and b of each layer, as views of the parameters
     for (start, rows, padded, bias), layer in zip(engine.layout, layers, strict=True):
         n_out = layer["output_shape"][0]
         block = params[start : start + (rows + bias) * padded].reshape(rows + bias, padded)[:, :n_out]
@@ -165,7 +165,8 @@ def test_dropout_of_run_does_not_change_engine(core):
         gradients.append(aligned_zeros(engine.size, dtype))
         settings, moments = {"method": "sgd", "dropout": dropout}, np.zeros((0, engine.size), dtype)
         run = core.Training(engine, params, X, Y, None, None, None, 4, None, moments, settings)
-        engine.gradient(params, X, Y, None, None, None, gradients[-1])  # while the run exists
+        # The gradient is computed while the run with dropout exists.
+        engine.gradient(params, X, Y, None, None, None, gradients[-1])
         assert run.epoch == 0
     np.testing.assert_array_equal(*gradients)
 
@@ -243,7 +244,7 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
     for i in range(4):
         engine.gradients(gradient_params, X, Y, None, None, None, gradient)
         row_run.step(X, Y, None, None, None, 0.01)
-        if i == 2:  # steps of both kinds can alternate
+        if i == 2:  # a step on rows between steps from gradients must not change the bits
             gradient_run.step(X, Y, None, None, None, 0.01)
         else:
             assert gradient_run.apply(gradient, 0.01) == -1

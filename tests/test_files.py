@@ -266,9 +266,8 @@ def test_large_networks_are_not_checked_in_python_loops(n_in: int, n_out: int) -
     model = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
     text = _serialization.dumps(model)
     assert _serialization.loads(text)["layers"] == model["layers"]
-    assert (
-        count_executed_lines(lambda: _serialization.dumps(model)) < 5000 + 3.5 * n_in
-    )  # Python executes a few lines for each row, none for each number
+    # Python executes a few lines for each row of W and none for each number.
+    assert count_executed_lines(lambda: _serialization.dumps(model)) < 5000 + 3.5 * n_in
     assert count_executed_lines(lambda: _serialization.loads(text)) < 5000
 
 
@@ -359,7 +358,7 @@ def test_checksum_detects_change_of_any_number(data: st.DataObject) -> None:
     model = json.loads(_serialization.dumps(checkpoint()))
     locations = [(part, key) for part in containers(model) for key in keys(part) if type(part[key]) is float]
     part, key = data.draw(st.sampled_from(locations))
-    at_limit = part[key] in (0.0, 1.0)  # limits of the range of moments and powers
+    at_limit = part[key] in (0.0, 1.0)  # moments and powers at a limit of their range change towards 0.5
     part[key] = math.nextafter(part[key], 0.5 if at_limit else data.draw(st.sampled_from([-9.0, 9.0])))
     assert load_error(json.dumps(model)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
     del model["sha256"]
@@ -1056,9 +1055,8 @@ def test_memory_of_load_is_at_most_64_bytes_per_byte_of_file(tmp_path: Path, kin
     try:
         with suppress(ModelFileError):
             _serialization.read(path)
-        max_ratio = (
-            64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72
-        )  # objects of a free-threaded Python are larger
+        # Objects of a free-threaded Python are larger, so more memory is allowed there.
+        max_ratio = 64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72
         assert tracemalloc.get_traced_memory()[1] < max_ratio * path.stat().st_size
     finally:
         tracemalloc.stop()
@@ -1397,7 +1395,7 @@ def test_save_rejects_too_long_name(tmp_path: Path) -> None:
 
 @posix
 def test_save_accepts_longest_possible_name(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 255)  # a temporary name must not be longer than this one
+    path = tmp_path / ("x" * 255)  # a temporary name that is longer than 255 characters would fail
     _serialization.write(path, document())
     assert _serialization.read(path) == document()
 
@@ -1438,7 +1436,8 @@ def test_save_to_full_device_raises() -> None:
         ("folder/", IsADirectoryError),
         ("folder/..", IsADirectoryError),
         ("folder/../net.json", None),
-        ("link/../net.json", FileNotFoundError),  # next to the target of the link
+        # The system resolves link/.. to the parent folder of the link's target.
+        ("link/../net.json", FileNotFoundError),
         ("link/../inner/net.json", None),
         ("./net.json", None),
         ("link/net.json", None),
@@ -1672,7 +1671,8 @@ def test_temporary_file_has_at_most_permissions_of_old_file(tmp_path: Path, monk
     def record(handle: int) -> None:
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
 
-    monkeypatch.setattr(os, "fsync", record)  # the file exists under its temporary name only until here
+    # Record the mode in fsync, the last call before the temporary file is renamed.
+    monkeypatch.setattr(os, "fsync", record)
     _serialization.write(path, document())
     assert modes[0] == 0o600
 
@@ -1710,7 +1710,7 @@ def test_save_to_link_replaces_its_target(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     target, link = tmp_path / "deep" / "net.json", tmp_path / "latest.json"
     link.symlink_to("deep/net.json")
-    for seed in (1, 2):  # the target is missing first and exists later
+    for seed in (1, 2):  # the first pass creates the target of the link, and the second replaces it
         _serialization.write(link, document(seed=seed))
         assert link.is_symlink()
         assert _serialization.read(target)["seed"] == seed
@@ -1755,8 +1755,8 @@ def test_new_file_is_flushed_before_old_file_is_replaced(tmp_path: Path, monkeyp
         calls.append("replace")
         replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", record_fsync)  # the order of system calls is the contract
-    monkeypatch.setattr(os, "replace", record_replace)  # the order of system calls is the contract
+    monkeypatch.setattr(os, "fsync", record_fsync)  # patched, because the order of system calls is the contract
+    monkeypatch.setattr(os, "replace", record_replace)  # patched, because the order of system calls is the contract
     _serialization.write(tmp_path / "net.json", document())
     assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
 
@@ -1769,7 +1769,8 @@ def test_failed_save_keeps_complete_old_file(tmp_path: Path, make_fail: Any, nam
     path = tmp_path / "net.json"
     _serialization.write(path, document())
     make_fail(f"os.{name}", error)
-    if name == "chmod" and isinstance(error, OSError):  # some file systems do not support permissions
+    # Saving succeeds without chmod, which some file systems do not support.
+    if name == "chmod" and isinstance(error, OSError):
         _serialization.write(path, document(seed=8))
         assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
@@ -1871,5 +1872,5 @@ def test_killed_process_leaves_complete_file(tmp_path: Path) -> None:
         assert path.read_text() in texts
     temporary_files = [name for name in os.listdir(tmp_path) if name != "net.json"]
     assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in temporary_files)
-    _serialization.write(path, document())  # saving works next to temporary files of killed processes
+    _serialization.write(path, document())  # temporary files that killed processes left do not disturb further saving
     assert _serialization.read(path) == document()

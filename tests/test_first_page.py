@@ -23,7 +23,7 @@ def test_first_page_includes_readme_from_purpose_to_speed(name):
     assert included.count("```python\n") == 1
     assert included.count("](docs/") >= 2
     assert "network.svg" in included
-    assert "\n|---|" in included  # the table of speed
+    assert "\n|---|" in included  # the page includes the table of speed
 
 
 def test_menu_of_first_page_begins_with_installation():

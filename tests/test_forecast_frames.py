@@ -140,7 +140,8 @@ def test_forecasts_have_the_library_and_types_of_the_frame(library):
 
 def test_time_zones_text_and_numbers_are_valid_times():
     y = np.arange(40.0) + np.random.default_rng(0).normal(size=40)
-    dates = pd.date_range("2021-03-01", periods=40, tz="Europe/Berlin")  # contains a change to summer time
+    # Summer time begins on 28 March, within these dates.
+    dates = pd.date_range("2021-03-01", periods=40, tz="Europe/Berlin")
     local = Forecaster(2).fit(pd.DataFrame({"date": dates, "y": y}), time="date").predict()
     assert local["date"].astype(str).tolist() == ["2021-04-10 00:00:00+02:00", "2021-04-11 00:00:00+02:00"]
     west = dates.tz_localize(None).tz_localize("America/New_York")

@@ -201,9 +201,8 @@ def image_network(**arguments):
     return NeuralNetwork(layers, **options)
 
 
-@pytest.mark.parametrize(
-    "activation", ["relu", "silu"]
-)  # a max-pool is fused into a relu convolution, but not into a silu one
+# Test both paths of the engine: it fuses a max-pool into a convolution with relu, but not into one with silu.
+@pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1), (0, 1, 2), (0, 2), (3,)])
 def test_layers_of_image_network_can_be_frozen(frozen, activation):
     rng = np.random.default_rng(0)
@@ -240,7 +239,7 @@ def test_second_order_optimizers_train_layers_that_are_not_frozen(optimizer):
     head.biases = [net.biases[2]]
     A = net.forward(X)[1]
     before = parameter_bytes(net, 0), parameter_bytes(net, 1)
-    for epochs in (3, 4):  # the second fit continues the first
+    for epochs in (3, 4):  # the second fit has no optimizer argument and continues the first
         history = net.fit(X, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
         head_history = head.fit(A, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
         assert (parameter_bytes(net, 0), parameter_bytes(net, 1)) == before

@@ -41,7 +41,7 @@ def draw_problem(loss, output, hidden, bias, depth, rows, seed):
     X = rng.uniform(-1.5, 1.5, (rows, 3))
     y = rng.uniform(0, 1, (rows, sizes[-1]))
     if loss in ("mae", "quantile"):
-        y += 2 * rng.integers(0, 2, y.shape) - 1  # keep targets far from the kink at y = p
+        y += 2 * rng.integers(0, 2, y.shape) - 1  # add 1 or -1, which keeps the targets away from the kink at y = p
     if loss == "hinge":
         y = 2.0 * rng.integers(0, 2, y.shape) - 1
     if loss == "cross_entropy":
@@ -66,7 +66,7 @@ def net_inputs(net, X):
 
 
 def loss_has_kink(loss):
-    return loss in ("mae", "quantile")  # at y = p
+    return loss in ("mae", "quantile")  # these losses have no derivative at y = p
 
 
 def find_smooth_problem(*case):
@@ -113,10 +113,10 @@ def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden
     assert [db is None for _, db in gradients] == [not bias] * depth
     actual, expected = flat(gradients), compute_numerical_gradient(net, X, y)
     assert np.array_equal(net.params, before)
-    rounding = 1e-10 * max(value, np.abs(expected).max())  # rounding error of the finite differences
+    rounding = 1e-10 * max(value, np.abs(expected).max())  # bound on the rounding error of the finite differences
     assert (np.abs(actual - expected) <= 1e-7 * np.abs(expected) + rounding).all()
 
-    # A training step uses another path of the engine and must agree.
+    # A training step uses another path of the engine; its loss and gradient must be the same.
     assert net.train_step(X, y, lr=0.1) == pytest.approx(value, rel=1e-13)
     assert net.params == pytest.approx(before - 0.1 * actual, rel=1e-12, abs=1e-13)
 
@@ -147,7 +147,8 @@ def test_gradients_of_layers_with_few_outputs_match_numpy(isa, n_in, n_out, dtyp
             assert dW == pytest.approx(exact_W, rel=tolerance, abs=rows * tolerance)
             assert db is None if not bias else db == pytest.approx(exact_b, rel=tolerance, abs=rows * tolerance)
         before = net.copy()
-        net.train_step(X, y, lr=0.01)  # a training step uses another path of the engine
+        # A training step uses another path of the engine; its gradient must be the same.
+        net.train_step(X, y, lr=0.01)
         for new, old, (dW, _) in zip(net.weights, before.weights, actual, strict=True):
             assert new == pytest.approx(old - 0.01 * dW, rel=tolerance, abs=rows * tolerance)
         bits = set()
@@ -169,7 +170,7 @@ def test_directional_derivative_of_wide_network_matches_differences(isa, loss, r
     if loss == "cross_entropy":
         y = y / y.sum(axis=1, keepdims=True) if rows % 2 else rng.integers(0, 19, rows)
     if loss in ("mae", "quantile", "huber"):
-        y = 20 * y + 10  # far from the kinks of these losses
+        y = 20 * y + 10  # move the targets away from the points where these losses are not smooth
     if loss == "hinge":
         y = np.ones_like(y)
         net.biases[-1][...] = -10

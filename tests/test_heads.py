@@ -65,7 +65,9 @@ def test_single_head_equals_its_loss(name):
         assert actual[0] == pytest.approx(expected[0], rel=1e-10, abs=1e-13)
     options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
     history, other_history = one.fit(X, y, **options), other.fit(X, y, **options)
-    if not row.is_sum:  # fit combines the batches of an epoch differently for a sum with heads
+    # With heads, fit combines the batches of an epoch differently if the loss is a sum, so such losses are not
+    # compared.
+    if not row.is_sum:
         assert other_history.loss == pytest.approx(history.loss, rel=1e-9)
     assert other_history.val_loss == pytest.approx(history.val_loss, rel=1e-9)
     assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
@@ -324,7 +326,7 @@ def test_training_with_heads_matches_definition(missing):
     if missing:
         for columns in heads.slices:
             y[rng.uniform(size=70) < 0.3, columns] = np.nan
-    model = net.model.copy()  # trained by gradient descent with derivatives computed in NumPy
+    model = net.model.copy()  # a copy that is trained with derivatives computed in NumPy
     for _ in range(20):
         for low in range(0, 70, 32):
             _, rows = model.with_output_gradients(net.converter.data(X[low : low + 32], y[low : low + 32]))
@@ -429,7 +431,7 @@ def test_quantiles_have_expected_coverage_and_do_not_cross():
 
 
 def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
-    net = network([4, 8, 6], loss=QUANTILES)  # the outputs of this seed cross before they are sorted
+    net = network([4, 8, 6], loss=QUANTILES)  # with this seed, some quantiles cross, so sorting changes their order
     x = np.random.default_rng(0).normal(size=(5, 4))
     assert (net.model.engine_outputs(x) != net.predict(x)).any()
     h, expected = 1e-6, np.empty((5, 6, 4))

@@ -285,7 +285,7 @@ def test_convolutional_network_learns_digits():
     assert net.score(X_test, y_test) > 0.97
 
 
-OUTPUT_LAYER = ("dense", None, (2,))  # None: the input shape is the output shape of the previous layer
+OUTPUT_LAYER = ("dense", None, (2,))  # input shape None means the output shape of the previous layer
 
 
 def engine_layers(*layers):
@@ -324,7 +324,8 @@ def engine_layers(*layers):
     ],
 )
 def test_engine_rejects_layers_with_inconsistent_shapes(core, layers):
-    for output_layers in ([], [OUTPUT_LAYER]):  # a missing output layer must not be the only reason for the error
+    # Test with an output layer, too: its absence must not be the only reason for the error.
+    for output_layers in ([], [OUTPUT_LAYER]):
         with pytest.raises(ValueError, match=r"layer|shape"):
             core.Engine(engine_layers(*layers, *output_layers), "mse")
 

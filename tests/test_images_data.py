@@ -106,7 +106,7 @@ def test_contiguous_images_of_engine_dtype_are_not_copied():
         ((4, 3), (4, 3, 1), (1, True)),
         ((4, 4, 4, 4), (4, 4, 4), (4, False)),
         ((4, 4, 4), (4, 4, 4), (1, True)),
-        ((1, 6), (1, 6, 1), (1, False)),  # this shape means one row of pixels, not one image
+        ((1, 6), (1, 6, 1), (1, False)),  # X of shape (1, 6) is one row of pixels, not one image
         ((1, 1, 1), (1, 1, 1), (1, False)),
         ((0, 4, 3, 2), (4, 3, 2), (0, False)),
     ],

@@ -109,7 +109,8 @@ def test_round_trip_preserves_bits_and_training_state(dtype, method, tmp_path):
         restored = methods[method](net)
     assert restored.to_json(checkpoint=True) == net.to_json(checkpoint=True)
     assert repr(restored) == repr(net)
-    lines = [line for line in net.summary().splitlines() if not line.startswith("preset ")]  # files omit the preset
+    # The loaded network has no preset, because files omit it.
+    lines = [line for line in net.summary().splitlines() if not line.startswith("preset ")]
     assert [line for line in restored.summary().splitlines() if not line.startswith("preset ")] == lines
     assert restored.predict(X).tobytes() == net.predict(X).tobytes()
     assert restored.model.stack == net.model.stack

@@ -353,7 +353,8 @@ def test_check_detects_wrong_sign_of_small_gradient():
 def test_parameters_at_kink_are_omitted(activation):
     net = StubNetwork((2, 3, 1), (activation, "identity"), "mse")
     net.biases = [np.zeros(3), np.zeros(1)]
-    check = check_gradients(net, [[0.0, 0.0]], [[1.0]])  # every net input is 0
+    # The input is 0 and so are the biases, so every net input is 0, at the kink.
+    check = check_gradients(net, [[0.0, 0.0]], [[1.0]])
     hidden, output = check.layers
     assert check.ok
     assert (hidden.checked, hidden.kinks) == (6, 3)  # the weights have no influence; the biases are at the kink
@@ -384,7 +385,8 @@ def test_check_reports_nothing_to_compare_at_kinks():
 def test_layer_without_comparable_gradients_fails_check():
     net = StubNetwork((3, 4, 2), ("tanh", "identity"), "sse")
     X, y = random_data(5, 3, 2, "sse")
-    hidden, output = (check := check_gradients(net, X * 300, y)).layers  # all outputs of tanh are 1 to rounding
+    # The large inputs saturate tanh: its outputs are 1 or -1 up to rounding, and its gradients vanish.
+    hidden, output = (check := check_gradients(net, X * 300, y)).layers
     assert (hidden.checked, hidden.uncertain, hidden.ok, output.ok) == (0, 16, False, True)
     assert (check.ok, check.wrong) == (False, False)
     assert str(hidden) == "Hidden Layer 1: 0 of 16 parameters (rounding may hide errors in 16 more), nothing to compare"
@@ -421,7 +423,8 @@ def test_check_of_large_network_compares_a_sample():
     assert check.ok, str(check)
     assert [(layer.checked, layer.n_params) for layer in check.layers] == [(20100, 20100), (303, 303)]
     assert 400 < check.layers[0].by_both <= 500
-    assert repr(check) == repr(check_gradients(net, X, y))  # compared as text, because NaN marks omitted differences
+    # Compare the text, because NaN marks omitted differences and is not equal to itself.
+    assert repr(check) == repr(check_gradients(net, X, y))
 
 
 def test_check_accepts_gradients_of_large_losses():
@@ -434,7 +437,8 @@ def test_check_accepts_gradients_of_large_losses():
 def test_eps_sets_step_of_differences_and_is_validated():
     net = StubNetwork((3, 4, 2), ("tanh", "identity"), "mse")
     X, y = random_data(5, 3, 2, "mse")
-    for eps, by_both in ((0.5, [16, 10]), (1e-3, [16, 10]), (1e-13, [0, 0])):  # no eps makes a correct gradient fail
+    # With an unsuitable eps, fewer gradients are compared, but no correct one fails.
+    for eps, by_both in ((0.5, [16, 10]), (1e-3, [16, 10]), (1e-13, [0, 0])):
         check = check_gradients(net, X, y, eps=eps)
         assert check.ok
         assert [layer.by_both for layer in check.layers] == by_both

@@ -87,9 +87,8 @@ def test_gradients_match_differences(layers):
     assert check.ok, str(check)
     assert sum(layer.uncertain + layer.kinks for layer in check.layers) == 0
     for layer in check.layers:
-        assert layer.by_both >= 0.35 * layer.n_params, str(
-            check
-        )  # finite differences are not exact enough for gradients near 0
+        # The bound is below 1, because finite differences are not exact enough for gradients near 0.
+        assert layer.by_both >= 0.35 * layer.n_params, str(check)
         assert layer.by_differences == pytest.approx(layer.by_definition, rel=1e-7)
 
 

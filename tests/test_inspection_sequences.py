@@ -83,7 +83,7 @@ def test_unit_at_kink_in_early_step_is_counted():
     net.layers[0].U[...] = 1.0
     X, y = random_data(net)
     check = check_gradients(net, X, y)
-    assert check.layers[0].kinks == 5  # three rows of W, one row of U, and the bias
+    assert check.layers[0].kinks == 5  # a kink for each of three rows of W, one row of U, and the bias
     assert not check.wrong
 
 

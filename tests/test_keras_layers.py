@@ -390,7 +390,7 @@ def test_reading_does_not_change_model():
     model = build_model(shape, *parts)
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
     nnc.from_keras(model)
-    assert len(before) > 8  # variables of a model include the state of Dropout's random generator
+    assert len(before) > 8  # more than the 8 arrays of weights and statistics: Dropout has a random state, too
     assert all(
         (keras.ops.convert_to_numpy(variable) == array).all()
         for variable, array in zip(model.variables, before, strict=True)
@@ -450,7 +450,7 @@ def test_layers_of_sequences_are_read(pool):
             layers.Dense(2),
         ]
     )
-    net = nnc.from_keras(model, verify=True)  # `verify` compares the outputs
+    net = nnc.from_keras(model, verify=True)  # verify=True compares the outputs of both models
     assert net.layers[0].kind == Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True)
     assert net.layers[0].shape_in == (12, 3)
 
@@ -544,7 +544,8 @@ def test_to_keras_predicts_like_network(exported, tmp_path):
     # Keras saves the means of a Normalization of float64 in float32, so only the model of float32 keeps its bits.
     model.save(tmp_path / "model.keras")
     assert np.array_equal(keras.ops.convert_to_numpy(keras.saving.load_model(tmp_path / "model.keras")(rows)), outputs)
-    if any(isinstance(layer.kind, Scale) for layer in net.layers):  # becomes a BatchNormalization of the inputs
+    # to_keras turns Scale into a BatchNormalization of the inputs, so the model is not read back here.
+    if any(isinstance(layer.kind, Scale) for layer in net.layers):
         return
     loaded = nnc.from_keras(model, verify=False)
     assert np.abs(loaded.predict(rows).reshape(P.shape) - outputs).max() <= tolerance * max(1, np.abs(P).max())

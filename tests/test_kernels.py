@@ -134,7 +134,7 @@ def test_product_of_integers_is_exact(core, m, vectors, k, transposed, extra, of
         got = compute_product(core, A, B, C, transposed=transposed, start=start, rectify=rectify, offset=offset)
         assert np.array_equal(got, np.maximum(start + exact, 0) if rectify else start + exact)
     else:
-        C[...] = np.nan  # old values of C are not read
+        C[...] = np.nan  # without `start`, the kernel must not read the old values of C
         assert np.array_equal(compute_product(core, A, B, C, transposed=transposed, offset=offset), exact)
 
 
@@ -221,7 +221,7 @@ def test_guarded_product_stores_only_finite_results(core, m, vectors, k, transpo
     assert not core.product(A, transposed, B, guarded, None, -0.1, True, guarded=True)
     assert guarded.tobytes() == unguarded.tobytes()
     A[(k - 1, m // 2) if transposed else (m // 2, k - 1)] = bad
-    C[0, -1] = 0.85 * np.finfo(real(core)).max  # the sum with any update is still finite
+    C[0, -1] = 0.85 * np.finfo(real(core)).max  # the sum of this large element and any finite update is finite
     guarded, unguarded = C.copy(), C.copy()
     core.product(A, transposed, B, unguarded, None, -0.1, True, guarded=False)
     assert core.product(A, transposed, B, guarded, None, -0.1, True, guarded=True)
@@ -316,6 +316,7 @@ def exact_sigmoid(x):
     return np.where(x < 0, e, 1) / (1 + e)
 
 
+# For each function: the exact function, and a function that returns arguments, given the limits of exp.
 FUNCTIONS = {
     "exp": (np.exp, lambda low, high: arguments_between(low, 0)),
     "expm1": (np.expm1, lambda low, high: arguments_between(2 * low, 0)),
@@ -336,7 +337,7 @@ FUNCTIONS = {
     "tanh": (np.tanh, lambda low, high: arguments_between(2 * low, -2 * low)),
     "sin": (np.sin, lambda low, high: angles(low)),
     "cos": (np.cos, lambda low, high: angles(low)),
-}  # exact function, and a function from the limits of exp to test arguments
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -344,7 +345,8 @@ def test_function_has_at_most_its_stated_error(core, name):
     exact, arguments = FUNCTIONS[name]
     x = np.unique(arguments(*limits(core)).astype(real(core)))
     expected = exact(x.astype(LONG))
-    normal = np.abs(expected) >= np.finfo(real(core)).tiny  # another test checks that smaller results are zero
+    # Smaller results are excluded here; another test checks that they are zero.
+    normal = np.abs(expected) >= np.finfo(real(core)).tiny
     errors = ulps(call(core, name, x), expected)[normal]
     worst = errors.argmax()
     found = f"{errors[worst]:.3f} ULP at {x[normal][worst]!r}"
@@ -487,7 +489,8 @@ def test_activation_and_derivative_have_stated_error(core, name):
     # are absolute, because gradients sum them; in the derivative of silu, z (1 - sigmoid(z)) cancels.
     allowed = {"gelu": 5 + Z.array.astype(LONG) ** 2 / 2, "mish": 5, "selu": 4}.get(name, 3)
     smallest = np.finfo(dtype).tiny
-    small = np.abs(values) < 4 * smallest  # results below the smallest normal number are zero
+    # Results below the smallest normal number become zero, so the errors of small results have an absolute limit.
+    small = np.abs(values) < 4 * smallest
     assert (np.abs(A.array - values)[small] <= 4 * smallest).all()
     assert ((ulps(A.array, values) <= allowed + oracle_error(dtype)) | small).all()
     allowed = {"silu": 3 + np.abs(Z.array) / 2, "mish": 4 + np.abs(Z.array), "selu": 5}.get(name, 3)
@@ -619,7 +622,8 @@ def test_transpose_of_one_tile(core):
 def test_find_not_finite_returns_first_index(core, columns):
     for rows in range(1, 2 * core.LANES + 3):
         values = np.random.default_rng(rows).choice([0, 1.5, -1e30, 1e30], (rows, columns))
-        X = Guarded(values, real(core), offset=rows % 4)  # the array lies between two zones of NaN
+        # Guard zones of NaN surround the array; the search must ignore them.
+        X = Guarded(values, real(core), offset=rows % 4)
         assert core.find_not_finite(X.array)[0] == -1
         for index in range(rows * columns):
             for bad in (np.nan, np.inf, -np.inf):

@@ -89,7 +89,7 @@ def test_initialization_can_be_set_per_layer():
     assert abs(W[2].std() - np.sqrt(2 / 300)) < 0.02
     W_relu = NeuralNetwork([3, Dense(400, "relu"), 1], seed=0).weights[0]
     assert abs(W_relu).max() <= np.sqrt(6 / 3)
-    assert abs(W_relu).max() > np.sqrt(6 / 403)  # the initialization is He's, not Glorot's
+    assert abs(W_relu).max() > np.sqrt(6 / 403)  # weights beyond Glorot's limit show that He's initialization is used
 
 
 @pytest.mark.parametrize("biases", [(True, False, True), (False, True, False), (False, False, True)])

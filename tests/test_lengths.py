@@ -178,7 +178,8 @@ def test_vjp_and_forward_ignore_padding(at_each_step, steps):
     list_X, list_y = lists(X, y, lengths)
     P = net.predict(list_X)
     m = 2 * (sum(lengths) if at_each_step else ROWS)
-    dP = [2 * (p - t) / m / 16 for p, t in zip(P, list_y, strict=True)]  # of the mean squared error of scaled targets
+    # Derivative of the mean squared error of scaled targets (16 is the square of their scale 4).
+    dP = [2 * (p - t) / m / 16 for p, t in zip(P, list_y, strict=True)]
     gradients, dX = net.vjp(list_X, dP if at_each_step else np.array(dP))
     assert flat(gradients) == pytest.approx(flat(net.gradients(list_X, list_y)), rel=0, abs=1e-14)
     for actual, expected in zip(dX, nnc.input_gradients(net, list_X, list_y), strict=True):
@@ -311,14 +312,14 @@ def test_network_of_any_number_of_steps_equals_that_of_fixed_number(at_each_step
     assert any_steps.params.tobytes() == fixed.params.tobytes()
     any_steps.save(tmp_path / "any.json", checkpoint=True)
     for net in (any_steps, nnc.load(tmp_path / "any.json"), any_steps.copy()):
-        P = net.predict(X, lengths=short)  # the array has 9 steps, and the longest sequence 7
+        P = net.predict(X, lengths=short)  # the array has 9 steps, but the longest sequence has only 7
         P_fixed = fixed.predict(X[:, :7], lengths=short)
         assert np.array_equal(P, np.pad(P_fixed, ((0, 0), (0, STEPS - 7), (0, 0))) if at_each_step else P_fixed)
         x, target = np.nan_to_num(X[:4, :3]), y[:4, :3] if at_each_step else y[:4]
         for function in ("predict", "evaluate_loss", "score"):
             arguments = (x,) if function == "predict" else (x, np.nan_to_num(target))
             full = [list(x), *(arguments[1:])]
-            # the order of the sums of a loss depends on whether there are lengths
+            # With and without lengths, the sums of a loss have different orders, so the results agree up to rounding.
             expected = np.asarray(getattr(fixed, function)(*full))
             assert getattr(net, function)(*arguments) == pytest.approx(expected, rel=1e-12)
         assert np.array_equal(net.predict(x[0]), fixed.predict([x[0]])[0])
@@ -723,7 +724,8 @@ def test_ensemble_predicts_classes_at_each_step_of_any_number_of_steps():
 @pytest.mark.parametrize(("n_out", "loss"), [(1, "bce"), (2, "cross_entropy")])
 def test_automatic_loss_is_chosen_for_labels_at_each_step(n_out, loss, steps):
     X, y, lengths = data()
-    labels = np.where(np.isnan(y[:, :, 0]), -1, y[:, :, 0] > 0)  # -1 beyond the lengths
+    # Labels beyond the lengths are -1, which must be ignored.
+    labels = np.where(np.isnan(y[:, :, 0]), -1, y[:, :, 0] > 0)
     list_X, list_labels = lists(X, labels[:, :, None], lengths)
     for X_fit, y_fit, fit_lengths in ((X, labels, lengths), (list_X, [part[:, 0] for part in list_labels], None)):
         if n_out == 1 and fit_lengths is not None:

@@ -41,7 +41,7 @@ def test_load_opens_an_ensemble(tmp_path):
 @pytest.mark.parametrize(("name", "kind"), [("classes", "TableClassifier"), ("counts", "TableRegressor")])
 def test_load_opens_table_model(name, kind):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
-    path = MODELS / f"table_{name}.json"  # this file was written by nnc 0.1.0
+    path = MODELS / f"table_{name}.json"  # nnc 0.1.0 has written this file
     model, loaded = nnc.load(path), getattr(tabular, kind).load(path)
     assert type(model).__name__ == kind
     assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in loaded.networks_]
@@ -137,7 +137,7 @@ def test_load_of_other_format_names_function_that_reads_it(tmp_path):
         nnc.load(tmp_path / "net.pt")
     with pytest.raises(nnc.ModelFileError, match=r"begin with .*; nnc\.load reads networks in this format"):
         nnc.Ensemble.load(tmp_path / "net.safetensors")
-    (tmp_path / "old.onnx").write_text(net.to_json())  # earlier versions saved networks with any extension
+    (tmp_path / "old.onnx").write_text(net.to_json())  # earlier versions wrote JSON files with any extension
     assert nnc.load(tmp_path / "old.onnx").sizes == (3, 1)
 
 

@@ -247,7 +247,7 @@ def test_exception_of_callback_ends_all_fits_and_names_network():
     with pytest.raises(KeyError) as caught:
         nnc.fit_many(networks, X, Y, epochs=10**9, lr=0.001, callback=callback, n_jobs=6)
     assert "in networks[3] of fit_many" in caught.value.__notes__
-    networks[0].fit(X, Y, epochs=1)  # all training locks are released
+    networks[0].fit(X, Y, epochs=1)  # a fit succeeds, because fit_many has released all training locks
     networks[3].fit(X, Y, epochs=1)
 
 

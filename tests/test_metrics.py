@@ -50,7 +50,7 @@ def sklearn_metric(name, *arguments, **settings):
     """Return the value of a metric of scikit-learn, with a tolerance for rounding."""
     function = getattr(pytest.importorskip("sklearn.metrics"), name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns about classes without rows
+        warnings.simplefilter("ignore")  # ignore scikit-learn's warnings about classes without rows
         return pytest.approx(function(*arguments, **settings), rel=1e-12, abs=1e-14)
 
 

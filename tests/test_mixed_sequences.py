@@ -234,7 +234,7 @@ def test_other_functions_accept_network(name):
     networks = [copy.deepcopy(net), copy.deepcopy(net)]
     nnc.fit_many(networks, X, Y, epochs=2, lr=0.01)
     np.testing.assert_array_equal(networks[0].params, networks[1].params)
-    if name not in ("causal conv, lstm, dense", "lstm, norm"):  # the other networks need later steps
+    if name not in ("causal conv, lstm, dense", "lstm, norm"):  # outputs of the other networks depend on later steps
         with pytest.raises(ValueError, match="stream"):
             net.stream()
 
@@ -251,7 +251,7 @@ def test_exports_compute_same_outputs(tmp_path, name):
     outputs = np.array([exported["predict"](x.ravel().tolist()) for x in X])
     np.testing.assert_allclose(outputs.reshape(P.shape), P, rtol=0, atol=1e-12)
     module = net.to_torch().eval()
-    inputs = torch.tensor(X)  # convolutions and pools of PyTorch have the features before the steps
+    inputs = torch.tensor(X)  # PyTorch's convolutions and pools expect the shape (n, features, steps)
     inputs = inputs.transpose(1, 2) if net.model.uses_lanes else inputs
     np.testing.assert_allclose(module(inputs).detach().numpy(), P, rtol=0, atol=1e-12)
     np.testing.assert_allclose(nnc.from_torch(module, shape=(13, 3)).predict(X), P, rtol=0, atol=1e-12)

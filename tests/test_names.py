@@ -230,7 +230,7 @@ OTHER_NAMES = {
     "batch": "batch_size",
 }
 ESTIMATOR_ARGUMENTS = {"random_state", "learning_rate"}  # arguments that scikit-learn requires of its estimators
-EXCEPTIONS = {("nnc.Comparison", "weights")}  # contains differences of weights, not weights
+EXCEPTIONS = {("nnc.Comparison", "weights")}  # Comparison.weights contains differences, hence the exception
 
 
 def public_callables(module):

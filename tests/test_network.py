@@ -1408,7 +1408,7 @@ def test_suggested_names_exist():
     arguments = {
         name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
     }
-    others = {"n", "units", "filters", "rate", "betas", "eps", "size"}  # arguments of optimizers and layers
+    others = {"n", "units", "filters", "rate", "betas", "eps", "size"}  # names of arguments of optimizers and layers
     names = {name.partition("=")[0] for meant in ARGUMENT_SYNONYMS.values() for name in meant.split()}
     assert names <= arguments | others
 
@@ -1417,7 +1417,7 @@ def test_suggested_names_exist():
 
 
 def test_predict_proba_returns_one_column_per_class():
-    for loss in ("bce", "sse"):  # a single sigmoid output is the probability of the second class
+    for loss in ("bce", "sse"):  # a single sigmoid output is the probability of the second of two classes
         net = NeuralNetwork([3, 4, 1], loss=loss, dtype="float32", seed=0)
         P = net.predict_proba(X4)
         assert (P.shape, P.dtype) == ((4, 2), np.float32)

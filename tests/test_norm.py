@@ -137,7 +137,8 @@ def test_check_gradients_accepts_batch_norm_in_float32():
 
 @pytest.mark.parametrize("name", ["images", "dense"])
 def test_batch_norm_matches_reference(name):
-    supported_activations = {  # the reference lacks silu and gelu
+    # Replace silu and gelu, which the reference implementation does not have.
+    supported_activations = {
         "silu": "relu",
         "gelu": "tanh",
         "sigmoid": "sigmoid",
@@ -266,7 +267,7 @@ def test_frozen_batch_norm_is_unchanged_and_uses_running_statistics():
             assert history.loss[-1] < history.loss[0]
             assert running_statistics(net).tobytes() == frozen_statistics
             assert [layer.gamma.tobytes() + layer.beta.tobytes() for layer in batch_norm_layers(net)] == before
-            net.train_step(X[:1], Y[:1])  # one row is enough: no batch statistics are computed
+            net.train_step(X[:1], Y[:1])  # a batch of one row is valid: frozen layers need no batch statistics
             results.add(parameter_bytes(net))
         assert len(results) == 1, name
     partly_frozen = network(DENSE_LAYERS)
@@ -511,10 +512,11 @@ def test_batch_of_one_row_is_rejected_after_dense_layer():
     assert net.predict(X[:1]).shape == (1, 2)
     assert np.isfinite(net.evaluate_loss(X[:1], Y[:1]))
     assert np.isfinite(nnc.input_gradients(net, X[:1], Y[:1])).all()
+    # A batch of one image is valid, because the statistics are those of its pixels.
     images, (X, Y) = (
         network(POOL_LAYERS),
         random_data(POOL_LAYERS, 9),
-    )  # one image is enough, because its pixels give statistics
+    )
     images.fit(X, Y, epochs=1, lr=0.001, batch_size=1)
     assert np.isfinite(running_statistics(images)).all()
     plain = reference.NeuralNetwork([3, 2, BatchNorm(), 1], loss="mse")

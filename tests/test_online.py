@@ -51,7 +51,7 @@ def test_regressor_learns_stream():
     for x, _, y in stream(800, np.random.default_rng(0)):
         errors.append(abs(model.predict_one(x) - y))
         model.learn_one(x, y)
-    assert np.mean(errors[500:]) < 0.15 * 6.7  # the standard deviation of the targets is 6.7
+    assert np.mean(errors[500:]) < 0.15 * 6.7  # 6.7 is the standard deviation of the targets
 
 
 def test_classifier_follows_concept_drift():
@@ -116,7 +116,7 @@ def test_predictions_need_no_training_row():
     model = OnlineClassifier()
     model.learn_one({"a": 1.0}, "x")
     assert model.predict_proba_one({"a": 1.0}) == {"x": 1.0}
-    model.learn_one({}, "y")  # a row may have no features
+    model.learn_one({}, "y")  # a row without features is valid
     assert set(model.predict_proba_one({})) == {"x", "y"}
 
 

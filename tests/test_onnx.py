@@ -72,7 +72,8 @@ def test_onnx_model_predicts_like_network(exported, dtype, tmp_path):
     # onnxruntime supports every operator except these two in float64.
     assert not unsupported_operator or (dtype, unsupported_operator) in (("float64", "Conv"), ("float64", "Erf"))
     for run in runs:
-        for rows in (X.astype(dtype), X[:1].astype(dtype)):  # the model accepts any number of rows
+        # The exported model accepts any number of rows, such as all and one.
+        for rows in (X.astype(dtype), X[:1].astype(dtype)):
             assert_same_outputs(run(rows), net, rows, dtype)
 
 

@@ -70,7 +70,7 @@ def test_translation_belongs_to_current_page(page):
     assert TWINS["faults"](page) == []
     original = TWINS["MARK"].match(page.read_text(encoding="utf-8"))[1]
     text = (DOCS.parent / original).read_text(encoding="utf-8")
-    assert page.name in text  # both pages link to each other
+    assert page.name in text  # the original page links to its translation, and the translation to it
     assert Path(original).name in page.read_text(encoding="utf-8").split("\n", 1)[1]
 
 
@@ -180,12 +180,12 @@ def test_site_search_splits_chinese_text(monkeypatch):
         pytest.importorskip(package)
     monkeypatch.syspath_prepend(DOCS)  # restores sys.path, which docs/conf.py extends
     search = runpy.run_path(str(DOCS / "conf.py"))["BilingualSearch"]
-    assert search.language_name == "English"  # the browser selects the stemmer by this name
+    assert search.language_name == "English"  # the search in the browser selects the stemmer by this name
     query = "用Adam优化器, learning_rate 学习率 3"
     words = ["用", "Adam", "优化", "化器", "learning_rate", "学习", "习率", "3"]
     assert list(search({}).split(query)) == words
     node = shutil.which("node")
-    if node is not None:  # run the JavaScript code that splits queries in the browser
+    if node is not None:  # the JavaScript code for the browser must split the query in the same way
         program = f"{search.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(query)})))"
         assert json.loads(subprocess.run([node, "-e", program], capture_output=True, check=True).stdout) == words
 

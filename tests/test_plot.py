@@ -25,7 +25,7 @@ def headless(make_fail):
     make_fail("matplotlib.pyplot.show", AssertionError("a plot was shown"))
     yield
     for number in pyplot.get_fignums():
-        pyplot.figure(number).canvas.draw()  # raises an error if the figure cannot be drawn
+        pyplot.figure(number).canvas.draw()  # the call raises an error if the figure cannot be drawn
     pyplot.close("all")
 
 
@@ -88,7 +88,7 @@ def test_history_draws_losses_metrics_and_best_epoch_into_axes(ax):
         "accuracy",
         "best epoch, 2",
     ]
-    assert len(ax.figure.axes) == 2  # the learning rate has a panel only in a new figure
+    assert len(ax.figure.axes) == 2  # two axes for losses and metrics: history adds a panel for lr only to a new figure
     styles = [line.get_linestyle() for line in (*ax.get_lines()[:2], *right.get_lines())]
     assert len({*styles}) == 3
 
@@ -101,7 +101,7 @@ def test_history_draws_learning_rate_in_new_figure():
     assert learning_rate.get_lines()[0].get_ydata().tolist() == [3, 2, 1]
     ax.figure.canvas.draw()
     ticks = [tick for tick in learning_rate.get_xticks() if 1 <= tick <= 3]
-    assert ticks == [1, 2, 3]  # epochs are whole numbers
+    assert ticks == [1, 2, 3]  # the axis has ticks only at whole epochs
     assert len(plot.history(build_history()).figure.axes) == 1
     assert len(build_history(lr=[3, 2, 1]).plot().figure.axes) == 2
 
@@ -174,7 +174,7 @@ def test_decision_boundary_draws_predicted_class_of_each_point(classifier, ax):
     assert axis_labels(ax) == ("input 1", "input 0")
     (left, right, bottom, top), image = ax.images[0].get_extent(), ax.images[0].get_array()
     point = np.median(X, axis=0)
-    point[[1, 0]] = left, top  # a corner of the image
+    point[[1, 0]] = left, top  # compare the color in a corner of the image with the class that is predicted there
     number = classifier.classes.tolist().index(classifier.predict_classes(point)[0])
     expected = pytest.importorskip("matplotlib.colors").to_rgb(plot.axes.COLORS[number])
     assert np.allclose(image[-1, 0, :3], expected)
@@ -191,7 +191,7 @@ def test_decision_boundary_of_regression_draws_unscaled_outputs(regressor):
     assert ax.figure.axes[1].get_ylabel() == "output"
     dots = ax.collections[-1]
     assert np.allclose(dots.get_array(), y)
-    assert dots.norm.vmax > 100  # outputs in the units of y, not scaled
+    assert dots.norm.vmax > 100  # colors show outputs in the units of y, not scaled outputs
     assert len(plot.decision_boundary(regressor, X, resolution=20).collections[-1].get_offsets()) == 120
 
 
@@ -320,9 +320,8 @@ def test_weights_are_drawn_on_symmetric_color_scale(classifier, ax):
     assert plot.weights(classifier, ax, layer=-1) is ax
     image = ax.images[0]
     assert (image.get_array() == classifier.weights[1]).all()
-    assert (
-        image.norm.vmax == -image.norm.vmin == abs(classifier.weights[1]).max()
-    )  # the scale is symmetric, so 0 is white
+    # The color scale is symmetric, so a weight of 0 is white.
+    assert image.norm.vmax == -image.norm.vmin == abs(classifier.weights[1]).max()
     assert ax.get_title() == "Output Layer"
     with pytest.raises(ValueError, match="layer must be from 0 to 1, the index of a layer with weights, got 2"):
         plot.weights(classifier, layer=2)
@@ -362,7 +361,8 @@ def test_sequences_are_drawn_with_a_row_for_each_feature():
     (mosaic,) = nnc.plot.filters(net).get_images()
     assert np.isin(net.layers[0].kernel[0], mosaic.get_array()).all()
     (mosaic,) = nnc.plot.activations(net, np.ones((1, 9, 2))).get_images()
-    assert mosaic.get_array().shape[0] < mosaic.get_array().shape[1]  # 4 features and 7 steps
+    # 4 features are the rows of the picture, and 7 steps its columns.
+    assert mosaic.get_array().shape[0] < mosaic.get_array().shape[1]
 
 
 def test_figure_has_aspect_ratio_of_its_content():

@@ -93,7 +93,7 @@ def test_each_argument_replaces_only_its_automatic_setting(arguments, settings):
 
 
 def test_auto_preset_chooses_epochs_for_given_learning_rate():
-    assert fit_network(preset="auto", lr=0.01).history.epochs == 1429  # 10,000 steps with 7 steps per epoch
+    assert fit_network(preset="auto", lr=0.01).history.epochs == 1429  # 1429 epochs of 7 steps are 10,000 steps
     assert fit_network(preset="auto", lr=0.01, max_seconds=0.05).history.settings["epochs"] is None
 
 
@@ -116,7 +116,7 @@ def test_auto_preset_with_given_learning_rate_continues_adam():
 def test_auto_preset_starts_anew_after_plain_fit():
     net = fit_network(epochs=3, lr=0.01)
     fit_network(net, epochs=2)
-    assert net.history.settings["preset"] == "plain"  # the fit continues the settings of the previous one
+    assert net.history.settings["preset"] == "plain"  # a fit without lr and preset keeps those of the fit before
     fit_network(net, epochs=2, preset="auto")
     assert (net.history.settings["preset"], net.history.epochs) == ("auto", 2)
 

@@ -32,8 +32,9 @@ def eight_processors(monkeypatch, set_limit, tmp_path):
     """Simulate eight processors without limits by environment variables, control groups or libraries."""
     for name in processors.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # other tests may have loaded threadpoolctl
-    monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # this machine may have fewer processors
+    # If another test has loaded threadpoolctl, its limits would count.
+    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)
+    monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # simulate eight processors; this machine may have fewer
     set_limit("nnc._utils.processors.CGROUP_FOLDER", str(tmp_path / "cgroup"))
     processors._quota.cache_clear()
     yield
@@ -60,7 +61,7 @@ def test_smallest_limit_determines_thread_count(monkeypatch):
 def test_quota_of_control_group_limits_thread_count(tmp_path):
     """The quota of a control group, rounded up, is the largest number of threads."""
     (tmp_path / "cgroup" / "cpu").mkdir(parents=True)
-    for folder in ("cgroup", "cgroup/cpu"):  # control groups of version 2 and 1
+    for folder in ("cgroup", "cgroup/cpu"):  # the folders of control groups of version 2 and of version 1
         (tmp_path / folder / "cpu.max").write_text("250000 100000\n")
     assert nnc.get_num_threads() == 3
     nnc.set_num_threads(2)
@@ -227,8 +228,8 @@ def test_tuner_finds_fastest_thread_count(best):
     rates = {n: 1e6 * (2 if n == best else 0.5 + 0.01 * n) for n in thread_counts(12)}
     machine = Machine(rates).run(20)
     assert machine.best == best
-    comparisons = 6  # after 0, 0.05, 0.25, 1.05, 4.25 and 14.25 s of work
-    trials = 2 * 4  # the other four candidates have two trials each
+    comparisons = 6  # counts are compared after 0, 0.05, 0.25, 1.05, 4.25 and 14.25 s of work
+    trials = 2 * 4  # in each comparison, the other four candidates have two trials each
     assert sum(machine.seconds.values()) - machine.seconds[best] <= comparisons * trials * 1.05 * (
         TRIAL_SECONDS + WARM_UP_SECONDS
     )
@@ -310,7 +311,8 @@ def test_short_runs_have_no_trials(rows):
 
 
 def test_slow_candidate_costs_run_of_100_ms_only_two_comparisons():
-    machine = Machine({1: 1e6, 2: 1e3}).run(10, remaining_rows=1e5)  # one thread needs 0.1 s
+    # The fit needs 0.1 s with one thread and 100 s with two.
+    machine = Machine({1: 1e6, 2: 1e3}).run(10, remaining_rows=1e5)
     assert machine.now < 0.1 + 4 * 1.05 * (TRIAL_SECONDS + WARM_UP_SECONDS)
 
 
@@ -376,7 +378,7 @@ def test_next_run_of_same_work_reuses_tuner():
     assert second_tuner is tuner
     assert second_tuner.next(1e9)[0] == 2
     assert second_tuner.next(100)[0] == 1  # 100 rows are too few for a second thread
-    assert borrow_tuner(work, [1, 2], lambda: 2) is not tuner  # the tuner is in use by another run
+    assert borrow_tuner(work, [1, 2], lambda: 2) is not tuner  # `tuner` is still borrowed, so a new one is created
     return_tuner(work, tuner)
     assert borrow_tuner(work, [1, 2, 4], lambda: 4).best == 1  # a tuner with other candidates is not reused
 

@@ -43,7 +43,7 @@ def test_torch_models_are_read_correctly_or_rejected_by_name(data):
 @given(data=st.data())
 def test_keras_models_are_read_correctly_or_rejected_by_name(data):
     if not find_spec("torch"):
-        pytest.importorskip("jax")  # the backend "numpy" uses the convolutions of jax
+        pytest.importorskip("jax")  # the NumPy backend of Keras computes convolutions with JAX
     os.environ.setdefault("KERAS_BACKEND", "torch" if find_spec("torch") else "numpy")
     pytest.importorskip("keras")
     check_random_model(data, readers.keras_model)

@@ -37,7 +37,8 @@ def as_torch(net):
     """Return a function that computes the outputs of the network with PyTorch, and its parameters."""
     torch = pytest.importorskip("torch")
     kinds = {"simple_rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
-    orders = {"simple_rnn": [0], "gru": [1, 0, 2], "lstm": [0, 1, 2, 3]}  # gates of PyTorch as indices of ours
+    # Index in nnc of each gate, in PyTorch's order.
+    orders = {"simple_rnn": [0], "gru": [1, 0, 2], "lstm": [0, 1, 2, 3]}
     modules = []
     for layer in net.layers:
         kind = layer.kind
@@ -150,7 +151,8 @@ def test_jacobian_equals_vector_jacobian_products(kind):
 def test_twenty_steps_of_adam_equal_pytorch(kind):
     torch = pytest.importorskip("torch")
     net = build_network(kind, steps=6, units=5)
-    if kind is LSTM:  # PyTorch has two biases, which Adam moves twice as fast
+    # PyTorch's LSTM has two biases; their sum moves twice as far in a step of Adam, so the test omits biases.
+    if kind is LSTM:
         net = build_network(kind, steps=6, units=5, bias=False)
         net.layers[0].U[...] *= 0.5
     X, Y = random_data(net, 12)

@@ -93,16 +93,18 @@ def test_safetensors_contain_weights_of_inputs_and_states(layer, rows, b, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@settings(max_examples=20 if os.environ["KERAS_BACKEND"] == "torch" else 4, phases=(Phase.generate,))  # JAX compiles
+# JAX compiles each network, so the test has fewer examples with it.
+@settings(max_examples=20 if os.environ["KERAS_BACKEND"] == "torch" else 4, phases=(Phase.generate,))
 @given(networks())
 def test_network_survives_round_trip_through_keras(drawn):
     keras = pytest.importorskip("keras")
-    net, X = drawn[0].astype("float32"), drawn[1].astype("float32")  # most backends compute in float32
+    # Compare in float32, in which most backends of Keras compute.
+    net, X = drawn[0].astype("float32"), drawn[1].astype("float32")
     model = nnc.to_keras(net)
     assert_equal_outputs(keras.ops.convert_to_numpy(model(X)), net, X)
     loaded = nnc.from_keras(model)
     assert_equal_outputs(loaded.predict(X), net, X)
-    if net.converter.scaling_y is None:  # otherwise the scaling is merged into the last layer
+    if net.converter.scaling_y is None:  # a scaling of y is merged into the last layer, so the networks would differ
         assert_same_network(loaded, net)
 
 
@@ -110,7 +112,8 @@ def test_network_survives_round_trip_through_keras(drawn):
 
 
 @settings(max_examples=60, phases=(Phase.generate,))
-@given(networks(convolutions=False))  # other modules require the features first
+# Convolutions are excluded, because in PyTorch they require the features before the steps.
+@given(networks(convolutions=False))
 def test_network_survives_round_trip_through_pytorch(drawn):
     torch = pytest.importorskip("torch")
     net, X = drawn
@@ -154,7 +157,7 @@ def test_network_survives_round_trip_through_onnx(tmp_path_factory, drawn):
             assert_equal_outputs(output, net, rows)
     loaded = nnc.from_onnx(path, verify=True)
     assert_equal_outputs(loaded.predict(X), net, X)
-    if net.converter.scaling_y is None:  # otherwise the scaling is merged into the last layer
+    if net.converter.scaling_y is None:  # a scaling of y is merged into the last layer, so the networks would differ
         assert_same_network(loaded, net)
 
 

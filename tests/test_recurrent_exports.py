@@ -250,7 +250,8 @@ def test_memory_of_streamed_code_does_not_depend_on_number_of_steps(tmp_path):
         net = NeuralNetwork([Input(steps=steps, features=3), LSTM(4, return_sequences=True), Dense(5), 1], seed=0)
         net.to_c(tmp_path / "net.h", dtype="float32")
         texts.append((tmp_path / "net.h").read_text())
-        sizes = [8, 4, 5, 1]  # states h and c, next states, outputs of both dense layers
+        # Numbers in the buffers: states h and c, their next values, and the outputs of both dense layers.
+        sizes = [8, 4, 5, 1]
         assert f"Memory: {4 * sum(sizes)} bytes for buffers" in texts[-1]
     assert "malloc" not in texts[0]
 

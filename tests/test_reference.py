@@ -163,7 +163,8 @@ def test_gradients_match_numerical_derivatives(hidden: list[str], output: str, l
 @pytest.mark.parametrize(("loss", "factor"), [("sse", 1), ("half_sse", 0.5), ("mse", 1 / 6)])
 def test_losses_match_their_definitions(loss: str, factor: float) -> None:
     net = NeuralNetwork([1, 2], output="identity", loss=loss, init=[[[1.0, 2.0]]])
-    X, y = [[1.0], [2.0], [3.0]], [[0.0, 0.0], [1.0, 4.0], [3.0, 7.0]]  # errors 1 2, 1 0, 0 -1
+    # The errors of the rows are (1, 2), (1, 0) and (0, -1).
+    X, y = [[1.0], [2.0], [3.0]], [[0.0, 0.0], [1.0, 4.0], [3.0, 7.0]]
     assert net.evaluate_loss(X, y) == pytest.approx(7 * factor)
 
 

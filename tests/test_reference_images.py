@@ -105,7 +105,7 @@ def test_convolution_matches_example_by_hand() -> None:
     layer = net.parametric_layers[0]
     layer.W, layer.b = FILTER, [0.5]
     windows = [[1, 2, 4, 5], [2, 3, 5, 6], [4, 5, 7, 8], [5, 6, 8, 9]]
-    assert layer.forward([IMAGE]) == [[11.5, 14.5, 20.5, 23.5]]  # 1 * 1 + 2 * 5 + 0.5, ...
+    assert layer.forward([IMAGE]) == [[11.5, 14.5, 20.5, 23.5]]  # the first output is 1 * 1 + 2 * 5 + 0.5
     delta, (dW, db) = layer.backward([IMAGE], [[11.5, 14.5, 20.5, 23.5]], [[1.0, 0.0, 0.0, 2.0]])
     assert delta == [[1.0], [0.0], [0.0], [2.0]]
     assert dW == [[a + 2 * d] for a, d in zip(windows[0], windows[3], strict=True)]
@@ -124,7 +124,7 @@ def test_same_padding_matches_example_by_hand() -> None:
 
 
 def test_pools_match_example_by_hand() -> None:
-    image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # an image of 3 x 4 pixels
+    image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # pixels of an image of 3 x 4, row by row
     pools: list[Layer] = [MaxPool2D(2, stride=1), AvgPool2D((1, 2)), GlobalAvgPool2D()]
     max_pool, avg_pool, global_pool = (NeuralNetwork([Input(3, 4, 1), pool, 1], seed=0).layers[0] for pool in pools)
     assert max_pool.forward([image]) == [[5, 7, 7, 5, 7, 9]]

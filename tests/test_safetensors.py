@@ -158,7 +158,8 @@ def join_with_checksum(header, data):
     metadata = header.get("__metadata__", {})
     if "nnc" in metadata:
         checksum = sha256(metadata["nnc"].encode())
-        with suppress(KeyError, TypeError, ValueError):  # the header is invalid in this case
+        # A header that is invalid on purpose raises an error here, which ends the checksum.
+        with suppress(KeyError, TypeError, ValueError):
             for name in sorted(header.keys() - {"__metadata__"}):
                 begin, end = header[name]["data_offsets"]
                 checksum.update(data[begin:end])

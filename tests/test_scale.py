@@ -175,7 +175,7 @@ def test_thread_count_does_not_change_bits_of_complete_blocks(isa):
         net.fit(X, Y, epochs=2, batch_size=300, optimizer="adam", n_threads=n_threads)
         results.add(net.params.tobytes())
     assert len(results) == 1
-    rows = net.converter.data(X, Y)  # several blocks give the gradient of all rows
+    rows = net.converter.data(X, Y)  # the gradient of several blocks must be that of all rows
     np.testing.assert_allclose(concatenate(net.gradients(X, Y)), net.model.loss_and_gradient(rows)[1], rtol=1e-6)
     parts = [concatenate(net.gradients(X[at : at + 100], Y[at : at + 100])) for at in range(0, 700, 100)]
     np.testing.assert_allclose(concatenate(net.gradients(X, Y)), np.mean(parts, 0), rtol=2e-3, atol=1e-5)
@@ -196,7 +196,8 @@ def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     assert abs((dX * direction).sum() - derivative) < 1e-6 * np.abs(dX * direction).sum()
 
 
-OPTIMIZERS = {  # an optimizer of nnc, and a function that creates PyTorch's for groups of parameters
+# For each name: the optimizer of nnc, and a function that creates that of PyTorch for groups of parameters.
+OPTIMIZERS = {
     "sgd": (nnc.SGD(lr=0.05), lambda torch, groups: torch.optim.SGD(groups, lr=0.05)),
     "momentum": (nnc.SGD(lr=0.01, momentum=0.9), lambda torch, groups: torch.optim.SGD(groups, lr=0.01, momentum=0.9)),
     "adamw": (nnc.AdamW(lr=1e-3, weight_decay=0.1), lambda torch, groups: torch.optim.AdamW(groups, lr=1e-3)),
@@ -321,7 +322,8 @@ def test_second_order_optimizers_train_scale(optimizer):
     history = net.fit(X, Y, epochs=200, optimizer=optimizer)
     assert history.loss[-1] < (1e-12 if optimizer == "levenberg_marquardt" else 1e-4) * first
     unpenalized, penalized = network(layers), network(layers)
-    unpenalized.fit(X, Y, epochs=20, optimizer=optimizer, l2=1.0)  # the penalty does not apply to Scale
+    # By default, the penalty excludes the weights of Scale.
+    unpenalized.fit(X, Y, epochs=20, optimizer=optimizer, l2=1.0)
     penalized.fit(X, Y, epochs=20, optimizer=optimizer, l2=1.0, regularize_bias=True)
     assert abs(unpenalized.layers[0].W).max() > 0.1 > abs(penalized.layers[0].W).max()
     assert abs(unpenalized.weights[1]).max() < 0.1
@@ -341,7 +343,8 @@ def test_best_and_last_finite_weights_include_scale():
         net.fit(X, Y, epochs=1, lr=0.1)
     assert net.params.tobytes() == before
     net = NeuralNetwork([2, Scale(), 1], loss="mse", dtype="float32", seed=0)
-    with pytest.raises(nnc.DivergedError, match="make weights in layer 1 infinite"):  # the step overflows float32
+    # This step makes weights overflow float32.
+    with pytest.raises(nnc.DivergedError, match="make weights in layer 1 infinite"):
         net.train_step([[3.0, 1.0]], [[1e12]], lr=1e30)
     assert np.isfinite(net.params).all()
 

@@ -89,7 +89,8 @@ def test_exponential_lr_matches_torch(gamma):
 @pytest.mark.parametrize("min_lr", [0.0, 0.01, 0.3])
 def test_cosine_lr_matches_torch(epochs, min_lr):
     expected = torch_rates(lambda o, s: [s.CosineAnnealingLR(o, epochs, min_lr)], 0.3, epochs)
-    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), expected, 1e-10)  # PyTorch uses a recursion
+    # The results differ by rounding, because PyTorch computes each rate from the previous one.
+    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), expected, 1e-10)
 
 
 def test_cosine_lr_stays_at_its_minimum_after_the_end():
@@ -199,7 +200,8 @@ def test_resolved_sets_missing_length(schedule):
     resolved = schedule.resolved(30)
     assert all(rate > 0 for rate in rates(resolved, 30))
     assert resolved.resolved(70) == resolved
-    with pytest.raises(ValueError, match="has no length"):  # the original schedule is unchanged
+    # `resolved` returned a new schedule, and the original still has no length.
+    with pytest.raises(ValueError, match="has no length"):
         schedule(0)
 
 

@@ -86,7 +86,7 @@ def test_network_of_trial_is_result_if_final_fit_is_worse(large_lr, options):
         result = search_with_lr(large_lr)
     assert caught[0].filename == __file__
     assert result.network.evaluate_loss(inputs, targets) < 2 * result.loss < 0.3
-    search_with_lr(nnc.CosineLR(0.05))  # this schedule gives no warning
+    search_with_lr(nnc.CosineLR(0.05))  # a learning rate that decays to 0 gives no warning
 
 
 @pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
@@ -128,7 +128,7 @@ def test_test_loss_is_computed_with_network_of_best_trial():
     assert f"test loss {result.test_loss:.6g}" in repr(result)
     assert nnc.search(build_network, SPACE, *data, epochs=3, trials=2, validation=validation, seed=1).test_loss is None
     assert nnc.search(build_network, SPACE, *data, epochs=3, trials=2, test=0, seed=1).test_loss is None
-    few_rows = X[:4], Y[:4]  # the search sets no test rows aside if there are so few
+    few_rows = X[:4], Y[:4]  # four rows are too few for the search to hold out test rows
     assert nnc.search(build_network, SPACE, *few_rows, epochs=3, trials=2, validation=0.5, seed=1).test_loss is None
     with_test_rows = nnc.search(
         build_network, SPACE, *data, epochs=3, trials=2, validation=validation, test=0.25, seed=1
@@ -163,7 +163,7 @@ def test_test_loss_on_noise_is_not_optimistic():
 @pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=str)
 def test_held_out_rows_have_their_sample_weights(options):
     weighted_rows = np.arange(120) % 4 == 0
-    targets = np.where(weighted_rows[:, None], Y, 1e3)  # rows with weight 0 have wrong targets
+    targets = np.where(weighted_rows[:, None], Y, 1e3)  # rows with weight 0 have wrong targets, which must not matter
     result = nnc.search(
         build_network, SPACE, X, targets, epochs=3, trials=3, seed=1, sample_weight=weighted_rows.tolist(), **options
     )
@@ -302,7 +302,8 @@ def test_ctrl_c_in_later_round_keeps_networks_of_earlier_round():
 
     def callback(record):
         starts.extend([0] * (record.epoch == 1))
-        if len(starts) == 11:  # the second training of the second round, after nine of the first round
+        # Nine trainings in the first round, so this is the second training of the second round.
+        if len(starts) == 11:
             signal.raise_signal(signal.SIGINT)
 
     result = search_automatically(n_jobs=1, callback=callback)
@@ -334,4 +335,5 @@ def test_optuna_example_finds_good_network(monkeypatch):
         pytest.skip("the examples are only in the source folder")
     monkeypatch.syspath_prepend(example.parent)  # let the example import modules from its folder
     monkeypatch.setattr("sys.argv", [example.name])  # hide the arguments of pytest from the example
-    assert runpy.run_path(str(example))["main"](trials=3) < 1.5  # the variance of y is 1.4
+    # 1.4 is the variance of y, the loss of a constant prediction.
+    assert runpy.run_path(str(example))["main"](trials=3) < 1.5

@@ -128,7 +128,7 @@ def test_lm_with_marquardt_scaling_does_not_depend_on_scale_of_parameters():
     scaled = Problem(
         lambda p: plain.residuals(p * scale), lambda p: plain.jacobian(p * scale) * scale, plain.start / scale, None
     )
-    # two steps later, rounding decides which step is the last
+    # Compare five steps: two steps later, rounding would decide which step is the last.
     actual, expected = (run_lm(problem, 5, scaling="marquardt").losses for problem in (scaled, plain))
     assert len(actual) == 6
     assert actual == pytest.approx(expected, rel=1e-9)
@@ -522,7 +522,8 @@ def test_lm_increases_damping_until_matrix_is_positive_definite():
     problem = Problem(lambda p: 1e8 * (p[:1] + p[1:]) - 3, lambda p: np.full((1, 2), 1e8), [0, 0], None)
     result = run_lm(problem, 1)
     assert result.reason == "epochs"
-    assert result.damping == pytest.approx(1e-3 * 1.5**18 / 10)  # the first damping above 1
+    # The damping grows by 1.5 until it exceeds 1; the accepted step divides it by 10.
+    assert result.damping == pytest.approx(1e-3 * 1.5**18 / 10)
     assert result.losses[1] < 1e-12
 
 
@@ -611,7 +612,7 @@ def test_geodesic_acceleration_is_second_derivative_along_step():
     assert run_lm(problem, 1, damping=damping).params == pytest.approx(p + step, rel=1e-12)
 
 
-SUM_FACTORS = {"sse": 80, "half_sse": 40}  # losses of 40 rows and 2 outputs, relative to the mean squared error
+SUM_FACTORS = {"sse": 80, "half_sse": 40}  # sse and half_sse of 40 rows and 2 outputs, divided by the mse
 
 
 @pytest.mark.parametrize("settings", [{}, {"l2": 1e-3}, {"sample_weight": np.linspace(0.2, 1.8, 40)}], ids=str)
@@ -635,7 +636,8 @@ def test_transposed_product_is_that_of_jacobian(loss, settings):
             return product
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(second_order, "SecondOrderLoop", Loop)  # the public API does not show this product
+        # Patched, because the public API does not return the product.
+        patch.setattr(second_order, "SecondOrderLoop", Loop)
         net.fit(X, Y, epochs=3, optimizer="levenberg_marquardt", **settings)
         if isinstance(loss, str):
             dY = np.where(rng.random((40, 2, 3)) < 0.2, np.nan, 0.5)
@@ -757,7 +759,8 @@ def test_lm_gives_same_bits_for_any_number_of_threads(dtype):
 
 
 def test_lm_names_required_memory(monkeypatch):
-    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 2**30)  # machines of tests have different memories
+    # Simulate 8 GiB, so that the message is the same on every machine.
+    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 2**30)
     net = NeuralNetwork([784, 128, 10], loss="mse", seed=0)
     before = net.params.tobytes()
     with pytest.raises(

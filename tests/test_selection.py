@@ -188,7 +188,7 @@ def test_ctrl_c_during_selection_leaves_weights_unchanged(monkeypatch):
     assert (history.epochs, history.stop_reason) == (0, "interrupt")
     assert (net.params == before).all()
     monkeypatch.undo()
-    net.fit(X, Y, epochs=2500)  # the next fit selects again
+    net.fit(X, Y, epochs=2500)  # the interrupted fit left nothing behind, so this fit equals a first one
     assert (net.params == fit_network().params).all()
 
 
@@ -244,10 +244,11 @@ def test_learning_rates_are_computed_only_for_trained_epochs():
 def test_custom_loss_that_is_not_finite_on_held_out_rows_ends_the_cycle():
     def loss(P, y):
         value, derivative = squared_error(P, y)
-        return (np.nan if len(P) == 40 else value), derivative  # 40 rows are held out, batches have 32 rows
+        return (np.nan if len(P) == 40 else value), derivative  # only the held-out rows are 40; batches have 32 rows
 
     net = build_network(loss=loss)
-    assert net.fit(X, Y, epochs=400).epochs == 25  # all cycles have an infinite loss, so the first one counts
+    # Every cycle ends with an infinite loss, so the first one is selected.
+    assert net.fit(X, Y, epochs=400).epochs == 25
 
 
 def squared_error(P, y):

@@ -175,7 +175,7 @@ def test_layers_of_any_size_match_torch(steps, features, filters, size, stride, 
         convolution = Conv1D(filters, size, "tanh", stride=stride, padding=padding, dilation=dilation)
         layers = [Input(steps=steps, features=features), convolution, MaxPool1D(pool, 1), Conv1D(2, 1, "sigmoid")]
         net = NeuralNetwork([*layers, GlobalAvgPool1D(), 2], loss="mse", seed=2)
-    except ValueError:  # a window does not fit, or dilation does not divide the steps
+    except ValueError:  # invalid example: a window does not fit, or dilation does not divide the steps
         reject()
     data = np.random.default_rng(3).standard_normal((5, steps, features))
     assert_equals_torch(net, data, Y[:5])
@@ -428,7 +428,7 @@ def test_torch_modules_are_imported_with_features_last():
     with pytest.raises(ValueError, match="must directly follow a layer with weights"):
         nnc.from_torch(module, shape=(12, 3))
     del module[6]
-    net = nnc.from_torch(module, shape=(12, 3), verify=True)  # `verify` compares the outputs
+    net = nnc.from_torch(module, shape=(12, 3), verify=True)  # verify=True compares the outputs of module and network
     assert net.layers[0].shape_in == (12, 3)
     assert net.layers[0].kind == Conv1D(4, 3, "identity", padding="same", dilation=3, bias=True)
     assert net.layers[3].kind.padding == 1

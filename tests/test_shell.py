@@ -385,7 +385,8 @@ def test_inspect_draw_and_export_work_on_table_models(shell):
 # ------------------------------------------------------------------------------------------ types of columns
 
 
-@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # the columns x and real determine each other
+# The columns x and real determine each other, which gives this warning.
+@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")
 def test_task_is_inferred_from_target(shell):
     rows = "\n".join(f"{i},{i % 3},{i / 7},{'no' if i % 2 else 'yes'}" for i in range(60))
     text = f"x,three,real,answer\n{rows}\n"
@@ -1041,7 +1042,7 @@ def test_signal_during_training_removes_temporary_files(shell, temporary):
 def test_signal_ignored_by_parent_process_remains_ignored(shell, temporary):
     folder, environment = temporary
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup ignores SIGHUP in the same way
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the program nohup ignores SIGHUP in this way, too
     try:
         running = start_process("predict", "iris.json", "--classes", "--id", "species", bufsize=0, **pipes)
     finally:
@@ -1125,7 +1126,7 @@ def test_report_of_image_training_shows_class_and_accuracy(shell, images):
     assert "下面 12, top left 12" in page or "top left 12, 下面 12" in page
     assert "SHA-256" in page
     assert "val_accuracy" in page
-    assert page.count("<svg") == 3  # confusion matrix, calibration and curves
+    assert page.count("<svg") == 3  # the page has plots of confusion matrix, calibration and curves
     assert "they neither trained the network" in page
 
 

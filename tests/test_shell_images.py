@@ -77,7 +77,7 @@ def write_images(folder, X, y=None):
 
 def test_evaluate_prints_accuracy_and_confusion_of_images(shell, model):
     X, y = pixels(20, seed=1)
-    y[0] = 1  # label 1 for an image of class 0
+    y[0] = 1  # the image 0 shows class 0, so the label 1 is an error
     write_images("test", X, y)
     out, err, status = shell("evaluate", model, "test")
     assert (err, status) == ("", 0)
@@ -234,7 +234,8 @@ def test_images_like_those_of_the_training_have_no_notes(shell, trained):
 @pytest.mark.parametrize("command", ["predict", "evaluate", "explain"])
 def test_dark_images_on_light_ground_are_reported(shell, trained, command):
     X, y = pixels(6, seed=3)
-    gray_paper = (200 - 0.6 * X).astype(np.uint8)  # a photo of paper in dim light is not the exact inverse
+    # Like photos of paper in dim light, these images are not the exact inverse of X.
+    gray_paper = (200 - 0.6 * X).astype(np.uint8)
     write_images("photos", gray_paper, y)
     write_images("light", X, y)
     note = "note: 6 of 6 images are {}, but the training images are light on a dark ground; {}\n"

@@ -323,7 +323,7 @@ def test_repeated_short_fits_do_not_increase_memory():
         for _ in range(count):
             net.fit(x, y, epochs=1, lr=0.001)
 
-    fits(2000)  # after these fits, the history has reached its maximal length
+    fits(2000)  # first reach the maximal length of the history, so that later fits need no memory for it
     tracemalloc.start()
     fits(1000)
     before = tracemalloc.get_traced_memory()[0]

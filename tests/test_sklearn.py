@@ -304,7 +304,7 @@ def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     assert checks == [20]
     checks.clear()
     MLPClassifier(**{**parameters, "tol": 1e9}, n_iter_no_change=4).fit(*labels(2))
-    assert checks == [5, 6]  # only the first epoch improves; the next five do not
+    assert checks == [5, 6]  # with this tol, only the first epoch is an improvement; the next five are not
     checks.clear()
     MLPClassifier(**parameters, n_iter_no_change=20, callback=lambda record: None).fit(*labels(2))
     assert checks == [*range(1, 21)]
@@ -316,7 +316,7 @@ def test_row_orders_match_numpy(bits):
     for n in (1, 2, 3, 64, 65, 1797, 70_000):
         expected, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
         orders, order = RowOrders(n, random, core), np.arange(n)
-        assert orders.bits is not None  # the compiled core draws the permutations
+        assert orders.bits is not None  # `bits` shows that the compiled core draws the permutations
         for _ in range(3):
             order = order[expected.permutation(n)]
             np.testing.assert_array_equal(orders(), order)

@@ -15,7 +15,7 @@ import nnc.sklearn
 # Tests that are skipped because they use private parts of scikit-learn, with the reason. There are none now.
 SKIPPED_TESTS: dict[str, str] = {}
 
-pytestmark = pytest.mark.filterwarnings("default")  # scikit-learn runs its tests with this filter
+pytestmark = pytest.mark.filterwarnings("default")  # scikit-learn's own tests expect this filter, which prints warnings
 
 
 def _tests():

@@ -125,7 +125,8 @@ def test_last_rows_equal_separate_rows_to_the_bit():
     weights = rng.uniform(0.5, 2, 60)
     separate = {"validation": (X[48:], y[48:], weights[48:]), "sample_weight": weights[:48]}
     first, second = (NeuralNetwork([3, 4, 1], loss="mse", seed=0) for _ in range(2))
-    for options in ({"epochs": 5, "lr": 0.1, "batch_size": 8}, {"epochs": 20}):  # without and with selection
+    # The second fit has automatic settings, which select the epochs.
+    for options in ({"epochs": 5, "lr": 0.1, "batch_size": 8}, {"epochs": 20}):
         expected = first.fit(X[:48], y[:48], **separate, **options)
         actual = second.fit(X, y, validation="last", sample_weight=weights, **options)
         assert np.array_equal(actual.val_loss, expected.val_loss)

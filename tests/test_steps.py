@@ -75,7 +75,8 @@ def test_step_equals_fit_of_one_epoch(sizes, optimizer, dtype):
         first_options = {"optimizer": optimizer, "lr": 0.01} if number == 0 else {}
         assert net.train_step(X, y, **first_options) == fit_one_epoch(other, X, y, **first_options)
         assert has_same_params(net, other)
-    assert fit_one_epoch(net, X, y) == fit_one_epoch(other, X, y)  # a fit continues after the steps
+    # After equal steps and fits, a further fit gives the same bits, too.
+    assert fit_one_epoch(net, X, y) == fit_one_epoch(other, X, y)
     assert has_same_params(net, other)
 
 
@@ -89,7 +90,8 @@ def test_schedule_of_train_step_counts_steps(lr):
         assert net.train_step(X, y, **first_options) == fit_one_epoch(other, X, y, **first_options)
         assert has_same_params(net, other)
     repeated = network()
-    for _ in range(5):  # repeating the same arguments continues the schedule
+    # Calls that repeat the arguments of the first one continue its schedule instead of restarting it.
+    for _ in range(5):
         repeated.train_step(X, y, optimizer="adam", lr=lr)
     assert has_same_params(repeated, net)
 
@@ -150,7 +152,7 @@ def test_step_continues_with_optimizer_of_fit():
         net.train_step(X, y)
         fit_one_epoch(twin, X, y)
     assert has_same_params(net, twin)
-    assert len(net.history.loss) == 4  # steps leave no history
+    assert len(net.history.loss) == 4  # the fit before recorded 4 epochs; train_step adds none
 
 
 @pytest.mark.parametrize("number", [float, np.float64])
@@ -188,7 +190,7 @@ def test_several_steppers_of_one_network_share_training_state():
     first, second = net.stepper("adam", 0.01), twin.stepper("adam", 0.01)
     for _ in range(3):
         assert first(X, y) == second(X, y)
-    third = net.stepper(lr=0.01)  # continues with the moments of `first`, which then continues with those of `third`
+    third = net.stepper(lr=0.01)  # all steppers of a network share its moments
     for step in (third, first, net.train_step):
         assert step(X, y) == second(X, y)
         assert has_same_params(net, twin)
@@ -326,7 +328,7 @@ def test_nonfinite_rows_leave_network_unchanged(which, name):
     twin = network()
     for _ in range(3):
         twin.train_step(X, lr=0.01, optimizer="adam", **{name: y})
-    step(X, **{name: y})  # the rejected step had no effect
+    step(X, **{name: y})  # a valid step after the rejected one gives the same result
     assert has_same_params(net, twin)
 
 
@@ -384,7 +386,7 @@ def test_step_maps_labels_to_classes_of_fit():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net)
     for one in (net, twin):
-        one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # the classes of the fit are 1, 2 and 3
+        one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # after this fit, the classes are 1, 2 and 3
     for _ in range(3):
         assert net.train_step(X, labels % 2 + 1) == twin.train_step(X, (labels % 2 + 1).tolist())
     assert has_same_params(net, twin)
@@ -462,7 +464,7 @@ def test_rejected_step_leaves_optimizer_unchanged():
     with pytest.raises(ValueError, match="X must"):
         fresh.train_step(nans, y, 0.01, "adam")
     assert fresh.state is None
-    for _ in range(2):  # Adam continues as if there had been no rejected step
+    for _ in range(2):  # the rejected steps left the state of Adam unchanged
         assert net.train_step(X, y) == twin.train_step(X, y)
     assert has_same_params(net, twin)
 
@@ -543,7 +545,7 @@ def test_checkpoint_continues_if_optimizer_is_repeated(optimizer):
     fitted = nnc.from_json(fitted.to_json(checkpoint=True))
     fitted.train_step(X, y, optimizer="adam")
     assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
-    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # this optimizer differs only in the learning rate
+    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # an optimizer with another lr only replaces the learning rate
     assert fitted.state.lr == 0.5
 
 
@@ -554,7 +556,7 @@ def test_stepper_without_steps_has_no_effect():
         one.fit(X, y, epochs=3, optimizer="adam", lr=0.01)
     first = net.stepper()
     net.stepper("sgd")
-    other = net.stepper()  # this stepper is created before a step of another one and used after it
+    other = net.stepper()  # `other` is created before steps of `first` and used after them
     for step in (first, first, other, first):
         assert step(X, y) == twin.train_step(X, y)
         assert has_same_params(net, twin)

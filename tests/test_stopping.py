@@ -146,7 +146,8 @@ def test_best_epoch_of_second_fit_counts_from_its_start():
     net = regressor()
     net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
     history = net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
-    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # epochs are counted from the start of this fit
+    # best_epoch counts from the start of the second fit, not of the first.
+    assert history.best_epoch == 1 + int(history.val_loss.argmin())
 
 
 def test_callback_that_returns_true_ends_fit():
@@ -400,7 +401,7 @@ def test_each_callback_is_called_at_its_own_interval(batches):
         1: [*range(1, 21)],
         3: [3, 4, 6, 9, 12, 15, 18, 20],
         7: [4, 7, 14, 20],
-    }  # each callback is also called after the last epoch
+    }  # the last epoch, 20, is in all lists: each callback is called after it
 
 
 def test_all_callbacks_are_called_before_one_ends_fit():
@@ -624,7 +625,7 @@ def test_interrupt_keeps_history_consistent(arguments):
     assert report["finite"]
     assert report["next_stop_reason"] == "epochs"
     assert report["checkpoint"] == report["epochs"] + 2
-    assert report["calls"] >= 1  # the callback is called at least after the last epoch
+    assert report["calls"] >= 1  # the callback is called after the last epoch, even of an interrupted fit
 
 
 # ------------------------------------------------------------------------------------------- divergence
@@ -659,7 +660,8 @@ def test_divergence_leaves_network_and_files_finite(tmp_path, lr, options, batch
     assert np.isfinite(error.history.loss).all()
     best = error.history.best_epoch
     assert best is None or best <= error.history.epochs
-    again = nnc.from_json(net.to_json(checkpoint=True))  # the file has finite numbers and columns of equal length
+    # Loading succeeds only for finite numbers and columns of equal length.
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert np.array_equal(again.params, net.params)
     assert not path.exists() or np.isfinite(NeuralNetwork.load(path).params).all()
     net.params = np.zeros(net.n_params)

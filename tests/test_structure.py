@@ -174,7 +174,7 @@ def test_fit_reaches_training_loop_in_at_most_4_typed_calls():
     while queue and goal[1] not in calls:
         module, function = queue.popleft()
         if function.returns is None or any(parameter.annotation is None for parameter in parameters(function)):
-            continue  # calls of functions without types cannot be followed
+            continue  # without annotations, the classes of objects are unknown, so calls cannot be followed
         for found in callees(module, function):
             if found[1] not in calls:
                 calls[found[1]] = calls[function] + 1

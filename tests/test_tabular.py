@@ -445,7 +445,8 @@ def test_training_without_improvement_stops_at_half_of_epochs(table, set_limit):
     for member, other in pairs:
         n = len(member.curve)
         assert other.curve[:n] == member.curve
-        if other.error == member.error:  # the errors differ if an epoch after the early stop was better by chance
+        # Members are equal unless an epoch after the early stop happened to be better.
+        if other.error == member.error:
             assert np.array_equal(other.network.params, member.network.params)
 
     stopped.clear()

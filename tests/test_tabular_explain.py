@@ -71,7 +71,7 @@ def test_contributions_sum_to_difference_from_baseline(activation, accuracy):
         return net.predict(A)[:, 0]
 
     baseline = np.array([1.0, 0, 0, 0, 0])
-    rows = np.concatenate([X[:20], baseline[None]])  # the last row is the baseline
+    rows = np.concatenate([X[:20], baseline[None]])  # the last row equals the baseline, so its contributions must be 0
     contributions = integrated_gradients(value, gradient, rows, baseline, [(slice(i, i + 1),) for i in range(5)])
     differences = value(rows) - value(baseline[None])
     assert np.allclose(contributions.sum(axis=1), differences, rtol=1e-12, atol=1e-12)
@@ -232,7 +232,7 @@ def test_html_report_is_escaped_and_saved(tmp_path):
     assert "7.9 s &amp; more" in page
     assert "a<0>" not in page
     assert page.index("city") < page.index("a&lt;0&gt;")
-    assert page.count("<svg") == 2  # importances and curves
+    assert page.count("<svg") == 2  # the page has a plot of the importances and one of the curves
     html_report.save(tmp_path / "report.html")
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written.startswith("<!DOCTYPE html>")

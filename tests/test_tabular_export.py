@@ -87,7 +87,8 @@ def train_models():
     )
     yield "numbers as labels", TableClassifier("fast", **arguments).fit(X, target > 3)
     mixed, single = (TableRegressor("fast", members=n, random_state=0).fit(X, 1e6 * target) for n in (3, 1))
-    mixed.model_.members += single.model_.members  # the added member has no bins
+    # A member that is trained alone has no bins, so the exports combine members with and without bins.
+    mixed.model_.members += single.model_.members
     yield "numbers", mixed
     yield "targets", TableRegressor("fast", **arguments).fit(X, np.stack([target, target**2], axis=1))
     yield "counts", TableRegressor("fast", loss="poisson", members=1, random_state=0).fit(X, np.round(np.abs(target)))

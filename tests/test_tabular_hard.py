@@ -16,7 +16,8 @@ from nnc.tabular import TableClassifier, TableRegressor, held_out, read_table
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
 
-pytestmark = pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # targets are functions of a column
+# Some targets are functions of a column, which gives this warning.
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 3))
@@ -128,7 +129,8 @@ def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path
     assert importances.argmax() == 0
     assert np.array_equal(model.feature_importances_, importances)
     assert "importance" in str(model.report())
-    small = TableRegressor("fast", members=1).fit(X[:8], Y[:8])  # eight rows are too few to hold any out
+    # With eight rows, fit holds no rows out, so there are no importances.
+    small = TableRegressor("fast", members=1).fit(X[:8], Y[:8])
     assert not hasattr(small, "feature_importances_")
     with pytest.raises(ValueError, match="held-out rows"):
         small.find_importances()
@@ -172,7 +174,8 @@ def test_rows_of_weight_zero_have_no_effect(n):
     for model, y in ((TableClassifier("fast", random_state=0), LABELS), (TableRegressor("fast", random_state=0), Y)):
         fitted = model.fit(X, y, first_rows_weights(n))
         estimates, P = fitted.held_out_, fitted.predict(X)
-        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # only fits with equal classes are compared
+        # Skip subsets that lack a class: their fit has fewer classes.
+        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:
             expected = model.fit(X[:n], y[:n], np.ones(n))
             assert expected.held_out_[:2] == estimates[:2]
             assert np.array_equal(expected.predict(X), P)
@@ -197,7 +200,8 @@ def test_class_of_weight_zero_has_low_probability(argument, tmp_path):
     model.fit(X, LABELS, (LABELS != 2) * 1.0 if argument == "sample_weight" else None)
     assert model.classes_.tolist() == [0, 1, 2]
     assert model.predict_proba(X)[:, 2].max() < 0.3
-    assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5  # the three members hold out three of five folds
+    # Each of three members holds out one of five folds, without rows of weight 0.
+    assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5
     model.save(tmp_path / "model.json")
     assert nnc.load(tmp_path / "model.json").get_params() == model.get_params() | {"members": 3}
 
@@ -268,7 +272,8 @@ def test_number_of_calibration_rows_does_not_grow_with_members(monkeypatch, set_
     for members in (1, 5, 15):
         TableClassifier("fast", members=members, random_state=0).fit(X, LABELS)
     assert 15 <= max(rows) <= 30  # 90 outputs allow 30 rows of three classes, or 15 if each is predicted twice
-    z = np.random.default_rng(0).standard_normal((3000, 40))  # fit_temperature processes these values in several blocks
+    # These values are so many that fit_temperature uses several blocks.
+    z = np.random.default_rng(0).standard_normal((3000, 40))
     index = z.argmax(axis=1)
     index[::3] = 0
     repeated = fit_temperature(np.tile(z, (2, 1)), np.tile(index, 2), np.repeat([1.0, 1e-9], 3000))
@@ -278,13 +283,14 @@ def test_number_of_calibration_rows_does_not_grow_with_members(monkeypatch, set_
 def test_fit_allocates_at_most_1_2_times_size_of_table(set_limit):
     set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
-    set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # bins are disabled, as for a million rows
+    set_limit("nnc.tabular.estimator.MAX_BINNED_VALUES", 0)  # this limit disables bins, as a million rows would do
     set_limit("nnc._parallel.source.MAX_COPY_BYTES", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2
     for model, target in ((TableRegressor("fast", members=2), y), (TableClassifier("fast", members=2), y > 0.5)):
         model.set_params(n_jobs=2, random_state=0)
-        model.fit(Z[:100], target[:100])  # the first fit imports modules and fills caches
+        # The first fit imports modules and fills caches, which must not count as memory below.
+        model.fit(Z[:100], target[:100])
         tracemalloc.start()
         try:
             model.fit(Z, target)

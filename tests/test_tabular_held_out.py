@@ -40,7 +40,8 @@ def noise_models():
 
 def test_reported_score_on_noise_equals_score_on_new_rows(noise_models):
     accuracies = [m.held_out_.score for rows in (150, 400) for m in noise_models[TableClassifier, rows]]
-    assert abs(np.mean(accuracies) - 0.5) < 0.06  # on the rows that select the epoch, the mean score exceeds 0.6
+    # The true score is 0.5; on the rows that select the epoch, the mean score would exceed 0.6.
+    assert abs(np.mean(accuracies) - 0.5) < 0.06
     differences = [
         model.held_out_.score - model.score(*build_noise(TableRegressor, 2000, 99))
         for rows in (150, 400)
@@ -50,7 +51,8 @@ def test_reported_score_on_noise_equals_score_on_new_rows(noise_models):
 
 
 def test_expected_gain_equals_value_computed_by_hand():
-    P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])  # two networks predict each of the two rows
+    # Two rows, each with the predictions of two networks.
+    P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
     mean = np.array([[0.55, 0.45], [0.65, 0.35]])
     # Row 0: the mean and one network choose class 0 with mean probability 0.55; the other network chooses class 1
     # with 0.45. Row 1: the mean and both networks choose class 0, so several networks gain nothing.
@@ -132,7 +134,8 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
     def predict_with_targets(targets):
         rows = Rows(X, None, targets, None)
         training = Training(task, rows, 0, 1)
-        training.row_order = order  # class labels change the order, so that of the first training is used
+        # The order depends on the class labels, so both trainings use the order of the first one.
+        training.row_order = order
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
@@ -161,7 +164,8 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
         # Classes are compared, because the temperature depends on the labels of all parts.
         assert np.array_equal(compared[0][parts == j], compared[1][parts == j])
         has_changed |= not np.array_equal(predictions.values, expected.values)
-    assert has_changed  # changed labels of a part may select another epoch for the other parts
+    # The labels of a part may select another epoch, which changes predictions of the other parts.
+    assert has_changed
 
 
 def test_report_and_file_contain_standard_errors_of_importances(tmp_path):
@@ -173,4 +177,5 @@ def test_report_and_file_contain_standard_errors_of_importances(tmp_path):
     model.save(tmp_path / "model.json")
     assert np.array_equal(nnc.load(tmp_path / "model.json").feature_importances_std_, errors)
     document = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert len(document["networks"]) == len(model.networks_)  # model files do not contain snapshots
+    # The file has one network per member and no snapshots of earlier epochs.
+    assert len(document["networks"]) == len(model.networks_)

@@ -42,7 +42,8 @@ def test_intervals_cover_rows_of_low_and_of_high_spread():
         X, y = build_heteroscedastic(rng, 6000)
         order = np.argsort(X[:, 0])
         thirds.append([part.mean() for part in np.split(is_covered(model, X, y)[order], 3)])
-    assert np.abs(np.mean(thirds, axis=0) - 0.9).max() < 0.05  # equally wide intervals would cover 1.00, 0.91 and 0.78
+    # Intervals of equal width would cover 1.00, 0.91 and 0.78 of the thirds.
+    assert np.abs(np.mean(thirds, axis=0) - 0.9).max() < 0.05
 
 
 @pytest.mark.parametrize("build", [build_heteroscedastic, build_skewed])
@@ -55,7 +56,7 @@ def test_marginal_coverage_equals_level(build):
         X, y = build(rng, 2000)
         coverages.append([is_covered(model, X, y, level).mean() for level in (0.5, 0.8, 0.9)])
     for level, mean in zip((0.5, 0.8, 0.9), np.mean(coverages, axis=0), strict=True):
-        n = min(sizes)  # n is the smallest number of calibration rows
+        n = min(sizes)  # bound the error by the model with the fewest calibration rows
         error = np.sqrt(level * (1 - level) * (1 / n + 1 / 2000) / len(sizes))
         assert abs(mean - level) < 4 * error + 1 / (n + 1), level
 
@@ -202,6 +203,6 @@ def test_member_with_far_too_large_predictions_is_left_out():
     predictions = [np.clip(output, *model.bounds) for output in outputs]
     errors = [np.sqrt(np.mean((prediction[:, 0] - y[new]) ** 2)) for prediction in predictions]
     assert max(errors) < 2 * np.median(errors)
-    # With the member that is left out, the ratio of errors would be 1.39.
+    # If the member were included, the error of the mean prediction would be 1.39 times the median error of the members.
     assert np.sqrt(np.mean((regressor.predict(X[new]) - y[new]) ** 2)) < 1.05 * np.median(errors)
     assert f"{len(model.members)} of 12 trained" in str(regressor.report())

@@ -78,7 +78,7 @@ def test_column_that_determines_target_is_reported(column, y):
         (RNG.permutation(N).tolist(), Z),
         (RNG.permutation(N).tolist(), np.arange(N) % 2),
         (np.arange(N).tolist(), np.sin(np.arange(N) / 9) + 0.1 * RNG.normal(size=N)),
-        (Z.tolist(), np.arange(N) == 7),  # one class has a single row
+        (Z.tolist(), np.arange(N) == 7),  # a class of a single row is too small for a warning
     ],
 )
 def test_strong_predictors_and_identifiers_are_not_reported(column, y):

@@ -45,7 +45,7 @@ def test_columns_are_matched_by_names_of_any_type(names):
     reordered = pd.concat([further, frame.iloc[:, [1, 2, 0]]], axis=1)
     assert np.array_equal(encode(schema, reordered), matrix)
     assert np.array_equal(encode(Schema.from_document(json.loads(json.dumps(schema.document()))), reordered), matrix)
-    assert np.array_equal(encode(schema, X), matrix)  # columns of arrays are matched by position
+    assert np.array_equal(encode(schema, X), matrix)  # arrays have no names, so their columns are matched by position
     with pytest.raises(ValueError, match=r"^X must have the columns of training, got no column "):
         encode(schema, reordered.iloc[:, :3])
 
@@ -101,7 +101,8 @@ def test_integers_and_integer_categories_have_same_encoding():
     texts = pd.Series(numbers).astype(str)
     for values in (numbers, np.array(numbers, float), np.array(numbers, np.uint8), texts, pd.array(numbers, "Int64")):
         assert np.array_equal(encode_values(schema, values), matrix)
-    assert not encode_values(schema, [7] * 24)[:, :4].any()  # 7 is not a category of the training rows
+    # 7 is not a category of the training rows, so no indicator is 1.
+    assert not encode_values(schema, [7] * 24)[:, :4].any()
     schema_of_numbers = learn_schema(numbers)
     for values in (pd.Categorical(numbers), pd.Categorical(texts)):
         assert np.array_equal(encode_values(schema_of_numbers, values), encode_values(schema_of_numbers, numbers))

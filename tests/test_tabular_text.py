@@ -184,7 +184,8 @@ def test_integers_beyond_float64_are_distinct_categories():
     assert sorted(codes[:-1]) == list(range(8))
     assert np.array_equal(codes[:3], schema.codes(build_table(ids[:3].tolist()))[:, 0])
     assert describe_encoding(ids.tolist()) == "left out: 200 different texts in 200 rows"
-    assert describe_encoding((ids * 4096).tolist()) == "a number, scaled"  # these integers also differ in float64
+    # These integers differ in float64, too, so they count as numbers.
+    assert describe_encoding((ids * 4096).tolist()) == "a number, scaled"
 
 
 # --------------------------------------------------------------------------------------------- dates

@@ -49,7 +49,7 @@ def test_team_runs_work_in_each_thread(n_threads):
         calls.clear()
         team.run(lambda thread, _: calls.append(thread), 0, 1)
         assert calls == [0]
-        assert team.grow(1) == 1  # `grow` returns the number of usable threads and ends no thread
+        assert team.grow(1) == 1  # grow(1) ends no thread; it returns the number of threads to use
 
 
 def test_slices_use_chosen_thread_count_after_more_threads_started(monkeypatch, set_limit):
@@ -143,7 +143,7 @@ def test_failing_thread_ends_fit_and_leaves_weights_unchanged(monkeypatch, make_
     monkeypatch.undo()
     assert net.history.stop_reason == "error"
     assert threading.active_count() == before
-    assert net.params.tobytes() == plain.params.tobytes()  # the failed fit made no step
+    assert net.params.tobytes() == plain.params.tobytes()  # the failed fit left the parameters unchanged
     for one in (net, plain):
         one.fit(X, Y, epochs=3, batch_size=batch_size, shuffle=False)
     assert net.params.tobytes() == plain.params.tobytes()
@@ -239,7 +239,8 @@ def test_exception_of_signal_handler_releases_all_locks():
     assert len(active) == 0
     with training_lock:
         pass
-    thread = threading.Thread(target=snapshot_lock.__enter__)  # the thread waits forever if the lock was not released
+    # The thread would wait forever if the lock had not been released.
+    thread = threading.Thread(target=snapshot_lock.__enter__)
     thread.start()
     thread.join(60)
     assert not thread.is_alive()
@@ -350,7 +351,7 @@ def test_second_training_of_same_network_is_rejected(train):
     assert history.epochs == 3
     assert errors
     assert net.history.epochs == 3
-    calls[train]()  # a second training is allowed after the fit has ended
+    calls[train]()  # after the fit has ended, another training is allowed
 
 
 @pytest.mark.parametrize("train", ["fit", "fit_batches", "fit_many"])
@@ -434,7 +435,8 @@ def test_error_in_close_of_callback_keeps_history():
 @pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
 def test_history_read_by_other_threads_is_consistent(optimizer):
     net, problems, counts = network(), [], []
-    net.layers[0].trainable = optimizer == "lbfgs"  # the frozen steps of a layer are counted once
+    # For adam, freeze the first layer: its frozen steps must be counted only once.
+    net.layers[0].trainable = optimizer == "lbfgs"
     stop = threading.Event()
 
     def read():
@@ -463,7 +465,7 @@ def test_history_read_by_other_threads_is_consistent(optimizer):
     assert counts
 
 
-# The number of epochs depends on the speed of the machine, and so does this warning.
+# The number of epochs, and thus this warning, depends on the speed of the machine.
 @pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
 def test_files_saved_during_fit_are_consistent():
     """Predictions during the fit are finite, although the weights change during a prediction."""
@@ -493,7 +495,7 @@ def test_files_saved_during_fit_are_consistent():
     assert not problems
     assert len(texts) > 4
     for text in texts:
-        again = nnc.from_json(text)  # loading verifies the self-test
+        again = nnc.from_json(text)  # loading raises an error if the outputs differ from those of the self-test
         assert again.state.steps == json.loads(text)["training"]["steps"]
 
 

@@ -318,7 +318,7 @@ def test_optimizers_in_float32_match_float64(isa, optimizer):
 
 # ---------------------------------------------------------------------------------------------- blocks as units of work
 
-BLOCK_CASES = {  # in these batches, each thread processes complete blocks
+BLOCK_CASES = {  # cases in which each thread processes complete blocks of rows
     "full batch": ([4, 32, 16, 4], 5000, {"loss": "mse", "optimizer": "adam"}),
     "one output": ([8, 100, 1], 610, {"loss": "huber", "optimizer": "momentum", "batch_size": 300}),
     "labels": ([16, 100, 26], 530, {"loss": "cross_entropy", "optimizer": "adam", "batch_size": 200}),
@@ -616,7 +616,8 @@ def diverged(net, X, y, **settings):
 @pytest.mark.parametrize("batch_size", [None, 4])
 @pytest.mark.parametrize(("lr", "n_threads"), [(3, 1), (1e10, 2)])
 def test_divergence_restores_last_finite_weights(optimizer, dtype, batch_size, lr, n_threads):
-    if optimizer == "adam":  # the length of its steps is about lr for any gradient
+    # Steps of Adam have about the length lr for any gradient, so a huge lr is needed to diverge.
+    if optimizer == "adam":
         lr *= 1e20 if dtype == "float32" else 1e160
     net = NeuralNetwork([2, 5, 1], activation="identity", loss="mse", dtype=dtype, seed=1)
     X, y = data(13, 2, 1)
@@ -638,7 +639,7 @@ def test_divergence_restores_last_finite_weights(optimizer, dtype, batch_size, l
         for batch in batches:
             part.fit(*batch, epochs=1, **settings)
     assert net.params.tobytes() == part.params.tobytes()
-    if "the loss of epoch" in str(error):  # the step of that batch was not taken
+    if "the loss of epoch" in str(error):  # fit ended before the step of this batch, so its loss is still not finite
         assert not np.isfinite(net.evaluate_loss(*batch))
     assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
@@ -953,7 +954,8 @@ def test_threads_avoid_processor_of_caller(monkeypatch, make_fail):
     if len(allowed) < 2:
         pytest.skip("one processor")
     home = min(allowed)
-    monkeypatch.setattr(_cpu, "processor", lambda: home)  # the system may move the caller and the thread at any time
+    # Patched, because the system may move the threads to other processors at any time.
+    monkeypatch.setattr(_cpu, "processor", lambda: home)
 
     def masks(n_threads):
         seen = []

@@ -142,7 +142,8 @@ def test_epochs_of_adam_equal_pytorch(cell, loss):
         "cross_entropy": lambda z, target: torch.nn.functional.cross_entropy(z.flatten(0, 1), target.flatten()),
         "huber": torch.nn.functional.huber_loss,
     }
-    if cell is not GRU:  # nnc has one bias, PyTorch has two
+    # PyTorch has a second bias, which nnc does not have; do not train it.
+    if cell is not GRU:
         recurrent.bias_hh_l0.requires_grad = False
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01, eps=1e-8)
     batch_size, state = 2, {}

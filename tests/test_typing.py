@@ -161,7 +161,7 @@ IGNORED_LINES = (
 def run_pyright(folder):
     """Return the errors that pyright finds in the files of a folder, and the lines that contain them."""
     settings = {"reportMissingImports": False, "reportMissingModuleSource": False}
-    settings["extraPaths"] = [str(Path(nnc.__file__).parents[1])]  # an editable installation
+    settings["extraPaths"] = [str(Path(nnc.__file__).parents[1])]  # lets pyright find nnc in an editable installation
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [sys.executable, "-P", "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder)
@@ -209,7 +209,8 @@ def test_pyright_accepts_code_of_guide(tmp_path):
     (tmp_path / "wrong.py").write_text('import nnc\nnnc.NeuralNetwork([3, 1], activation="reluu")\n')
     errors = []
     for finding, line in run_pyright(tmp_path):
-        is_unbound = "PossiblyUnbound" in finding.get("rule", "")  # after a loop
+        # Pages use variables of a loop after it, which pyright reports.
+        is_unbound = "PossiblyUnbound" in finding.get("rule", "")
         if not is_unbound and not any(part in line for part in IGNORED_LINES):
             errors.append(f"{Path(finding['file']).stem}: {line}: {finding['message']}")
     wrong = [error for error in errors if error.startswith("wrong:")]
@@ -223,7 +224,7 @@ def public_definitions():
     for suffix in ("", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".dask", ".tabular", ".river"):
         try:
             module = importlib.import_module(f"nnc{suffix}")
-        except ImportError:  # an optional package is not installed
+        except ImportError:  # skip modules whose optional package is not installed
             continue
         for name in module.__all__:
             member = getattr(module, name)
@@ -250,7 +251,7 @@ def is_incomplete(symbol):
 def test_types_of_all_public_names_are_complete():
     """pyright checks all public names and the attributes of their types."""
     pytest.importorskip("pyright")
-    pytest.importorskip("matplotlib")  # the plots have its types
+    pytest.importorskip("matplotlib")  # pyright needs matplotlib, whose types nnc.plot returns
     names = set(public_definitions())
     result = subprocess.run(
         [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "nnc", "--outputjson"],

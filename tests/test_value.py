@@ -92,15 +92,16 @@ def test_copies_are_equal(value):
 def test_replace_changes_fields_and_preserves_order():
     assert NamedPoint(1, name="away").replace(x=2) == NamedPoint(2, name="away")
     point = NamedPoint(1)
-    assert list(vars(point.replace(name="away"))) == list(vars(point))  # files contain the fields in this order
+    # `replace` keeps the order, in which files contain the fields.
+    assert list(vars(point.replace(name="away"))) == list(vars(point))
     assert vars(point) == {"x": 1.0, "y": 5.0, "name": "home"}
 
 
 def test_signature_and_help_list_fields():
     assert list(inspect.signature(NamedPoint).parameters) == ["x", "y", "name"]
     assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
-    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # the signature of `Constant.__call__`
+    # An instance has the signature of Constant.__call__.
+    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]
     text = pydoc.render_doc(SGD, renderer=pydoc.plaintext)
-    assert "SGD(lr:'float'=0.001," in "".join(
-        text.replace("|", "").split()
-    )  # Python 3.13 or later prints several lines
+    # Join the lines, because Python 3.13 or later prints the signature on several lines.
+    assert "SGD(lr:'float'=0.001," in "".join(text.replace("|", "").split())
