@@ -284,7 +284,8 @@ def unknown_name_error(module: str, name: str, names: Iterable[str]) -> Attribut
         Public names of the package.
     """
     hint = attribute_hint(name, names)
-    is_import = sys._getframe(2).f_code.co_name == "_handle_fromlist"  # 1 is the frame of `__getattr__`
+    caller = sys._getframe(1).f_back  # frame that called `__getattr__`; None in a call from C
+    is_import = caller is not None and caller.f_code.co_name == "_handle_fromlist"
     if hint and is_import and find_spec(f"{module}.{name}") is None:  # importlib imports submodules itself
         return ImportError(f"cannot import name {name!r} from {module!r}{hint}", name=module)
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
