@@ -28,7 +28,8 @@ class Server:
     def prepare(self, key, variant):
         """Prepare a variant and perform a first run; return the seconds of both, including compilation."""
         if self.work is None or self.work.key != key:
-            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy caches its own data
+            # The work is copied, because a work caches its data.
+            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}
         if self.work.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
             raise UnsupportedWork("the peer has no convolutions")
         if self.work.has_sequences and not getattr(self.peer, "SUPPORTS_SEQUENCES", False):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Predict = Callable[[np.ndarray], np.ndarray]
 
-HIDDEN = 32  # units of the hidden layer
+HIDDEN = 32  # number of units of the hidden layer
 # The score of nnc is close to the better of MLP and patience if R2 is at most this much lower, or the log loss at most
 # this many times as high.
 MAX_R2_LOSS, MAX_LOG_LOSS_RATIO = 0.03, 1.05
@@ -86,7 +86,7 @@ def sklearn_mlp(rows: Split, seed: int) -> Predict:
 
 
 def linear(rows: Split, seed: int) -> Predict:
-    """Train a linear model."""
+    """Train a linear model of scikit-learn."""
     if rows.is_classification:
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows.X, rows.y).predict_proba
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 20))).fit(rows.X, rows.y).predict

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SETS = ("M3", "M1", "Tourism")
-GROUPS = {"yearly": 1, "quarterly": 4, "monthly": 12, "other": 1}  # season of each group
+GROUPS = {"yearly": 1, "quarterly": 4, "monthly": 12, "other": 1}  # number of steps in a season of each group
 LEVELS = (80, 95)
 STATISTICS = ("AutoETS", "AutoTheta", "AutoARIMA", "AutoCES")
 WAYS = ("nnc", *STATISTICS, "NHITS")
-PACKAGES = {"nnc": "nnc.forecast", "NHITS": "neuralforecast"}  # other ways need statsforecast
+PACKAGES = {"nnc": "nnc.forecast", "NHITS": "neuralforecast"}  # the methods in STATISTICS need statsforecast
 
 
 class Series(NamedTuple):
@@ -80,7 +80,7 @@ def statistics(way: str, group: list[Series], season: int) -> Iterator[Forecast]
 
     model = getattr(models, way)(season_length=season)
     horizon = len(group[0].future)
-    model.forecast(y=group[0].past, h=horizon, level=[*LEVELS])  # compile
+    model.forecast(y=group[0].past, h=horizon, level=[*LEVELS])  # compile the functions before the measurement
     for series in group:
         start = process_time()
         result = model.forecast(y=series.past, h=horizon, level=[*LEVELS])
@@ -175,7 +175,8 @@ def run(sets: list[str], ways: list[str], sample: int | None, path: Path) -> dic
                 missing = [series for series in group_series if (name, group, way, series.index) not in results]
                 if not missing:
                     continue
-                if way not in STATISTICS:  # such a way learns from all series together
+                # A method that is not in STATISTICS learns from all series together, so all are forecast again.
+                if way not in STATISTICS:
                     missing = all_series
                 print(f"{name}, {group}, {way}: {len(missing)} series", file=sys.stderr, flush=True)
                 forecasts = FORECASTERS[way](way, missing, GROUPS[group])
@@ -239,7 +240,7 @@ class Table:
                         self.values["all", way].append(value)
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of a Markdown table."""
+        """Yield the lines of a Markdown table with the errors of each method."""
         yield f"| {self.name} | way | series | sMAPE | by point | MASE | 80 % | 95 % | CPU s |"
         yield "|---|---|---|---|---|---|---|---|---|"
         for group in (*GROUPS, "all"):

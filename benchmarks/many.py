@@ -143,7 +143,7 @@ def _serve_pinned(pipe, core, name, count):
     while True:
         try:
             pipe.recv()
-        except EOFError:  # the parent process has closed the pipe
+        except EOFError:  # the worker ends when the parent process has closed the pipe
             return
         networks = row.networks(count)
         pipe.send("ready")
@@ -240,7 +240,7 @@ def jax_vmap(row):
         for l in range(len(row.sizes) - 1)
     ]
     keys = jax.random.split(jax.random.key(0), row.count)
-    jax.block_until_ready(train(start, keys))  # the first call compiles the function
+    jax.block_until_ready(train(start, keys))  # the first call compiles the function, which is not measured
 
     def prepare():
         return lambda: jax.block_until_ready(train(start, keys))
@@ -346,7 +346,7 @@ def dask_workers(row):
     def prepare():
         return partial(nnc.dask.fit_many, row.networks(), X, y, client, **row.options())
 
-    prepare()()  # the first call imports modules in the workers
+    prepare()()  # the first call imports modules in the workers and is not measured
     return prepare, 1.0
 
 

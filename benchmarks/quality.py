@@ -24,7 +24,7 @@ from benchmarks import data
 ROOT = Path(__file__).resolve().parents[1]
 # Range of the test RMSE that papers report for networks of this size.
 PUBLISHED_RMSE = {"concrete": (5.5, 6.0), "kin8nm": (0.08, 0.10), "power-plant": (4.1, 4.3)}
-EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # the epochs of the papers that report PUBLISHED_RMSE
+EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # number of epochs in the papers that report PUBLISHED_RMSE
 
 
 def predict_with_nnc(X, y, X_test, epochs, seed):
@@ -61,7 +61,8 @@ def predict_with_sklearn(X, y, X_test, epochs, seed):
         alpha=0,
         random_state=seed,
     )
-    warnings.simplefilter("ignore", ConvergenceWarning)  # all models train for a fixed number of epochs
+    # Ignore this warning, because all models train for a fixed number of epochs.
+    warnings.simplefilter("ignore", ConvergenceWarning)
     mlp.fit(scaler.transform(X).astype(np.float32), ((y - mean) / deviation).astype(np.float32))
     return mlp.predict(scaler.transform(X_test).astype(np.float32)) * deviation + mean
 

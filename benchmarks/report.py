@@ -64,7 +64,7 @@ class Outcome:
         """
         median_loss = median(candidate.loss for candidate in self.best.values())
         tolerance = 1e-4 * median_loss if self.start_loss is None else 0.1 * abs(self.start_loss - median_loss)
-        return abs(self.best[peer].loss - median_loss) <= tolerance  # a loss of NaN does not agree
+        return abs(self.best[peer].loss - median_loss) <= tolerance  # this comparison is False for a loss of NaN
 
 
 def fastest(candidates):

@@ -112,7 +112,7 @@ def main(works):
             rates = {threads: measure_steps(work, threads) for threads in peaks}
             step_cells = "".join(f"{rate:9.1f} ({fraction:4.0%})  " for rate, fraction in rates.values())
             print(f"{work.name:70} {step_cells}")
-            if work.has_sequences:  # the products of a recurrent layer are not separate calls
+            if work.has_sequences:  # skip recurrent layers, whose products cannot be called separately
                 continue
             rows = min(work.batch or work.rows, 256)
             for index, placed in enumerate(work.parametric_layers):

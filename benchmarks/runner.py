@@ -27,7 +27,8 @@ class PeerError(Exception):
 def environment(threads):
     """Set the environment variables with which a peer is fastest with this number of threads, and restore them."""
     before = dict(os.environ)
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # OpenBLAS settings of the user that make NumPy slower
+    # Remove settings of the user that make OpenBLAS, and thus NumPy, slower.
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
@@ -51,7 +52,8 @@ class Child:
         with environment(threads):
             self.process.start()
         other.close()
-        self.pipe.send(("load", ()))  # the processes import their peers at the same time
+        # The constructor does not wait for the answer, so that all processes import their peers at the same time.
+        self.pipe.send(("load", ()))
 
     def receive(self):
         """Return the value of the last request, or raise PeerError if it failed."""

@@ -20,7 +20,7 @@ from nnc import CosineLR, NeuralNetwork
 from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Flatten, Input
 
 SEEDS = range(3)
-BATCHES = {8: 0.003, 32: 0.01}  # sizes of the batches of the forecast, and their learning rates
+BATCHES = {8: 0.003, 32: 0.01}  # learning rate of the forecast for each batch size
 RECIPE = {"optimizer": "adam", "lr": CosineLR(0.01), "clip_norm": 1.0}
 
 
@@ -75,8 +75,9 @@ def copying():
             seed=seed,
         )
         b = net.layers[0].b
-        b[0, :32] = np.log(rng.uniform(1, 99, size=32))  # biases of z for memories of up to 100 steps (chrono
-        net.layers[0].b = b  # initialization; Tallec and Ollivier, 2018)
+        # Chrono initialization (Tallec and Ollivier, 2018): biases of the gate z for memories of up to 100 steps.
+        b[0, :32] = np.log(rng.uniform(1, 99, size=32))
+        net.layers[0].b = b
         history = net.fit(X, Y, epochs=40, batch_size=50, **RECIPE)
         X_test, Y_test = copying_rows(1000, rng)
         errors.append(np.mean((net.predict(X_test) - Y_test)[:, -5:] ** 2))
@@ -104,7 +105,7 @@ def fit_with_nnc(X, y, X_test, seed, settings):
 
 
 def fit_with_torch(X, y, X_test, seed, settings):
-    """Do the same with PyTorch."""
+    """Train the same network with PyTorch; return the predictions for the test rows and the CPU seconds."""
     import torch
 
     torch.manual_seed(seed)
@@ -135,7 +136,7 @@ def forecasting():
     series = mackey_glass(5000)
     series = (series - series.mean()) / series.std()
     windows = np.lib.stride_tricks.sliding_window_view(series, 64 + 6).astype(np.float32)
-    X, y = windows[:, :64, None], windows[:, -1:]  # forecast 6 steps ahead
+    X, y = windows[:, :64, None], windows[:, -1:]  # the inputs are the first 64 steps; the target is 6 steps ahead
     train, test = slice(0, 3000), slice(3064, None)
     print(f"\nMackey-Glass, LSTM 64, one thread, PyTorch {torch.__version__}: median of three seeds")
     for batch_size, lr in BATCHES.items():

@@ -102,7 +102,7 @@ def main() -> None:
     print("| example | package | ms | error, median | error, largest |\n|---|---|---|---|---|")
     for name in ("sinusoid", "rastrigin"):
         results: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-        for seed in range(seeds + 1):  # the first round compiles the functions of jenn
+        for seed in range(seeds + 1):  # round 0 compiles the functions of jenn and is not measured
             X, T, function, sizes = problem(name, seed)
             truth = function(T)[0]
             for way, run in WAYS.items():

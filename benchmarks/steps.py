@@ -89,7 +89,7 @@ def measure(calls, seconds, rounds):
     calls wait for memory.
     """
     times = {name: [] for name in calls}
-    buffer = np.ones(MAX_CALLS)  # writing ones allocates all memory pages in advance
+    buffer = np.ones(MAX_CALLS)  # np.ones writes to all memory pages, which allocates them before the measurement
     for _ in range(rounds):
         for name, call in calls.items():
             end, n = perf_counter_ns() + int(1e9 * seconds), 0
@@ -131,7 +131,7 @@ def main():
     parser.add_argument("--compiled", action="store_true", help="also measure torch.compile, which takes minutes")
     parser.add_argument("--seconds", type=float, default=0.1, help="duration of a measurement (default: 0.1)")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each call (default: 7)")
-    with environment(1):  # libraries read the environment variables when they are imported
+    with environment(1):  # set variables before the import of libraries, which read them only then
         process = multiprocessing.get_context("spawn").Process(target=run, args=(parser.parse_args(),))
         process.start()
     process.join()

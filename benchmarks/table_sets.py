@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-MAX_TRAINING_ROWS = 3000  # training rows of a split
-MAX_TEST_ROWS = 10_000  # test rows of a split
+MAX_TRAINING_ROWS = 3000  # a split has at most this many training rows
+MAX_TEST_ROWS = 10_000  # a split has at most this many test rows
 
 
 class Table(NamedTuple):

@@ -297,7 +297,7 @@ class Work:
         n_in, n_out = prod(self.shape), self.layers[-1]
         X = rng.standard_normal((self.rows, n_in))
         scores = X @ rng.standard_normal((n_in, n_out)) / np.sqrt(n_in)
-        scores += 0.3 * rng.standard_normal(scores.shape)  # noise keeps the final loss well above 0
+        scores += 0.3 * rng.standard_normal(scores.shape)  # noise in the targets keeps the final loss well above 0
         y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)
         if self.has_images:  # add a pattern of each class that is wider than one pixel, for the convolutions
             X += 0.3 * np.repeat(rng.standard_normal((n_out, n_in // 7)), 7, axis=1)[y]
@@ -311,7 +311,8 @@ class Work:
         X = rng.standard_normal((self.rows, steps, features))
         scores = X @ rng.standard_normal((features, n_out)) / np.sqrt(features)
         for step in range(1, steps):
-            scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]  # keep the variance at 1
+            # These factors keep the variance of the scores at 1.
+            scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]
         scores = scores if each_step else scores[:, -1]
         scores += 0.3 * rng.standard_normal(scores.shape)
         y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)
@@ -458,7 +459,8 @@ _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84,
 _TWO_CONVOLUTIONS = ((28, 28, 1), Conv(32, 3, same=True), Conv(32, 3, same=True), MaxPool(2), 128, 10)
 _SMALL = (4, 16, 3)
 _SEQUENCE_REGRESSION = ("relu", "identity", "mse")
-_CONVOLUTIONS_1D = ((40, 1), Conv1D(25, 5, 2, 1), Conv1D(25, 3, 2, 1), Conv1D(25, 3, 2, 1), 10)  # CNN of MNIST-1D
+# Layers of the convolutional network of the MNIST-1D benchmark.
+_CONVOLUTIONS_1D = ((40, 1), Conv1D(25, 5, 2, 1), Conv1D(25, 3, 2, 1), Conv1D(25, 3, 2, 1), 10)
 _GOALS_BATCH_32 = {
     "goals": {"torch": 5.5, "jax": 6}, "single_thread_goals": {"torch": 4.2, "jax": 6}, "peak_goals": (0.8, 0.75),
 }  # fmt: skip

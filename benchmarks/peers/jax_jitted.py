@@ -165,7 +165,7 @@ def create_train_by_epoch(work, step):
             donate_argnums=0,
         )
     epoch = jax.jit(create_epoch(work, step), donate_argnums=0)
-    rng = np.random.default_rng(0)  # permutations of JAX take ten times as long
+    rng = np.random.default_rng(0)  # NumPy draws the permutations, because JAX takes ten times as long
 
     def train(state, X, Y):
         for _ in range(work.epochs):

@@ -18,8 +18,8 @@ SUPPORTS_IMAGES = True
 
 SOURCES, FLAGS = ["kann.c", "kautodiff.c"], ["-DHAVE_PTHREAD", "-pthread"]
 libraries = {"mini-batch": build("kann", SOURCES, FLAGS)}
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # KANN divides the rows among its own threads
-with suppress(ImportError):  # OpenBLAS is not installed (Debian: libopenblas-dev)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one BLAS thread, because KANN divides the rows among its own threads
+with suppress(ImportError):  # the variant is omitted without OpenBLAS (Debian: libopenblas-dev)
     libraries["mini-batch, BLAS"] = build("kann", SOURCES, [*FLAGS, "-DHAVE_CBLAS", "-lopenblas"])
 
 

@@ -251,7 +251,7 @@ def model_parameters(placed, W, b):
         return [swap_gates(part, layer) for W_inputs, U, bias in directions for part in (W_inputs.T, U.T, *bias)]
     if isinstance(layer, Conv1D):
         return [W.reshape(layer.size, input_shape[1], -1).transpose(2, 1, 0), b]
-    if len(input_shape) == 2 and not layer.each_step:  # the sequences of a Conv1d have the shape (features, steps)
+    if len(input_shape) == 2 and not layer.each_step:  # a Conv1d expects sequences of shape (features, steps)
         W = W.reshape(*input_shape, -1).swapaxes(0, 1).reshape(W.shape)
     return [W.T, b]
 

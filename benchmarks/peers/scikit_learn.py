@@ -22,7 +22,8 @@ def create_estimator(work):
     initial_weights = iter(work.weights)
 
     class Estimator(base):
-        def _init_coef(self, fan_in, fan_out, dtype):  # scikit-learn has no public way to set initial weights
+        # The method is private, because scikit-learn has no public way to set initial weights.
+        def _init_coef(self, fan_in, fan_out, dtype):
             W, b = next(initial_weights)
             return W.copy(), b.copy()
 
