@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from babel.messages import Catalog
 
 DOCS = Path(__file__).parent.parent / "docs"
-CATALOGS = Path("locale", "zh_CN", "LC_MESSAGES")  # folder of the catalogs, relative to docs/
+CATALOGS = Path("locale", "zh_CN", "LC_MESSAGES")  # folder of the translations, relative to docs/
 SITE_CATALOG = "sphinx"  # catalog of texts that belong to no page, such as those of the menu
 UNCHANGED = (r"`[^`]*`", r"\]\([^)]*\)")  # inline code and targets of links are the same in both languages
 PYTHON_BLOCK = re.compile(r"^```python\n.*?^```$", re.DOTALL | re.MULTILINE)

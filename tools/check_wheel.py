@@ -99,7 +99,7 @@ def check_wheel(python, archive, tests, work, tools):
     print("    " + run(tools / "python", ROOT / "tools/inspect_wheel.py", wheel, cwd="/").strip().split(": ")[-1])
     report_success("    twine check, check-wheel-contents, symbols of the modules")
 
-    path = str(installed)  # a PATH without a compiler
+    path = str(installed)  # this PATH has no compiler, so pip must use wheels
     run(installed / "pip", "install", "-q", "--only-binary", ":all:", f"{wheel}[test]", cwd="/", PATH=path)
     run(installed / "nnc", "demo", cwd=work, PATH=path)
     output = run(installed / "python", "tools/test_variants.py", cwd=tests, PATH=path)

@@ -20,7 +20,7 @@ from threading import Lock
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_LIBRARY = f"python{sys.version_info[0]}{sys.version_info[1]}.dll"
-LIBRARY_LOCK = Lock()  # only one thread creates the import library of a target
+LIBRARY_LOCK = Lock()  # lets only one thread create the import library of a target
 TARGETS = (
     "x86_64-linux-gnu.2.17",
     "aarch64-linux-gnu.2.17",
@@ -77,7 +77,8 @@ def extensions(folder):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     os.chdir(folder)
-    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"  # on this platform setup.py builds every instruction set
+    # For this platform, setup.py lists the extensions of every instruction set.
+    os.environ["_PYTHON_HOST_PLATFORM"] = "linux-x86_64"
     return distutils.core.run_setup("setup.py", stop_after="init").ext_modules
 
 

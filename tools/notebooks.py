@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?!https?:)[^)]*\)")
 # Matches one message of a catalog: a heading, an item of a list or a paragraph. Group 1 is the mark before the text.
 UNIT = re.compile(r"^(#+ |- |)(?=\S)(.+(?:\n(?!#|- |\n).+)*)", re.MULTILINE)
-NEEDS = {"mnist": "mnist"}  # the data set that each of these notebooks needs
+NEEDS = {"mnist": "mnist"}  # data set that a notebook needs, by the name of the notebook
 
 
 def is_data_missing(page: Path) -> bool:

@@ -120,11 +120,12 @@ def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
         printed = io.StringIO()
         with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("error")
-            # Keras calls deprecated functions of NumPy.
+            # Ignore the warnings of NumPy about deprecated functions that Keras calls.
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # browsers draw Chinese text
-            exec(code, names)  # all blocks share one namespace
-        if "matplotlib.pyplot" in sys.modules:  # an open figure of each page would lead to a warning
+            # Matplotlib lacks a Chinese font, but browsers draw the text of SVG files.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            exec(code, names)  # all blocks of a page share one namespace
+        if "matplotlib.pyplot" in sys.modules:  # close figures, because matplotlib warns if many are open
             sys.modules["matplotlib.pyplot"].close("all")
         compare(location, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # hide the name of the temporary folder

@@ -39,8 +39,8 @@ from check_wheel import ROOT, create_environment, report_success, run, single_fi
 TOOLS = [*check_wheel.TOOLS, "pypiserver", "cyclonedx-bom", "py-rattler-build", "setuptools>=77", "cython>=3.1"]
 QUICK_TESTS = ["tests/test_readme.py", "tests/test_dispatch.py", "tests/test_against_reference.py"]
 CONDA_PLATFORMS = "linux-64", "linux-aarch64", "osx-arm64", "win-64"
-CONTAINER_RELEASE = "sid"  # release of Debian with the Pythons that this machine lacks
-UPLOAD = ["--non-interactive", "-u", "name", "-p", "password"]  # the local index accepts any name
+CONTAINER_RELEASE = "sid"  # this release of Debian has the versions of Python that are missing here
+UPLOAD = ["--non-interactive", "-u", "name", "-p", "password"]  # the local index accepts any name and password
 
 
 def listed_versions():
@@ -80,7 +80,7 @@ def build_wheel(version, python, archive, work, tools):
 def build_in_container(versions, work):
     """Build wheels with cibuildwheel in a container with Debian's Pythons."""
     script = ROOT / "tools/cibuildwheel_in_podman.sh"
-    # The installed wheels are tested later.
+    # In the container, test only that the wheel can be imported; a later step runs the tests.
     run(script, work / "dist", CONTAINER_RELEASE, *versions, cwd="/", CIBW_TEST_COMMAND="nnc config")
     report_success(f"Python {', '.join(versions)}: wheels built, repaired and audited by cibuildwheel in a container")
 
@@ -226,7 +226,8 @@ def main():
     parser.add_argument("--all-tests", action="store_true", help="run all tests with each instruction set")
     parser.add_argument("--versions", type=lambda text: text.split(","), default=listed_versions())
     parser.add_argument("--keep", type=Path, help="new folder for all files; default: a temporary folder")
-    parser.add_argument("--install-from", help=argparse.SUPPRESS)  # address of the index of a rehearsal
+    # Used only within containers: the address of the local package index.
+    parser.add_argument("--install-from", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.install_from:
         install_and_test(options.install_from, ROOT, options.all_tests)

@@ -171,7 +171,8 @@ OPTIMIZERS = {
     "lbfgs": spec("LBFGS", history_size=10),
     "levenberg_marquardt": spec("LevenbergMarquardt", damping=1e-3, scaling="identity"),
 }
-SECOND_ORDER = ("lbfgs", "levenberg_marquardt")  # these optimizers use all rows in each step
+# Optimizers that use all rows in each step and thus have no mini-batches.
+SECOND_ORDER = ("lbfgs", "levenberg_marquardt")
 COSINE = spec("CosineLR", lr=0.1, epochs=5, min_lr=0.001)
 SCHEDULES = {
     "constant": spec("Constant", lr=0.1),
@@ -254,7 +255,8 @@ def table() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"lbfgs with {name}", {**changes, "sizes": SMALL}
     for (name, optimizer), sizes in product(OPTIMIZERS.items(), SHAPES):
         if name == "levenberg_marquardt" and sizes not in (SMALLEST, DEEP, SMALL):
-            continue  # this optimizer solves a linear system with one equation for each parameter
+            # Skip large networks: this optimizer solves a linear system with one equation for each parameter.
+            continue
         for way, batch in batches(sizes, () if name in SECOND_ORDER else ("mini",)).items():
             yield f"{name} {way}", {"optimizer": optimizer, "sizes": sizes, **batch}
     for sizes, threads in product(SHAPES, (2, 3, 5, None)):
@@ -378,7 +380,8 @@ def fit_checkpoint(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterato
     text = net.to_json(checkpoint=True)
     yield json.dumps(json.loads(text, object_hook=compared_members))
     other = type(net).load(StringIO(text))
-    lr = options["lr"] if options["lr"] is decreasing_lr else None  # a file cannot store a function
+    # A checkpoint cannot store a schedule that is a function, so pass it again.
+    lr = options["lr"] if options["lr"] is decreasing_lr else None
     yield other.fit(X, y, **options | {"optimizer": None, "lr": lr})
     yield other.params
 

@@ -43,7 +43,7 @@ def documented_line(text: Text) -> str:
     before = re.split(r"//|/\*|#", lines[index])[0].strip()
     if text.kind == "comment" and before:
         return before
-    end = index  # index after the last line of the header
+    end = index  # position after the last line of the header
     while end > 0 and lines[end - 1].lstrip().startswith("#"):
         end -= 1
     first = end - 1

@@ -127,7 +127,8 @@ def python_texts(path: Path) -> Iterator[Text]:
         text = token.string.lstrip("#").strip()
         if token.type == tokenize.COMMENT and text and not DIRECTIVE.match(text):
             line, column = token.start
-            position = -line if token.line[:column].strip() else column  # comments after code are not joined
+            # The negative line keeps comments after code separate: only comments at equal columns are joined.
+            position = -line if token.line[:column].strip() else column
             comments.append((line, position, text))
     yield from join_comments(comments, path)
 
@@ -144,7 +145,8 @@ def compiled_texts(path: Path) -> Iterator[Text]:
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
             lines = [part.strip().removeprefix("/*").removesuffix("*/").strip(" \t#") for part in text.splitlines()]
             follows_code = source[match.start() - column : match.start()].strip()
-            position = -line if follows_code else column  # comments after code are not joined
+            # The negative line keeps comments after code separate: only comments at equal columns are joined.
+            position = -line if follows_code else column
             comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":
             yield Text("name", path, line, text)

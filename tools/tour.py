@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-sys.path.append(str(Path(__file__).parents[1]))  # find the package benchmarks in the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # lets Python find the package benchmarks in the checkout
 
 from benchmarks.data import add_option, available
 from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_iris, load_mnist

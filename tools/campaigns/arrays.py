@@ -97,7 +97,8 @@ ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
     "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
-    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),  # images of bytes are pixels
+    # Images in bytes count as pixel values.
+    "fit images": (["X", "y"], X, lambda value: fit(image_regressor(), value, Y, lr=0.1)),
     "fit images scaled": (
         ["X", "y"], X, lambda value: fit(image_regressor(scale_X="pixels", dtype="float32"), value, Y)
     ),
@@ -478,7 +479,8 @@ def campaign(seconds=float("inf"), report=print):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", TrainingWarning)
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # np.matrix warns, but is tested
+        # np.matrix is deprecated, but must be accepted, so its warning is ignored.
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
         for argument, kind in pairs:
             if perf_counter() > deadline:
                 break

@@ -117,10 +117,10 @@ class SystemCalls:
             if number != self.failing:
                 return function(*arguments, **keywords)
             self.name = name
-            if self.late or name.endswith("close"):  # a call of close that fails also closes the file
+            if self.late or name.endswith("close"):  # a failing call of close must close the file, as in reality
                 with suppress(OSError):
                     result = function(*arguments, **keywords)
-                    if name == "open":  # the caller never gets the file and cannot close it
+                    if name == "open":  # close the file here, because the caller does not receive it
                         result.close()
             raise self.error
 

@@ -111,7 +111,7 @@ def image_layers(rng: np.random.Generator) -> list[Layer]:
             AvgPool2D(size, stride),
             GlobalAvgPool2D(),
         )[rng.choice(4, p=[0.5, 0.3, 0.15, 0.05])]
-        with contextlib.suppress(ValueError):  # the image is smaller than the window
+        with contextlib.suppress(ValueError):  # skip the layer if the image is smaller than its window
             shape = layer.output_shape(shape)
             layers.append(layer)
     return layers
@@ -202,7 +202,7 @@ def campaign(runs: int, first: int = 0) -> tuple[list[str], Counter[str]]:
     """Run the seeds from `first` on; return all findings and the counts."""
     counts: Counter[str] = Counter()
     lines = []
-    with np.errstate(all="ignore"):  # some networks overflow
+    with np.errstate(all="ignore"):  # the numbers of some networks overflow, which is no finding
         for seed in range(first, first + runs):
             run = draw_run(seed)
             for text in findings(run, np.random.default_rng(seed), counts):

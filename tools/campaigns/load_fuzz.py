@@ -86,7 +86,7 @@ def networks() -> Iterator[nnc.NeuralNetwork]:
         yield net
     labels = np.array(["a", "b", "c", "a", "b", "c", "a", "\u00e9"])
     settings: dict[str, Any] = {"loss": "cross_entropy", "scale_X": "standardize", "seed": 2**64 - 1}
-    layers = [Dense(3, bias=False), Dropout(0.5), 4]  # Dropout layers need version 2 of the format
+    layers = [Dense(3, bias=False), Dropout(0.5), 4]  # with a Dropout layer, the file has version 2 of the format
     net = nnc.NeuralNetwork([2, *layers, 4], **settings)
     net.fit(X, labels, epochs=3, optimizer="adam", batch_size=3, metrics=["accuracy"])
     yield net
@@ -165,7 +165,8 @@ def to_text(rng: random.Random, document: Any) -> str:
         if rng.random() < 0.5:
             document.pop("self_test", None)
         document.pop("sha256", None)
-        with suppress(ArithmeticError, TypeError, ValueError):  # documents without a checksum can be loaded as well
+        # If no checksum can be computed, the document remains without one.
+        with suppress(ArithmeticError, TypeError, ValueError):
             document["sha256"] = _serialization.checksum(_serialization.document.validated_document(document))
     return json.dumps(document)
 
@@ -237,7 +238,7 @@ def check_input(text: str | bytes) -> str:
     P = None
     try:
         P = net.predict(np.zeros((2, net.sizes[0])))
-    except ValueError as error:  # a scaling may move zero out of the range of the dtype
+    except ValueError as error:  # a valid scaling may map zeros beyond the range of the dtype
         if net.converter.to_dict()["scale_X"] is None:
             raise AssertionError("predict must accept zeros if the network has no scaling") from error
     file = write(net, text)

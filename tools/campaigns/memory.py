@@ -136,7 +136,7 @@ def fail_in_turn(name: str, max_allocations: int) -> None:
                 print(f"FINDING {name}, after allocation {n}: {problem!r}", flush=True)
                 net = trained_network()
             leftover = [entry for entry in os.listdir(folder) if entry.endswith(".tmp")]
-            for entry in leftover:  # saving could not remove its temporary file for lack of memory
+            for entry in leftover:  # without memory, saving may leave a temporary file; remove it
                 os.unlink(os.path.join(folder, entry))
         print(
             f"{name}: {n} failing allocations, {failed} exceptions, {others} of them SystemError or similar", flush=True

@@ -419,7 +419,8 @@ def damage_file(choose, files) -> bytes:
     """Return one of the files with changed bytes or changed fields."""
     content = choose.choice(files)
     if choose.random() < 0.5:
-        with suppress(ValueError, IndexError, TypeError, OverflowError):  # the message may lack the field to change
+        # Ignore changes of fields that the message does not have.
+        with suppress(ValueError, IndexError, TypeError, OverflowError):
             content = change_fields(choose, content, files)
         if choose.random() < 0.8:
             return content

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Choose = Callable[[Sequence[Any]], Any]  # function that chooses one of several values
-    IsUnusual = Callable[[], bool]  # function that returns whether to add the unusual feature here
+    IsUnusual = Callable[[], bool]  # function that returns whether to add an unusual feature at this point
 
 TOLERANCES = {
     "float32": 1e-4,
@@ -453,7 +453,7 @@ def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
         if not re.search(r"\b(module|layer|model|shape)\b", str(error)):
             yield f"the message must name a module, layer, model or shape: {error}"
         return
-    except Exception as error:  # exceptions of all other classes are findings
+    except Exception as error:  # only ValueError and TypeError are allowed; others are findings
         yield f"reading must raise ValueError or TypeError, got {type(error).__name__}: {error}"
         return
     counts["read"] += 1
@@ -478,7 +478,7 @@ def relative_difference(network: NeuralNetwork, X: NDArray[Any], outputs: Callab
     """Return the largest difference between predictions and outputs, divided by the tolerance."""
     try:
         P, expected = network.predict(X), outputs(X)
-    except Exception:  # a model that cannot be evaluated must be rejected
+    except Exception:  # nnc must reject models that cannot be evaluated, so the difference is infinite
         return np.inf
     if P.shape != expected.shape:
         return np.inf

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[2]))  # find the package benchmarks in the checkout
+sys.path.append(str(Path(__file__).parents[2]))  # lets Python find the package benchmarks in the checkout
 
 from benchmarks.data import SETS, add_option, available, read_pmlb, read_r_package, read_uci
 
