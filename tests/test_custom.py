@@ -109,7 +109,7 @@ def test_memmap_with_custom_loss_matches_built_in_loss(tmp_path):
 
 @pytest.mark.parametrize("layers", [(4, 300, 3), (4, 40, 40, 3), IMAGES], ids=["wide", "blocks", "images"])
 def test_thread_count_does_not_change_bits_with_custom_loss(layers):
-    """The networks cover threads that share rows and threads that share blocks."""
+    """The networks are such that threads share either the rows of a block or whole blocks."""
     actual = []
     for n_threads in (1, 2, 3, 5):
         net = pair(layers, dtype="float32")[1]
@@ -437,7 +437,7 @@ def test_summary_and_repr_name_custom_loss():
 
 @pytest.mark.parametrize("layers", [(4, 7, 6, 3), IMAGES], ids=["dense", "images"])
 def test_custom_loss_by_torch_autograd_matches_torch(twin, layers):
-    """50 steps of Adam agree for a loss that PyTorch differentiates."""
+    """For a loss that PyTorch differentiates, 50 steps of Adam agree with those of PyTorch."""
     torch = pytest.importorskip("torch")
 
     def loss_of(P, Y):

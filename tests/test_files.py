@@ -65,7 +65,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:
-    """Return the document of that network with training state and all optional entries."""
+    """Return the document of the network of `document`, with training state and all optional entries."""
     adam = {"name": "adam", "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
     schedule = {"name": "warmup", "epochs": 5, "then": {"name": "step", "gamma": 0.5, "every": 10, "floor": None}}
     training = {"optimizer": adam, "steps": 30, "powers": [0.5, 0.25, 1.0], "epoch": 3, "schedule": schedule}
@@ -808,7 +808,7 @@ def test_invalid_feature_names_raise(names: Any, message: str) -> None:
 
 
 def test_checksum_excludes_feature_names() -> None:
-    """Older readers ignore feature names, and the checksum must still match for them."""
+    """Older readers ignore feature names, and the checksum must still match in these readers."""
     model = json.loads(_serialization.dumps(document(feature_names=["a", "b"])))
     assert model["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
     assert _serialization.loads(json.dumps(model))["feature_names"] == ["a", "b"]
@@ -834,7 +834,7 @@ def test_invalid_training_images_raise(ranges: Any, message: str) -> None:
 
 
 def test_training_images_are_saved_without_changing_the_checksum() -> None:
-    """Older readers ignore them, and the checksum must still match for them."""
+    """Older readers ignore training images, and the checksum must still match in these readers."""
     text = _serialization.dumps(document(training_images=IMAGE_RANGES))
     assert json.loads(text)["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
     net = NeuralNetwork.from_json(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))

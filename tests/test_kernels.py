@@ -60,7 +60,7 @@ def create_guarded(core, *arrays, offset=0):
 
 
 def ulps(got, exact):
-    """Return |got - exact| in units in the last index of the exact value."""
+    """Return |got - exact| in ULP (units in the last place) of the exact value."""
     kind = np.finfo(got.dtype)
     exponent = np.maximum(np.frexp(exact)[1] - 1, kind.minexp)
     return np.abs(got.astype(LONG) - exact) / np.ldexp(LONG(1), exponent - kind.nmant)

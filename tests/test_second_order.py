@@ -344,7 +344,7 @@ def test_lbfgs_discards_pairs_of_negative_curvature():
 
 
 def test_lbfgs_copies_gradients_of_function():
-    """The function may return the same array each time."""
+    """L-BFGS must copy each gradient, because the function may write all of them to the same array."""
     buffer = np.empty(2)
 
     def reusing(p):

@@ -243,7 +243,7 @@ def test_same_random_numbers_are_drawn():
 @pytest.mark.parametrize("patience", [1, 4, np.inf])
 @pytest.mark.parametrize("seed", [lambda: 5, lambda: np.random.RandomState(5)], ids=["seed", "state"])
 def test_fit_ends_after_same_epoch(seed, patience, rate, batch):
-    """This holds also for epochs that run in one call of the core; the same random numbers are drawn."""
+    """Both estimators stop after the same epoch and draw the same random numbers, also within one call of the core."""
     fitted = []
     for module in (sklearn_mlp, nnc_mlp):
         parameters = {**SMALL, "max_iter": 60, "batch_size": batch, "n_iter_no_change": patience}

@@ -54,7 +54,7 @@ def test_tests_use_classes_of_nnc():
     [("1.6.1", "must be 1.7 or later, got 1.6.1"), ("2.0", "scikit-learn 2.0 has changed a private module")],
 )
 def test_unsupported_scikit_learn_version_raises_error(version, words, tmp_path):
-    """The first version is too old; the second does not have the private names that nnc uses."""
+    """Test a version that is too old, and one without the private names that nnc uses."""
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text(f"__version__ = {version!r}\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import nnc._utils.sklearn_private"

@@ -414,7 +414,7 @@ def test_errors_of_fast_step_match_general_step(which):
 
 
 def test_repeated_catch_up_counts_steps_once():
-    """A signal handler that saves the network during `sync_counters` calls it again."""
+    """A signal handler that saves the network during `sync_counters` calls `sync_counters` again."""
     net = network()
     X, y = data(net)
     for _ in range(5):

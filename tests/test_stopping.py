@@ -511,7 +511,7 @@ def test_exception_in_callback_keeps_state_of_its_epoch(validation, batches):
 
 
 def test_exception_in_metric_leaves_history_consistent(monkeypatch):
-    """All columns of the history still have the same length."""
+    """After the exception, all columns of the history have the same length."""
     from nnc._data import metrics
 
     def raise_error(*arguments):

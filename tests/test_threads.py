@@ -584,7 +584,7 @@ def test_stop_reason_distinguishes_callback_errors_and_interrupts():
     ],
 )
 def test_memory_error_of_an_optimizer_is_raised(monkeypatch, make_fail, optimizer, where):
-    """The error is not replaced by another one, and the next fit works."""
+    """`fit` raises the MemoryError itself, not an error that follows from it, and the next fit works."""
     net = network()
     make_fail(f"nnc._training.{where}", MemoryError("none"))
     with pytest.raises(MemoryError, match="none"):

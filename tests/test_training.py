@@ -647,7 +647,7 @@ def test_divergence_restores_last_finite_weights(optimizer, dtype, batch_size, l
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("batch_size", [None, 16])
 def test_thread_count_does_not_change_bits_of_nonfinite_step(optimizer, batch_size):
-    """Only the row of W that would not be finite keeps its values."""
+    """The step updates all parameters except the row of W that would not be finite, for any number of threads."""
     X, y = data(64, 100, 1)
     X[:, 20] *= 1e18
     y *= 1e3
