@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "pde": {"_network", *NETWORK},
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
-    "_browser": {"layers", "reference"},
+    "_browser": {"_utils", "_inspection", "layers", "reference"},
     "_cli": {"_browser", "_report", "forecast", "tabular", *ABOVE},
 }
 NUMPY_FREE = (

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc import NeuralNetwork, from_json
+from nnc._inspection.explain import explain_step
+from nnc._utils.checks import check_positive
 from nnc.layers import Dense, Input
 from nnc.reference import layers as reference_layers
 from nnc.reference import network as reference_network
@@ -177,6 +179,8 @@ def _network(text: str, X: Array) -> NeuralNetwork:
             f"the network must have {X.shape[1]} inputs, one output and dense layers of at most {MAX_UNITS} neurons, "
             f"got {'-'.join(map(str, net.sizes))}; choose the data of this network first"
         )
+    if net.model.loss_function is not None:
+        raise ValueError(f"the network must have a named loss such as 'mse', got {net.model.loss_function}")
     return net
 
 
@@ -204,7 +208,10 @@ def explain(network: str, X: Any, y: Any, row: int, lr: float) -> Answer:
     """Return the lines of `explain_step` for one row, each with the line of the plain-Python reference."""
     X, y = _array(X), _array(y)
     net, row = _network(network, X), row % len(X)
-    explanation = str(net.explain_step(X[row : row + 1], y[row : row + 1], lr))
+    data, converter = net.converter.data(X[row : row + 1], y[row : row + 1]), net.converter
+    scalings = {"scaling_X": converter.scaling_X, "scaling_y": converter.scaling_y}
+    # The method of the network also prints the text, in the terminal of the server.
+    explanation = str(explain_step(net, data.X, data.target, check_positive("lr", lr), **scalings))
     return {"lines": [{"text": text, "code": code} for text, code in _with_reference(explanation, net)]}
 
 
