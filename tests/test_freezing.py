@@ -258,7 +258,8 @@ def test_second_order_optimizers_reject_lr_factors(optimizer):
     X, Y = random_data(net)
     with pytest.raises(ValueError, match="lr_factor of Hidden Layer 2 must be 1 for the optimizer"):
         net.fit(X, Y, epochs=1, optimizer=optimizer)
-    net.layers[1].trainable = net.layers[2].trainable = False  # frozen layers ignore their factors
+    # The factors of frozen layers have no effect, so the fit is allowed.
+    net.layers[1].trainable = net.layers[2].trainable = False
     net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 

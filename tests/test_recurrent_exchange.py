@@ -152,7 +152,7 @@ def test_network_survives_round_trip_through_onnx(tmp_path_factory, drawn):
     net, X = drawn
     path = str(tmp_path_factory.getbasetemp() / "recurrent.onnx")
     net.to_onnx(path)
-    for rows in (X, X[:1]):  # the model accepts any number of rows
+    for rows in (X, X[:1]):  # the exported model accepts any number of rows, such as all and one
         for (output,) in run_onnx(path, rows):
             assert_equal_outputs(output, net, rows)
     loaded = nnc.from_onnx(path, verify=True)

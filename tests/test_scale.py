@@ -272,7 +272,8 @@ def test_penalties_and_max_norm_exclude_scale():
     np.testing.assert_allclose(
         trained_weights(lr=0.1, l2=0.5, regularize_bias=True)[0], plain[0] - 0.6 * 0.5 * start, rtol=1e-12
     )
-    norm = np.linalg.norm(concatenate(network(FIRST_LAYERS).gradients(X, Y)))  # the norm includes the gradient of Scale
+    # The norm that clip_norm limits includes the gradient of Scale.
+    norm = np.linalg.norm(concatenate(network(FIRST_LAYERS).gradients(X, Y)))
     clipped = trained_weights(lr=0.1, clip_norm=norm / 10)[0]
     np.testing.assert_allclose(clipped - start, (plain[0] - start) / 10, rtol=1e-4)
 
@@ -315,7 +316,7 @@ def test_dropout_argument_excludes_scale():
 def test_second_order_optimizers_train_scale(optimizer):
     layers = [3, Scale(), Dense(4), Scale(init=0.5), Dense(2)]
     X, _ = random_data(layers, 60)
-    Y = network(layers).predict(X)  # targets that the network can represent exactly
+    Y = network(layers).predict(X)  # a network of these layers computes the targets, so the loss can reach 0
     # From 6 of the seeds 0 to 11, such as 2, levenberg_marquardt ends in other minima, above 1e-6 of the first loss.
     net = NeuralNetwork(layers, activation="tanh", loss="mse", seed=5 if optimizer == "levenberg_marquardt" else 2)
     first = net.evaluate_loss(X, Y)

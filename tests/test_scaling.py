@@ -45,7 +45,8 @@ def test_minmax_scales_columns_to_given_range(low, high):
 @pytest.mark.usefixtures("block_size")
 def test_scalings_match_scikit_learn():
     preprocessing = pytest.importorskip("sklearn.preprocessing")
-    data = np.column_stack([X, np.full(len(X), 0.1)])  # the last column is constant
+    # The last column is constant, so it cannot be divided by its deviation.
+    data = np.column_stack([X, np.full(len(X), 0.1)])
     expected = preprocessing.StandardScaler().fit_transform(data)
     # A rounding error of the mean 3 is 7e-13 standard deviations of the third column.
     assert Standardize().fit(data).apply(data) == pytest.approx(expected, abs=1e-11)
@@ -310,7 +311,7 @@ def test_from_dict_raises_only_value_error(kind, shift, factor):
 @pytest.mark.parametrize("scaler", ["standardize", "minmax"])
 @pytest.mark.parametrize("name", ["scale_X", "scale_y"])
 def test_network_does_not_compute_scaling_from_one_row(name, scaler, tmp_path):
-    # The scaling would be wrong for all later rows.
+    # A scaling computed from one row would be wrong for all later rows, so it is rejected.
     remedy = rf"{name}=nnc\.Standardize\(mean=\.\.\., std=\.\.\.\).*OnlineRegressor"
     X, y = np.arange(12.0).reshape(4, 3), np.arange(4.0)
     mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(1, 3))

@@ -18,7 +18,7 @@ from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Input
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(120, 6))
-Y = X[:, :1] + RNG.normal(size=(120, 1))  # the noise has the same variance as the signal
+Y = X[:, :1] + RNG.normal(size=(120, 1))  # the noise has the variance of the signal, so long fits overfit
 LABELS = (X[:, 0] + RNG.normal(size=120) > 0).astype(int)
 X_TEST = RNG.normal(size=(1000, 6))
 

@@ -1011,7 +1011,8 @@ def test_signal_while_reading_standard_input_removes_temporary_files(shell, temp
     number = getattr(signal, name)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
     with start_process("predict", "iris.json", bufsize=0, **pipes) as running:
-        running.stdin.write(b"x" * (2 << 20))  # exceeds the buffer of the temporary file, so it is flushed
+        # 2 MiB exceed the buffer of the temporary file, so they are written to disk.
+        running.stdin.write(b"x" * (2 << 20))
         wait_for_input_copy(running, folder)
         running.send_signal(number)
         status = running.wait(60)

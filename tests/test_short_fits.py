@@ -59,7 +59,7 @@ def test_rejected_fit_leaves_network_unchanged(options, data):
     with pytest.raises((TypeError, ValueError)):
         net.fit(*data, **{"epochs": 2, **options})
     assert checkpoint_document(net) == before
-    net.fit(X, Y, epochs=1, lr=0.1)  # the network can still be trained
+    net.fit(X, Y, epochs=1, lr=0.1)  # after the error, the network can still be trained
 
 
 @pytest.mark.parametrize("method", ["create_training", "save_progress", "history"])

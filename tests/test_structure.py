@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).parent.parent
-MAX_METHODS = 40  # methods in one class statement
-MAX_CLASS_LINES = 300  # lines of code in a class, without docstrings
-MAX_FUNCTION_LINES = 70  # lines of code in a function, without docstrings
-MAX_UNTYPED = 19  # parameters without a type in nnc/_training
-MAX_PATCHES = 40  # calls of `monkeypatch.setattr` in tests/, each with its reason in a comment
-MAX_CALLS = 4  # nested calls from NeuralNetwork.fit to the training loop
+MAX_METHODS = 40  # largest number of methods in a class statement
+MAX_CLASS_LINES = 300  # largest number of lines of code in a class, without docstrings
+MAX_FUNCTION_LINES = 70  # largest number of lines of code in a function, without docstrings
+MAX_UNTYPED = 19  # largest number of parameters without a type in nnc/_training
+MAX_PATCHES = 40  # largest number of calls of `monkeypatch.setattr` in tests/, each with its reason in a comment
+MAX_CALLS = 4  # largest depth of calls from NeuralNetwork.fit to the training loop
 CONTAINERS = {
     *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
     *("Mapping", "Sequence", "Iterable", "Iterator", "Callable", "Collection"),

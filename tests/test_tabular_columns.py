@@ -141,10 +141,10 @@ def test_dates_become_days_year_and_cyclic_features():
     year, of_year, of_week, of_day = matrix[:, 1], matrix[:, 2:4], matrix[:, 4:6], matrix[:, 6:8]
     assert len(set(year[:2])) == len(set(year[2:])) == 1
     assert year[0] < year[2]
-    assert np.allclose(of_week[0], [0, 1])  # 2019-12-30 is a Monday
+    assert np.allclose(of_week[0], [0, 1])  # 2019-12-30 is a Monday, the start of the week, with sine 0 and cosine 1
     assert np.allclose(of_week[7], of_week[0])
     assert np.allclose(of_year[2], [0, 1])
-    assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # 06:00 is a quarter of the day
+    assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # 06:00 is a quarter of the day, with sine 1 and cosine 0
     assert np.all(np.diff(matrix[:, 0]) > 0)
     schema, matrix = learn_column([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
     assert schema.columns[0].encoding.parts == ("time of year", "day of the week")
@@ -206,7 +206,8 @@ def test_bins_encode_numbers_piecewise_linearly():
     expected = [[0] * 4, [0] * 4, [0.5, 0, 0, 0], [1, 0, 0, 0], [1, 0.5, 0, 0], [1, 1, 0.5, 0], [1] * 4, [1] * 4]
     assert np.allclose(b[:-1], expected)
     assert np.allclose(b[-1], [1, 1, 0, 0])
-    assert Schema.learn(build_table({"a": [0, 1, 0, 1]})).width(bins=True) == 1  # columns of two values have no bins
+    # A column of two values needs no bins, so the width is 1.
+    assert Schema.learn(build_table({"a": [0, 1, 0, 1]})).width(bins=True) == 1
     with pytest.raises(ValueError, match=r"^bins must be 1 or more"):
         Schema.learn(build_table({"a": values}), bins=0)
 

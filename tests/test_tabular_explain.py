@@ -31,7 +31,7 @@ def test_permutation_importances_match_variances_and_follow_seed():
     assert np.array_equal(inputs, X.astype(np.float32))
     # Shuffling increases the loss by the mean squared difference of two values of the column.
     assert mean[0] == pytest.approx(2 * X[:, 0].var(), rel=0.15)
-    # Both features are shuffled in the same order.
+    # The two features of the second group are shuffled in the same order.
     assert mean[1] == pytest.approx(2 * (X[:, 1:3] @ [0.5, -0.5]).var(), rel=0.15)
     assert mean[2:].tolist() == error[2:].tolist() == [0, 0]
     assert 0 < error[0] < mean[0] / 3
@@ -133,9 +133,10 @@ def test_temperature_is_bounded_for_perfect_and_for_wrong_predictions():
     perfect = np.eye(3)[[0, 1, 2] * 10]
     T = fit_temperature(perfect, [0, 1, 2] * 10)
     assert 0.1 < T < 1
-    # The fit adds 2 rows of unknown class to these 30 rows.
+    # To the 30 rows, the fit adds 2 rows of unknown class, which keep the probability below 1.
     assert with_temperature(np.exp(perfect), T).max() == pytest.approx(1 - 2 / 3 * 2 / 32)
-    assert fit_temperature(perfect, [1, 2, 0] * 10) == 100  # these predictions are worse than chance
+    # Predictions that are worse than chance get the largest allowed temperature.
+    assert fit_temperature(perfect, [1, 2, 0] * 10) == 100
     assert fit_temperature(1e-6 * perfect, [0, 1, 2] * 10) == 0.01
 
 

@@ -197,7 +197,7 @@ def test_integers_beyond_float64_are_distinct_categories():
 )
 def test_dates_in_each_format_are_read(date_format):
     moments = [dt.datetime.combine(day, dt.time(i % 24 if "%M" in date_format else 0, 0)) for i, day in enumerate(DAYS)]
-    for width in (2, 1):  # dates have the form 01/02/2024 or 1/2/2024
+    for width in (2, 1):  # test both forms of numbers: 01/02/2024 and 1/2/2024
         texts = [moment.strftime(date_format) for moment in moments]
         if width == 1:
             texts = ["/".join(part.lstrip("0") for part in text.split("/")) for text in texts]
@@ -223,7 +223,8 @@ def test_ambiguous_order_of_day_and_month_is_reported():
     with pytest.warns(ColumnWarning, match=r"may have the day or the month first, .* read with the month first"):
         schema = learn_schema(texts)
     assert read_cells(schema, ["02/01/2024"]) == (january - NOON).total_seconds() + 31 * 86400
-    texts = [f"01/{i % 12 + 1:02}/2024" for i in range(48)]  # the days are the first of each month
+    # The first number is always 1, so it may be the day or the month.
+    texts = [f"01/{i % 12 + 1:02}/2024" for i in range(48)]
     with pytest.warns(ColumnWarning, match=r"may have the day or the month first, .* read with the day first"):
         schema = learn_schema(texts)
     assert read_cells(schema, ["01/02/2024"]) == (january - NOON).total_seconds() + 31 * 86400
@@ -261,7 +262,8 @@ def test_times_of_day_have_cyclic_encoding():
 
 def test_dates_with_time_zone_are_read_in_local_time():
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
-    moments = pd.date_range("2024-03-01", periods=1000, freq="h")  # daylight saving time begins on 31 March
+    # Daylight saving time begins on 31 March, within these 1000 hours.
+    moments = pd.date_range("2024-03-01", periods=1000, freq="h")
     berlin = moments.tz_localize("UTC").tz_convert("Europe/Berlin")
     local = (berlin.tz_localize(None) - pd.Timestamp(0)).total_seconds()
     frame = pd.DataFrame({"a": berlin})

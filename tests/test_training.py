@@ -271,7 +271,7 @@ class NumPyNetwork:
         ([4, 9, 3], 20, None, 100),
         ([4, 9, 3], 20, 6, 100),
         ([3, 40, 21], 50, 10, 100),
-        ([6, 600, 2], 500, None, 5),  # the engine processes these rows in several blocks
+        ([6, 600, 2], 500, None, 5),  # 500 rows of this network are several blocks
     ],
 )
 @pytest.mark.parametrize(
@@ -1047,7 +1047,8 @@ def test_engine_leaves_denormals_of_numpy_unchanged():
         assert denormals_are_preserved()
 
 
-@pytest.mark.filterwarnings("ignore::nnc.EqualNeuronsWarning")  # denormal weights count as equal
+# Neurons whose weights are all denormal count as equal, which gives this warning.
+@pytest.mark.filterwarnings("ignore::nnc.EqualNeuronsWarning")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_denormal_weights_train_like_zeros(dtype):
     """Weights and inputs below the smallest normal number train like zeros."""
