@@ -127,7 +127,7 @@ def python_texts(path: Path) -> Iterator[Text]:
         text = token.string.lstrip("#").strip()
         if token.type == tokenize.COMMENT and text and not DIRECTIVE.match(text):
             line, column = token.start
-            # The negative line keeps comments after code separate: only comments at equal columns are joined.
+            # Comments after code must not be joined: a negative number differs from the column of every other comment.
             position = -line if token.line[:column].strip() else column
             comments.append((line, position, text))
     yield from join_comments(comments, path)
@@ -145,7 +145,7 @@ def compiled_texts(path: Path) -> Iterator[Text]:
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
             lines = [part.strip().removeprefix("/*").removesuffix("*/").strip(" \t#") for part in text.splitlines()]
             follows_code = source[match.start() - column : match.start()].strip()
-            # The negative line keeps comments after code separate: only comments at equal columns are joined.
+            # Comments after code must not be joined: a negative number differs from the column of every other comment.
             position = -line if follows_code else column
             comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":

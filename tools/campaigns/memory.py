@@ -33,7 +33,8 @@ import numpy as np
 import nnc
 
 MAX_SECONDS = 300  # stop the process of an action after this time
-LIMITS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)  # MiB of address space that an action may allocate
+# Limits to test: MiB of address space that an action may allocate.
+LIMITS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 TOO_SMALL, SUFFICIENT = "too small", "sufficient"  # lines that a process prints about its limit
 
 

@@ -84,7 +84,8 @@ class Graph:
     def __init__(self, choose: random.Random) -> None:
         self.choose = choose
         self.dtype = choose.choice(["float32", "float32", "float64"])
-        self.unusual_fraction = choose.choice([0.0, 0.0, 0.1])  # fraction of choices that nnc may reject
+        # Fraction of the choices for which an unusual value is drawn, which nnc may reject.
+        self.unusual_fraction = choose.choice([0.0, 0.0, 0.1])
         self.opset = self.pick(OPSETS, [6])
         self.numbers = np.random.default_rng(choose.getrandbits(32))
         images = choose.random() < 0.5
