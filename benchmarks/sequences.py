@@ -86,7 +86,7 @@ def copying():
 
 
 def mackey_glass(n, delay=17, substeps=10):
-    """Return n values of the Mackey-Glass series at distance 1, by Euler's method, without the first 1,000."""
+    """Return n values of the Mackey-Glass series at time steps of 1, after 1,000 discarded ones, by Euler's method."""
     d = delay * substeps
     x = np.full(d + (n + 1000) * substeps, 1.2)
     for t in range(d, len(x)):

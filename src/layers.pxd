@@ -118,7 +118,7 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
 
 cdef inline void compute_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                                int thread) noexcept nogil:
-    # Compute net inputs Z and activations A of one group of images, also at steps beyond the lengths of sequences.
+    # Compute net inputs Z and activations A of one group of images or sequences, including padded steps of sequences.
     if layer.kind == CONV2D:
         conv.forward(layer, first, thread)
     elif layer.kind == INPUT:

@@ -54,7 +54,7 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     Py_ssize_t size       # length of the parameter vector, padding included
     Channels channels     # channels of derivatives in the targets, see slopes.pxd; none if targets are values only
     double slope_weight   # weight of the squared error of the derivatives
-    bint by_points        # training computes each block with points in lanes (Run.block_gradient)
+    bint by_points        # training puts one row of the batch into each lane of a vector (Run.block_gradient)
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:

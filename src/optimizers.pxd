@@ -60,8 +60,8 @@ cdef struct Optimizer:
     bint mean_penalty     # divide the penalties by the number of rows in the batch, as scikit-learn does
     double rows           # divisor of the penalties: number of rows in the batch if mean_penalty is set, else 1
     bint biases_too       # apply penalties and weight decay to biases as well
-    double clip_value     # limit each element of g to -clip_value <= g <= clip_value; 0: no limit
-    double clip_norm      # scale the whole gradient down to at most this Euclidean norm; 0: no limit
+    double clip_value     # gradient clipping: limit each element of g to -clip_value <= g <= clip_value; 0: no limit
+    double clip_norm      # gradient clipping: scale the whole gradient down to at most this Euclidean norm; 0: no limit
     double max_norm  # scale the incoming weights of each neuron down to at most this norm after the step; 0: no limit
     Py_ssize_t steps      # number t of steps that were taken so far
     double power1         # power1, power2: the powers beta1**t and beta2**t
@@ -183,7 +183,7 @@ cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept 
 
 cdef inline void init_param_group(ParamGroup* param_group, const Optimizer* o) noexcept nogil:
     # Initialize the parameter group of a layer at the start of a run that continues after o.steps steps. The
-    # loop over past steps ends when mu_product is below the rounding error of 1 - mu_product, its only use.
+    # optimizer uses mu_product only in 1 - mu_product. The loop over past steps ends when it cannot change that value.
     cdef Py_ssize_t step = 0, steps = min(o.steps - param_group.frozen_steps, <Py_ssize_t>MAX_RESUMED_STEPS)
     param_group.optimizer.mu_product = 1
     if o.method == NADAM and param_group.frozen_steps > 0:

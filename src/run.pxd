@@ -263,9 +263,9 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds of one block per
     # thread. All run.threads threads call this function.
     #
-    # Every thread tracks the position in the data itself, and the first thread stores it in `run` at the end. A time
-    # limit is needed if there are several threads, because the waiting time at barriers depends on the load of the
-    # machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the others read
+    # Each thread keeps its own copy of the position in the data, and the first thread stores it in `run` at the end.
+    # Several threads need a time limit beside `blocks`, because their waiting time at barriers depends on the load of
+    # the machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the others read
     # them after the second barrier.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n

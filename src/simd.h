@@ -370,9 +370,9 @@ static inline vec split_exponent(vec a, vec *e) {
 
        TILE_ROWS, TILE_VECS       rows and vectors of columns of the tile of matmul.pxd: its accumulators, one row of
                                   B and a broadcast element of A fill the registers
-       WIDE_TILE_ROWS             rows of the tile with WIDE_TILE_VECS vectors of columns
-       WIDE_TILES_FIRST           1: use wide tiles for as many columns as possible; 0: only for the last three of an
-                                  odd number of vectors
+       WIDE_TILE_ROWS             rows of the wide tile, which has WIDE_TILE_VECS vectors of columns
+       WIDE_TILES_FIRST           1: use wide tiles for as many columns as possible; 0: use one only if the number of
+                                  vectors is odd, for the last three vectors
        PREFETCH_ROWS              prefetch operands this many rows ahead; 0: never
        TILE_PIXELS                pixels of the tile of conv.pxd, which has 6 filters
        TILE_TAPS                  rows of W in the tile of taps.pxd, which has 4 filters

@@ -131,8 +131,9 @@ cdef inline void load_weights(const real* weights, const int* order, Py_ssize_t 
             lanes[i] = weights[first + i if order is NULL else order[first + i]]
 
 
-# Products of a layer for all channels. A, C, D and sums are arrays of vectors, and n is the number of vectors of a
-# neuron: channels times POINT_VECS.
+# The following functions compute the products of a dense layer for all channels: net inputs C from inputs A, and the
+# sums of the weight gradient from inputs A and gradients D of net inputs. A, C, D and sums are arrays of vectors. A
+# neuron has n vectors, channels times POINT_VECS.
 
 cdef inline always_inlined product_tile(int rows, Py_ssize_t k_len, const real* W, Py_ssize_t k_stride,
                                         Py_ssize_t row_stride, const vec* A, vec* C, Py_ssize_t n,

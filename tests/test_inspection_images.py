@@ -125,7 +125,7 @@ def check_max_pool(values, W=1.0, activation="identity"):
 
 def test_tie_in_max_pool_is_no_kink_if_parameters_act_alike():
     assert (check_max_pool([[1, 2], [3, 5]]).kinks, check_max_pool([[1, 2], [3, 5]]).by_both) == (0, 2)
-    # The maximum 5 occurs twice: weight and bias have the same effect on both pixels.
+    # The maximum 5 occurs twice. This is no kink, because weight and bias change both pixels equally.
     assert (check_max_pool([[1, 5], [3, 5]]).kinks, check_max_pool([[1, 5], [3, 5]]).by_both) == (0, 2)
 
 

@@ -44,8 +44,9 @@ def assert_same_outputs(actual, net, X, dtype):
     # onnx computes Erf in float32 for all input types.
     tolerance = 1e-12 if dtype == "float64" and "gelu" not in net.activations else 1e-6
     if dtype == "float32" and "sin" in net.activations:
-        # The net inputs of the first layer reach 26, where float32 numbers are 1.9e-6 apart. Each of the two programs
-        # rounds such a sum of three products twice, by at most half of this distance. Later layers do not amplify it.
+        # The net inputs of the first sin layer reach 26, where float32 numbers are 1.9e-6 apart. Each of the two
+        # programs rounds such a sum of three products twice, by at most half of this distance. Later layers do not
+        # amplify the error.
         tolerance = 4e-6
     if "label" in actual:
         labels = net.predict_classes(X)

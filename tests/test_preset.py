@@ -1,4 +1,4 @@
-"""Tests of the argument `preset` of fit: the automatic settings, their replacement, and their record in files."""
+"""Tests of the argument `preset` of fit: the automatic settings, options that override them, and files."""
 
 import json
 import pickle

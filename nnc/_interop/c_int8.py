@@ -252,8 +252,8 @@ TYPE_BYTES = {"int8_t": 1, "int32_t": 4, "int64_t": 8}  # bytes of one number of
 class Int8Source(Source):
     """Builder of a C header for a quantized network.
 
-    The constant arrays are defined inside of the functions that use them. The buffers name_p and q are for 8-bit
-    integers; name_sums has the sums of the last layer.
+    The constant arrays are defined inside of the functions that use them. The buffers `<name>_p` and `q` hold 8-bit
+    integers, and `<name>_sums` the integer sums of the last layer; `<name>` is the name of the exported network.
     """
 
     includes: ClassVar[tuple[str, ...]] = ("math.h", "stdint.h")

@@ -195,7 +195,7 @@ class Builder:
             raise ValueError(f"{label} must have the steps in the order of the inputs, got the reverse order")
 
     def _with_zeros(self, padding: Any, label: str) -> Any:
-        """Return the padding of a convolution plus the zeros that `pad` has set before it."""
+        """Return the padding of a convolution plus the zero padding that a preceding call of `pad` has recorded."""
         if self.padding is None:
             return padding
         (zeros, pad_label), self.padding = self.padding, None

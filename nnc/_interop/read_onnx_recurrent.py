@@ -198,7 +198,7 @@ def _reverse(assembly: Assembly) -> None:
 
 @operator("ConstantOfShape", since=9, value=(TENSOR, None))
 def _constant_of_shape(call: Call, shape: Any) -> Zeros | Array:
-    """Evaluate the ONNX operator ConstantOfShape for zeros, which are initial states, or numbers of a padding."""
+    """Evaluate the ONNX operator ConstantOfShape: zeros of an initial state, or a vector of zero padding widths."""
     if call["value"] is not None and np.any(call["value"]):
         raise call.error(f"the value must be 0, got {call['value']}")
     is_vector = isinstance(shape, np.ndarray) and shape.dtype == "int64" and shape.size == 1 and 0 <= shape.item() <= 16

@@ -358,7 +358,7 @@ def with_classes(call: Call, labels: Labels, classes: Array, dims: Any = ()) -> 
     if labels.classes is not None or len(classes) != max(2, source.dims[-1]):
         raise call.error(f"the class names must fit {source.dims[-1]} outputs, got {len(classes)} names")
     if labels.threshold is not None and source.dims != (1,):
-        raise call.error(f"labels by a threshold must have one output, got rows of the shape {source.dims}")
+        raise call.error(f"a label from a comparison with a threshold must have one output, got shape {source.dims}")
     if len(np.unique(classes)) != len(classes):
         raise call.error(f"the class names must be distinct, got {classes[:9].tolist()}")
     return labels._replace(classes=classes, dims=labels.dims if dims == () else dims)

@@ -145,7 +145,7 @@ def _upper_quantile(scores: Floats, level: float) -> float:
 
 
 def complete(panel: Panel, effects: Effects | None, season: int) -> list[Floats]:
-    """Return the series without missing values, and without the effects of known covariates."""
+    """Return the series with missing values filled in and the effects of known covariates subtracted."""
     series = [fill_gaps(y, season) for y in panel.values]
     if effects is None:
         return series

@@ -159,7 +159,7 @@ def describe_names(names: Sequence[object]) -> str:
 
 
 def short_series_message(panel: Panel, names: Sequence[object], season: int) -> str | None:
-    """Return the text of the warning about short series, or None."""
+    """Return the text of the warning about short series, or None if all series are long enough."""
     counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
     few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
     short = [name for name, n in zip(names, panel.lengths, strict=True) if n < 3 * season]

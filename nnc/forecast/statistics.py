@@ -199,7 +199,7 @@ def smooth(Y: Floats, n: Ints, candidates: Floats, level: Floats, trend: Floats 
         if trend is not None:
             trends += trend[rows, None]
         squares = np.zeros_like(levels)
-        # Number of rows with more than t values, for each t, because rows are sorted by decreasing length.
+        # For each t, find the number of rows with more than t values. The rows are sorted by decreasing length.
         active = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
         for t, k in enumerate(active.tolist()):
             current = levels[:k]

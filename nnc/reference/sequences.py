@@ -43,7 +43,7 @@ class StepDense(Dense):
         return [step for sequence in sequences for step in chunks(sequence, n)]
 
     def sequences(self, steps: Rows, count: int) -> Rows:
-        """Return sequences of `count` steps from one row for each step."""
+        """Join each `count` consecutive rows, one for each step, into one sequence."""
         return [list(chain(*steps[first : first + count])) for first in range(0, len(steps), count)]
 
     def forward(self, A_in: Rows) -> Rows:
