@@ -1117,7 +1117,7 @@ def test_images_are_reduced_while_being_read(shell, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         # Pillow allocates pixels outside Python, where tracemalloc does not see them.
         patch.setattr(image.Image, "_new", count_alive)
-        assert read_images(files).shape == (8, 33, 40, 3)
+        assert read_images(files).X.shape == (8, 33, 40, 3)
     assert 1 <= max_full_size <= 2
 
 
