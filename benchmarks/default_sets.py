@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Function `read(folder)` that returns Rows; `name` is the set in `benchmarks.data`, or None."""
+    """Data set: `read(folder)` returns its Rows, and `name` is its name in `benchmarks.data`, or None."""
 
     read: Callable[[Path | None], Rows]
     name: str | None = None
@@ -64,7 +64,7 @@ def limited(X: np.ndarray, y: np.ndarray, is_classification: bool, n: int) -> Ro
 def r_package(
     package: str, name: str, target: str, is_classification: bool, n: int = 5000, without: tuple[str, ...] = ()
 ) -> Source:
-    """Return at most n rows of a set of an R package, without some columns."""
+    """Return the Source of at most n rows of a set of an R package, without the columns `without`."""
 
     def read(folder: Path | None) -> Rows:
         frame = data.read_r_package(package, name, target, without)
@@ -87,7 +87,7 @@ def r_package(
 
 
 def sklearn_set(name: str, is_classification: bool) -> Source:
-    """Return a set that is included in scikit-learn."""
+    """Return the Source of a set that is included in scikit-learn."""
 
     def read(folder: Path | None) -> Rows:
         bunch = getattr(datasets, f"load_{name}")()
@@ -97,7 +97,7 @@ def sklearn_set(name: str, is_classification: bool) -> Source:
 
 
 def uci(name: str, n: int) -> Source:
-    """Return at most n rows of a UCI set."""
+    """Return the Source of at most n rows of a UCI set."""
 
     def read(folder: Path | None) -> Rows:
         assert folder is not None
@@ -108,7 +108,7 @@ def uci(name: str, n: int) -> Source:
 
 
 def pmlb(name: str, is_classification: bool, n: int) -> Source:
-    """Return at most n rows of a set of the Penn Machine Learning Benchmarks."""
+    """Return the Source of at most n rows of a set of the Penn Machine Learning Benchmarks."""
 
     def read(folder: Path | None) -> Rows:
         assert folder is not None
@@ -119,12 +119,12 @@ def pmlb(name: str, is_classification: bool, n: int) -> Source:
 
 
 def generated(build: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]], is_classification: bool) -> Source:
-    """Return a synthetic set."""
+    """Return the Source of a synthetic set, whose inputs and targets the function `build` draws."""
     return Source(lambda folder: Rows(*build(np.random.default_rng(12345)), is_classification))
 
 
 def noisy_column(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return 250 rows of ten columns, of which the first one, plus noise of the same variance, is the target."""
+    """Return 250 rows of ten columns, and the target: the first column plus noise of the same variance."""
     X = rng.standard_normal((250, 10))
     return X, X[:, 0] + rng.standard_normal(250)
 

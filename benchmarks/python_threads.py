@@ -47,7 +47,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=30, help="epochs of each network (default: 30)")
     parser.add_argument("--each", type=int, default=2, help="networks of each thread (default: 2)")
     arguments = parser.parse_args()
-    # The checkout's folder nnc/ may have no compiled core and must not hide the installed package.
+    # Move the root of the checkout to the end of the path: its folder nnc/ may have no compiled core and must not hide
+    # the installed package.
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
     import nnc
     from benchmarks.many import ROWS
@@ -56,7 +57,7 @@ def main():
     row = ROWS["C"]
     X, y = row.data()
     options = {**row.options(), "epochs": arguments.epochs}
-    row.networks(1)[0].fit(X, y, **options)  # the first fit imports modules, which must not be measured
+    row.networks(1)[0].fit(X, y, **options)  # fit once before the measurement, because the first fit imports modules
     times = {(n_threads, count): [] for n_threads in (1, None) for count in THREAD_COUNTS}
     for _ in range(arguments.rounds):
         for n_threads, count in times:

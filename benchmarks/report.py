@@ -32,7 +32,7 @@ class Outcome:
         self.start_loss = work.final_loss(work.weights) if work.training else None
 
     def ratio(self, peer, single_thread=False):
-        """Return the time of the peer divided by the time of nnc, both in their best variant; None if one is missing.
+        """Return the time of the peer divided by that of nnc, both in their best variant; None if a time is missing.
 
         If `single_thread` is True, only variants with one thread are compared.
         """
@@ -45,7 +45,7 @@ class Outcome:
     def peak_fractions(self):
         """Fraction of the multiply-add peak that nnc reaches, by number of threads.
 
-        It is the median over the rounds. The peak varies, so each round has its own.
+        The fraction is the median over the rounds. The peak is measured in each round, because it varies.
         """
         work = self.work
         gflop = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.is_fit else 0
@@ -64,7 +64,7 @@ class Outcome:
         """
         median_loss = median(candidate.loss for candidate in self.best.values())
         tolerance = 1e-4 * median_loss if self.start_loss is None else 0.1 * abs(self.start_loss - median_loss)
-        return abs(self.best[peer].loss - median_loss) <= tolerance  # this comparison is False for a loss of NaN
+        return abs(self.best[peer].loss - median_loss) <= tolerance  # False for a loss of NaN
 
 
 def fastest(candidates):

@@ -65,7 +65,7 @@ def convolutions(core, dtype, rows, placed, activation, backward):
     params = rng.standard_normal(engine.size).astype(dtype) / 100
     X = rng.standard_normal((rows, prod(input_shape))).astype(dtype)
     repetitions = max(1, int(2e8 / (rows * placed.multiply_adds)))
-    # A call with 0 repetitions allocates memory and computes the outputs; its time is subtracted.
+    # Subtract the time of a call with 0 repetitions, which allocates memory and computes the outputs.
     preparation = shortest_time(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))
     for name in core.PRODUCTS:
         if name == "backward" and not backward:
@@ -78,7 +78,7 @@ def convolutions(core, dtype, rows, placed, activation, backward):
 def measure_steps(work, threads, rounds=15):
     """Return the GFLOP/s of whole training steps and their fraction of the peak.
 
-    Both are medians over the rounds. The peak varies, so each round has its own.
+    Both are medians over the rounds. The peak is measured in each round, because it varies.
     """
     net = create_network(work)
     arguments = {

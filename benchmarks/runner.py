@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 900  # a request that takes longer, including compilation, is 
 
 
 class PeerError(Exception):
-    """An error in a peer's process. `error_name` is the name of the exception there."""
+    """Error in the process of a peer. `error_name` is the name of the exception in that process."""
 
     def __init__(self, error_name, message):
         super().__init__(f"{error_name}: {message}" if message else error_name)
@@ -25,7 +25,7 @@ class PeerError(Exception):
 
 @contextmanager
 def environment(threads):
-    """Set the environment variables with which a peer is fastest with this number of threads, and restore them."""
+    """Set the environment variables that make peers fastest with these threads, and restore them at the end."""
     before = dict(os.environ)
     # Remove settings of the user that make OpenBLAS, and thus NumPy, slower.
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):

@@ -1,7 +1,7 @@
 """Accuracy of networks for sequences: `python -m benchmarks.sequences`.
 
 - MNIST-1D: accuracy of the convolutional and of the recurrent network of the paper (Greydanus and Kobak, 2020) on 1,000
-  test rows, with three seeds. It needs the package mnist1d.
+  test rows, with three seeds; requires the package mnist1d.
 - Copying task: mean squared error of a GRU with 32 units that outputs five random bits 100 steps after it has read them
   (the 5-bit memory problem of Hochreiter and Schmidhuber, 1997).
 - Mackey-Glass series: error of an LSTM with 64 units for the value 6 steps after a window of 64 values, and the CPU
@@ -86,7 +86,7 @@ def copying():
 
 
 def mackey_glass(n, delay=17, substeps=10):
-    """Return n values of the Mackey-Glass series at time steps of 1, after 1,000 discarded ones, by Euler's method."""
+    """Return n values of the Mackey-Glass series at time steps of 1, after 1,000 discarded values (Euler's method)."""
     d = delay * substeps
     x = np.full(d + (n + 1000) * substeps, 1.2)
     for t in range(d, len(x)):

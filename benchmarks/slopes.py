@@ -49,7 +49,7 @@ def run_nnc(X, y, dY, sizes, seed, **options):
     scalings = {"scale_X": "standardize", "scale_y": "standardize"}
     net = NeuralNetwork(sizes, activation="tanh", loss="mse", seed=seed, **scalings)
     start = time.process_time()
-    # jenn adds the squared errors of all derivatives, nnc averages them over the inputs.
+    # Multiply the weight by the number of inputs: jenn adds the squared errors of the derivatives, nnc averages them.
     net.fit(X, y, dY=dY, dY_weight=float(X.shape[1]), n_threads=1, **options)
     return net.predict, time.process_time() - start
 

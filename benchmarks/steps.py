@@ -57,7 +57,7 @@ def create_steps(work, peers, compiled):
 
 
 def call_of_same_duration(call, create):
-    """Return the call `create(n)` with the smallest n, up to an eighth, that takes at least as long as another call."""
+    """Return the first call `create(n)` that takes at least as long as `call`; n grows from 8 by an eighth."""
 
     def duration(function):
         return min(np.median(measure({"": function}, 0.002, 1)[""]) for _ in range(5))
@@ -89,7 +89,7 @@ def measure(calls, seconds, rounds):
     calls wait for memory.
     """
     times = {name: [] for name in calls}
-    buffer = np.ones(MAX_CALLS)  # np.ones writes to all memory pages, which allocates them before the measurement
+    buffer = np.ones(MAX_CALLS)  # write to all memory pages, so that they are allocated before the measurement
     for _ in range(rounds):
         for name, call in calls.items():
             end, n = perf_counter_ns() + int(1e9 * seconds), 0

@@ -55,14 +55,14 @@ def split_rows(X: pd.DataFrame, y: Any, kind: str, split: int) -> Table:
 
 
 class Source(NamedTuple):
-    """Function `read(folder, split)` that returns a Table; `name` is the set in `benchmarks.data`, or None."""
+    """Data set: `read(folder, split)` returns a Table, and `name` is its name in `benchmarks.data`, or None."""
 
     read: Callable[[Path | None, int], Table]
     name: str | None = None
 
 
 def uci(name: str) -> Source:
-    """Return a UCI set with the splits that papers use, limited to MAX_TRAINING_ROWS training rows."""
+    """Return the Source of a UCI set with the splits of papers, limited to MAX_TRAINING_ROWS training rows."""
 
     def read(folder: Path | None, split: int) -> Table:
         assert folder is not None
@@ -78,7 +78,7 @@ def uci(name: str) -> Source:
 
 
 def pmlb(name: str, kind: str) -> Source:
-    """Return a set of the Penn Machine Learning Benchmarks."""
+    """Return the Source of a set of the Penn Machine Learning Benchmarks."""
 
     def read(folder: Path | None, split: int) -> Table:
         assert folder is not None
@@ -89,7 +89,7 @@ def pmlb(name: str, kind: str) -> Source:
 
 
 def r_package(package: str, name: str, target: str, kind: str, without: tuple[str, ...] = ()) -> Source:
-    """Return a set of an R package with its text columns and missing values, without some columns."""
+    """Return the Source of a set of an R package, with text and missing values, without the columns `without`."""
 
     def read(folder: Path | None, split: int) -> Table:
         frame = data.read_r_package(package, name, target, without).reset_index(drop=True)
@@ -100,7 +100,7 @@ def r_package(package: str, name: str, target: str, kind: str, without: tuple[st
 
 
 def sklearn_set(name: str, kind: str) -> Source:
-    """Return a set that is included in scikit-learn."""
+    """Return the Source of a set that is included in scikit-learn."""
 
     def read(folder: Path | None, split: int) -> Table:
         bunch = getattr(datasets, f"load_{name}")(as_frame=True)

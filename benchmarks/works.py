@@ -282,7 +282,7 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """Training steps, or calls of `predict`, in one run; the tables show the time of one."""
+        """Training steps, or calls of `predict`, in one run; the tables show the time of one step or call."""
         return self.epochs * -(-self.rows // (self.batch or self.rows))
 
     @cached_property
@@ -311,7 +311,7 @@ class Work:
         X = rng.standard_normal((self.rows, steps, features))
         scores = X @ rng.standard_normal((features, n_out)) / np.sqrt(features)
         for step in range(1, steps):
-            # These factors keep the variance of the scores at 1.
+            # The factors 0.9 and 0.44 keep the variance of the scores at 1.
             scores[:, step] = 0.9 * scores[:, step - 1] + 0.44 * scores[:, step]
         scores = scores if each_step else scores[:, -1]
         scores += 0.3 * rng.standard_normal(scores.shape)
@@ -354,7 +354,7 @@ class Work:
         """Return the loss over all rows for the result of a run: trained weights, or the predictions for row 0."""
         if not self.training:
             return self._loss(np.asarray(result, float).reshape(1, -1), self.y[:1])
-        # The outputs are computed in blocks of rows with at most two million numbers, to limit the memory.
+        # Compute the outputs in blocks of rows with at most two million numbers, to limit the memory.
         block_rows = max(1, 2_000_000 // max(prod(placed.output_shape) for placed in self.stack))
         starts = range(0, self.rows, block_rows)
         outputs = [self._outputs(self.X[i : i + block_rows].astype(float), result) for i in starts]
@@ -382,7 +382,7 @@ class Work:
                 A += np.asarray(b, float)
             if number < len(self.stack):
                 A = _ACTIVATIONS[self.hidden](A)
-            elif self.output != "softmax":  # cross-entropy is computed from logits
+            elif self.output != "softmax":  # omit softmax, because cross-entropy is computed from logits
                 A = _ACTIVATIONS[self.output](A)
         return A
 

@@ -26,7 +26,7 @@ def full_batch(work, threads):
     """Return the function `run`, which trains with all rows in each step."""
     if work.loss != "sse" or work.batch is not None or not work.training:
         raise UnsupportedWork("FANN is used only for full batches with sigmoid and squared error")
-    # FANN's loss is half of `sse`.
+    # Double the learning rate, because FANN's loss is half of `sse`.
     return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
 
 

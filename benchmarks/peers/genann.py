@@ -26,7 +26,7 @@ def row_by_row(work, threads):
     """Return the function `run`, which trains with one row in each step."""
     if work.loss != "sse" or work.dtype != "float64" or not work.training:
         raise UnsupportedWork("genann has only sigmoid, squared error and double precision")
-    # genann's loss is half of `sse`.
+    # Double the learning rate, because genann's loss is half of `sse`.
     return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
 
 

@@ -19,14 +19,15 @@ from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repea
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
-if os.environ.get("OMP_NUM_THREADS") == "1":  # asynchronous dispatch to another thread triples the time of a short step
+if os.environ.get("OMP_NUM_THREADS") == "1":  # no asynchronous dispatch, which triples the time of a short step
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 VERSION = f"JAX {jax.__version__}"
 SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
-ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # cross-entropy is computed from logits
+# No softmax, because cross-entropy is computed from logits.
+ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)
 LOSSES = {
     "cross_entropy": lambda Z, Y: -jnp.mean(jnp.sum(Y * jax.nn.log_softmax(Z), axis=1)),
     "mse": lambda P, Y: jnp.mean((P - Y) ** 2),

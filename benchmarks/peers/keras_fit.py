@@ -16,7 +16,7 @@ from . import UnsupportedWork
 if keras.backend.backend() == "jax" and os.environ.get("OMP_NUM_THREADS") == "1":
     import jax
 
-    # Asynchronous dispatch to another thread triples the time of a short step.
+    # Disable asynchronous dispatch to another thread, which triples the time of a short step.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 VERSION = f"Keras {keras.__version__} ({keras.backend.backend()})"
@@ -62,7 +62,7 @@ def fit(work, threads):
     if not work.has_sequences:
         raise UnsupportedWork("Keras is measured only with sequences")
     model = keras.Sequential([keras.Input(work.shape), *create_layers(work)])
-    # Cross-entropy is computed from logits.
+    # Compute cross-entropy from logits, because the network has no softmax.
     loss = "mse" if work.loss == "mse" else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(work.lr, epsilon=1e-8)
     model.compile(optimizer, loss)

@@ -35,7 +35,7 @@ def create_network(work):
     layers = [Input(steps=work.shape[0], features=work.shape[1]) if work.has_sequences else Input(*work.shape)]
     for layer, input_shape, _ in work.stack:
         if len(input_shape) == 2 and isinstance(layer, works.Dense) and not layer.each_step:
-            layers.append(Flatten())  # without Flatten, nnc would apply the dense layer to each step of the sequence
+            layers.append(Flatten())  # flatten, because nnc would apply the dense layer to each step of a sequence
         layers.append(create_layer(layer))
     net = nnc.NeuralNetwork(
         layers,
@@ -60,7 +60,7 @@ def train_step(work, threads):
 
     def start():
         net = create_network(work)
-        # Later calls of train_step continue with this lr and optimizer.
+        # Pass lr and optimizer only to the first call; later calls of train_step continue with them.
         net.train_step(work.X, work.Y, work.lr, work.optimizer)
         return net.train_step, partial(layer_weights, net)
 

@@ -17,14 +17,15 @@ VERSION = f"PyTorch {torch.__version__}"
 SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
-ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # cross-entropy is computed from logits
+# No softmax, because cross-entropy is computed from logits.
+ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)
 LOSSES = {
     "cross_entropy": F.cross_entropy,
     "mse": F.mse_loss,
     "sse": lambda P, Y: F.mse_loss(P, Y, reduction="sum"),
 }
 
-# The C++ wrapper of the kernels shortens a small step by a tenth.
+# Arguments of torch.compile. The C++ wrapper of the kernels shortens a small step by a tenth.
 COMPILE = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
 
 
@@ -251,7 +252,8 @@ def model_parameters(placed, W, b):
         return [swap_gates(part, layer) for W_inputs, U, bias in directions for part in (W_inputs.T, U.T, *bias)]
     if isinstance(layer, Conv1D):
         return [W.reshape(layer.size, input_shape[1], -1).transpose(2, 1, 0), b]
-    if len(input_shape) == 2 and not layer.each_step:  # a Conv1d expects sequences of shape (features, steps)
+    # Reorder the rows of W for flattened sequences of shape (features, steps).
+    if len(input_shape) == 2 and not layer.each_step:
         W = W.reshape(*input_shape, -1).swapaxes(0, 1).reshape(W.shape)
     return [W.T, b]
 

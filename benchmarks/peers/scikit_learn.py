@@ -22,12 +22,13 @@ def create_estimator(work):
     initial_weights = iter(work.weights)
 
     class Estimator(base):
-        # The method is private, because scikit-learn has no public way to set initial weights.
+        # Override a private method, because scikit-learn has no public way to set initial weights.
         def _init_coef(self, fan_in, fan_out, dtype):
             W, b = next(initial_weights)
             return W.copy(), b.copy()
 
-    # scikit-learn's loss is half the sum over the outputs, so its gradient is n_out / 2 times that of the mean.
+    # Factor of the learning rate: scikit-learn's loss is half the sum over the outputs, so its gradient is n_out / 2
+    # times that of the mean.
     factor = 2 / work.sizes[-1] if base is MLPRegressor and work.optimizer == "sgd" else 1
     return Estimator(
         hidden_layer_sizes=work.sizes[1:-1], activation=work.hidden, solver=work.optimizer, alpha=0,

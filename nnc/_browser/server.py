@@ -53,7 +53,8 @@ class SameOriginOnly:
             headers: dict[str, str] = {}
             for key, value in scope["headers"]:
                 name = key.decode("latin-1")
-                headers[name] = value.decode("latin-1") if name not in headers else ""  # a repeated header becomes ""
+                # Replace a repeated header by "".
+                headers[name] = value.decode("latin-1") if name not in headers else ""
             refused = self.refuse(scope["method"], headers)
             if refused is not None:
                 await refused(scope, receive, send)

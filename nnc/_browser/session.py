@@ -70,7 +70,7 @@ def answer(request: str, values: dict[str, Any]) -> Answer:
 def example_data(name: str) -> Answer:
     """Return the rows of an example: "xor" of the tutorial, "circle" or "spiral"."""
     rng = np.random.default_rng(0)
-    if name == "xor":  # the third input is always 1, as in the tutorial
+    if name == "xor":  # use the rows of the tutorial, whose third input is always 1
         X, y = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]), np.array([0, 1, 1, 0])
     elif name == "circle":
         X = rng.uniform(-1, 1, (200, 2))
@@ -135,12 +135,13 @@ def create(X: Any, y: Any, hidden: list[int], activation: Any, seed: int) -> Ans
         raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
     X = _array(X)
     layers = [Input(X.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
-    # The tutorial sums the loss over its four rows; for other data the mean is independent of the number of rows.
+    # Sum the loss over the four rows of the tutorial. For other data use the mean, which is independent of the number
+    # of rows.
     return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), X, _array(y), 0)
 
 
 def show(network: str, X: Any, y: Any, row: int = 0) -> Answer:
-    """Return loss, drawing and decision boundary of a network, for example of one that the user has loaded."""
+    """Return loss, drawing and decision boundary of a network, such as a network that the user has loaded."""
     X, y = _array(X), _array(y)
     return _shown(_network(network, X), X, y, row)
 
@@ -152,7 +153,7 @@ def train(network: str, X: Any, y: Any, epochs: int, lr: float, row: int = 0) ->
     if not (isinstance(epochs, int) and 1 <= epochs <= MAX_EPOCHS):
         raise ValueError(f"epochs must be a number from 1 to {MAX_EPOCHS}, got {epochs!r}")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # raise warnings, which state that the training diverges, as errors
+        warnings.simplefilter("error")  # turn warnings about a diverging training into errors
         try:
             history = net.fit(X, y, epochs=epochs, lr=lr, optimizer="sgd", batch_size=len(X), n_threads=1)
         except Warning as warning:
@@ -169,7 +170,7 @@ def _array(values: Any) -> Array:
 
 
 def _network(text: str, X: Array) -> NeuralNetwork:
-    """Return the network in a JSON text, if it has the inputs of X and one output."""
+    """Return the network in a JSON text; raise ValueError unless it has the inputs of X and one output."""
     net = from_json(text)
     if not isinstance(net, NeuralNetwork):
         raise ValueError(f"the file must have a NeuralNetwork, got {type(net).__name__}; load it with nnc.load")
@@ -210,7 +211,7 @@ def explain(network: str, X: Any, y: Any, row: int, lr: float) -> Answer:
     net, row = _network(network, X), row % len(X)
     data, converter = net.converter.data(X[row : row + 1], y[row : row + 1]), net.converter
     scalings = {"scaling_X": converter.scaling_X, "scaling_y": converter.scaling_y}
-    # The method of the network also prints the text, in the terminal of the server.
+    # Do not call the method of the network, which would also print the text in the terminal of the server.
     explanation = str(explain_step(net, data.X, data.target, check_positive("lr", lr), **scalings))
     return {"lines": [{"text": text, "code": code} for text, code in _with_reference(explanation, net)]}
 

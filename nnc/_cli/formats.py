@@ -228,7 +228,7 @@ def _copy_standard_input(copy: BinaryIO) -> None:
         raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
     stream: Any = sys.stdin.buffer
     can_select = False
-    with suppress(OSError):  # a stream without a file descriptor raises OSError
+    with suppress(OSError):  # ignore the error of a stream without a file descriptor
         can_select = os.name == "posix" and stream.fileno() >= 0
     while True:
         if can_select:
@@ -298,7 +298,7 @@ def _check_encoding(encoding: str) -> str:
     """Return Python's name of a text encoding; raise TableFileError if Python has no such encoding."""
     try:
         codec = codecs.lookup(encoding)
-        "".encode(encoding)  # a codec that does not encode text, such as base64, raises LookupError
+        "".encode(encoding)  # raises LookupError for a codec that does not encode text, such as base64
     except (LookupError, UnicodeError):
         raise TableFileError(
             f"--encoding must be a text encoding of Python, such as utf-8 or cp1252, got {encoding!r}"

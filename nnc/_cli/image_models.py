@@ -81,7 +81,8 @@ def explain(model: Any, arguments: Namespace) -> int:
         print_text(f"written to {arguments.output}")
     else:
         for caption, values in zip(captions, maps, strict=True):
-            strength = np.abs(values).repeat(2, axis=1)  # characters are about twice as high as wide
+            # Repeat columns, because characters are about twice as high as wide.
+            strength = np.abs(values).repeat(2, axis=1)
             print_text(f"{caption}\n" + "\n".join(plot_plane(strength / (strength.max() or 1), None)) + "\n")
     return 0
 

@@ -104,7 +104,7 @@ def train(arguments: Namespace) -> int:
             )
         assert net.history is not None
         trained_epochs, seconds = net.history.epochs, net.history.seconds
-        is_complete = trained_epochs >= epochs  # training is complete even if Ctrl-C was pressed after the last epoch
+        is_complete = trained_epochs >= epochs  # true even if Ctrl-C was pressed after the last epoch
         if not is_complete:
             net = best_net
         score = net.score(X_val, y_val)

@@ -142,7 +142,7 @@ def _flush() -> None:
 
 def _discard_output() -> None:
     """Redirect standard output to the null device, because Python would fail to flush the stream at exit."""
-    with suppress(OSError):  # a stream without a file descriptor raises OSError
+    with suppress(OSError):  # ignore the error of a stream without a file descriptor
         descriptor = sys.stdout.fileno()
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, descriptor)

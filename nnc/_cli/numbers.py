@@ -33,7 +33,7 @@ def is_text(path: str) -> bool:
     if start.startswith(b"\x1f\x8b"):
         with suppress(OSError, EOFError, zlib.error), gzip.open(path) as compressed:
             start = compressed.read(SIGNATURE_BYTES)
-    # UTF-16 text is recognized first, because it contains zero bytes. Binary tables also count as text here, because
+    # Recognize UTF-16 text first, because it contains zero bytes. Binary tables also count as text here, because
     # the reader of tables raises a better error message for them.
     if start.startswith((*BYTE_ORDER_MARKS, *BINARY_SIGNATURES)):
         return True

@@ -70,7 +70,7 @@ def write(frames: Iterator[pl.DataFrame], path: str) -> None:
     """
     if path == "-":
         sys.stdout.flush()
-        is_terminal = sys.stdout.isatty()  # a file or pipe always gets UTF-8, whatever the locale
+        is_terminal = sys.stdout.isatty()  # write UTF-8 to a file or pipe, whatever the locale
         _write_text(frames, None if is_terminal else getattr(sys.stdout, "buffer", None), ",")
         return
     output_format = format_of(path)

@@ -131,7 +131,7 @@ class RunLog:
         if self.file is None:
             return
         plain = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in facts.items()}
-        with self.lock:  # threads may write log lines at the same time
+        with self.lock:  # lock, because several threads may write log lines at once
             self.file.write(json.dumps({"event": event, **plain}, ensure_ascii=False) + "\n")
             self.file.flush()
 

@@ -56,7 +56,8 @@ def plot_curves(curves: Mapping[str, Values], width: int, height: int, colors: b
     """
     columns, rows = max(8, width - LABEL_WIDTH - 2), height - 1
     epochs = max(len(curve) for curve in curves.values())
-    widths = [max(1, round(2 * columns * len(curve) / epochs)) for curve in curves.values()]  # columns with dots
+    # Number of columns of dots of each curve.
+    widths = [max(1, round(2 * columns * len(curve) / epochs)) for curve in curves.values()]
     extremes = [_extremes(curve, n) for curve, n in zip(curves.values(), widths, strict=True)]
     scale = Scale.from_values(np.concatenate([values for pair in extremes for values in pair]))
     dots = np.zeros((4 * rows, 2 * columns), bool)
@@ -83,7 +84,7 @@ def _paint(text: str, index: int) -> str:
 
 
 def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
-    """Return the lowest and the highest values of intervals; all values if there are not more than intervals.
+    """Return the lowest and the highest value of each interval of a curve, for at most `n_intervals` intervals.
 
     A value that is not finite becomes NaN, which an interval ignores if it has other values.
     """
@@ -98,14 +99,14 @@ def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
 def _draw_curve(dots: NDArray[np.bool_], lowest: Values, highest: Values) -> None:
     """Set the dots of a curve from 0 (bottom) to 1 (top); NaN leaves a gap.
 
-    A column of dots extends from the lowest to the highest value. Few values are interpolated.
+    A column of dots extends from the lowest to the highest value. A curve with few values is interpolated.
     """
     height, width = dots.shape
     n = len(lowest)
     if n < width:
         lowest = highest = np.interp(np.linspace(0, n - 1, width), np.arange(n), lowest)
     top, bottom = (np.rint((height - 1) * (1 - values)) for values in (highest, lowest))
-    # Connect each column with the one to its left. The minimum and maximum with NaN are NaN.
+    # Connect each column with the column to its left, except at gaps: the minimum and maximum with NaN are NaN.
     above, below = np.minimum(top[1:], bottom[:-1]), np.maximum(bottom[1:], top[:-1])
     top[1:] = np.where(np.isnan(above), top[1:], above)
     bottom[1:] = np.where(np.isnan(below), bottom[1:], below)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float64]
 
-# The sizes below are in pixels.
+# Sizes of the drawing in pixels.
 SIDE = 300.0  # width and height of a square plot area
 LEFT_MARGIN, TOP_MARGIN, BOTTOM_MARGIN, RIGHT_MARGIN = 64.0, 14.0, 44.0, 16.0
 MIN_CELL, MAX_CELL = 24.0, 46.0  # limits of the side of a cell of a confusion matrix

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# The sizes below are in pixels.
+# Sizes of the drawing in pixels.
 FONT_SIZE, SMALL_FONT_SIZE = 12, 10
 NEURON_RADIUS = 12.0
 NEURON_PITCH = 32.0  # distance in pixels between the centers of neighbouring neurons

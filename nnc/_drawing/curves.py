@@ -57,7 +57,7 @@ class Scale(NamedTuple):
             values, low, high = np.log10(values), log10(low), log10(high)
         if not high > low:
             return np.where(np.isnan(values), np.nan, 0.5)
-        # Each number is halved before the subtraction, because a range such as -1e308 to 1e308 would overflow.
+        # Halve each number before the subtraction, because a range such as -1e308 to 1e308 would overflow.
         return (values / 2 - low / 2) / (high / 2 - low / 2)
 
     def ticks(self) -> list[float]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Values = Sequence[NDArray[Any]]
 
-# The sizes below are in pixels.
+# Sizes of the drawing in pixels.
 MARGIN = 16
 LINE_HEIGHT = 15
 WEIGHT_GAP, IMAGE_GAP = 110, 44  # minimum gap in pixels between columns of neurons, and next to an image

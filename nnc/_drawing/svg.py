@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Blue and orange are distinguishable with any color vision deficiency and visible on white and black.
+# Colors of positive and negative numbers: blue and orange are distinguishable with any color vision deficiency, and
+# visible on white and black.
 POSITIVE, NEGATIVE = "#3584c8", "#dc7414"
 FONT = "system-ui, Segoe UI, DejaVu Sans, sans-serif"
 CHARACTER_WIDTH = 0.6  # upper bound of the mean character width, relative to the font size

@@ -58,7 +58,7 @@ class Bounded:
         self.value, self.limits, self.error, self.kinks = value, limits, error, kinks
         if limits is None:
             return
-        # Underflow adds an error of at most the smallest normal number.
+        # Add the error of underflow, which is at most the smallest normal number.
         error = np.where(error > 0, error + float(limits.tiny), error)
         valid = (abs(value) < 1e-4 * float(limits.max)) & ~np.isnan(error)
         self.error = np.where(valid, error, np.inf)
@@ -71,7 +71,7 @@ class Bounded:
 
     @property
     def size(self) -> Array:
-        """Upper bounds of the absolute values."""
+        """Upper bounds of the absolute values of the elements, including their errors."""
         size: Array = abs(self.value) + self.error
         return size
 

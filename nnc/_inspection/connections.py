@@ -102,7 +102,7 @@ class Windows:
         This linear map is the transpose of `gather`.
         """
         total = np.zeros((len(parts), prod(self.input_shape) + 1), parts.dtype)
-        # `+=` adds only once to an index that repeats, but here only the index of the padding repeats.
+        # `+=` adds only once to a repeated index. This is correct here, because only the index of the padding repeats.
         for k in range(self.indices.shape[1]):
             total[:, self.indices[:, k]] += parts[:, :, k]
         return total[:, :-1]
@@ -211,7 +211,7 @@ class Connection:
                 self.windows = Windows(kind.window_geometry(input_shape))
             elif isinstance(kind, RecurrentLayer):
                 self.recurrence = Recurrence(kind, input_shape)
-            elif isinstance(kind, Dense) and len(input_shape) == 2:  # each step of a sequence is a row
+            elif isinstance(kind, Dense) and len(input_shape) == 2:  # Dense on sequences: each step is a row
                 steps = image_layers.WindowGeometry(
                     as_image_shape(input_shape), (1, *layer.output_shape), (1, 1), (1, 1), step_offset=-1
                 )
@@ -299,16 +299,16 @@ def equivalence_labels(connections: list[Connection], X: Array, widths: list[int
             labels[l].append(current)
             gathered = np.moveaxis(np.where(pool.windows.is_inside, pool.windows.gather(current), -1), 2, 3)
             current = _row_labels(gathered.reshape(-1, gathered.shape[3])).reshape(len(X), -1)
-        if connection.recurrence is not None:  # the sequences are the rows
+        if connection.recurrence is not None:  # recurrent layer: each sequence is one row with a label
             n_out = connection.recurrence.n_out
             current = _row_labels(current)[:, None] * n_out + np.arange(n_out)
             continue
-        if connection.columnwise:  # each channel has its own weight, so its outputs get their own labels
+        if connection.columnwise:  # label each channel separately, because it has its own weight
             current = current * widths[l] + np.arange(current.shape[1]) % widths[l]
             continue
         rows = _row_labels(connection.rows(current, -1))
         current = rows[:, None] * widths[l] + np.arange(widths[l])
-        if connection.is_output is not None:  # outputs beyond the lengths are 0, like padding
+        if connection.is_output is not None:  # outputs beyond the lengths are 0, so they get the label of padding
             current = np.where(connection.is_output, current, -1)
         current = current.reshape(len(X), -1)
     return labels

@@ -24,7 +24,7 @@ def omitted(n: int, noun: str, indent: str = "  ") -> Iterator[str]:
 
 def digits(number: float) -> str:
     """Return a number as text for a formula; negative numbers are in parentheses."""
-    return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # + 0.0 turns -0.0 into 0.0
+    return f"{number + 0.0:.9g}" if number >= 0 else f"({number:.9g})"  # adding 0.0 turns -0.0 into 0.0
 
 
 def equal(formula: str, number: float) -> str:

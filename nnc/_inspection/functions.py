@@ -78,7 +78,7 @@ class Slope(NamedTuple):
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
     """Check the gradients of a network and print the result, as `nnc.check_gradients` describes.
 
-    If the network accepts any number of steps, it is bound to that of X, an array or Sequences.
+    X may be an array or Sequences. A network for any number of steps is bound to the number of steps of X.
     """
     from nnc._drawing.html import print_result
 
@@ -128,13 +128,14 @@ def check_slope_gradients(
     problem : Problem
         Parameters, rows and targets.
     slopes : array (n, n_out, n_in)
-        Derivatives of the targets; NaN is a missing one.
+        Derivatives of the targets; NaN marks a missing derivative.
     weight : float
         Weight of the derivatives.
     gradients : sequence of (dW, db)
         Gradients to check.
     largest : sequence of (dW, db)
-        Gradients for targets of 0. The summands of the gradients have their size, and rounding errors, too.
+        Gradients for targets of 0, whose size determines the allowed rounding errors. With other targets, gradients
+        may be small differences of summands of this size.
     dtype : dtype
         Precision in which the gradients were computed.
     eps : float, optional
@@ -179,7 +180,8 @@ def _slope_loss(problem: Problem, slopes: NDArray[Any], weight: float) -> float:
     """Return the loss of outputs and their derivatives by the inputs, from the formulas of the activations."""
     A = problem.X
     n, n_in = A.shape
-    J = np.broadcast_to(np.eye(n_in), (n, n_in, n_in))  # derivatives of the units A[:, j] are J[:, :, j]
+    # J[:, :, j] are the derivatives of unit A[:, j] with respect to the inputs.
+    J = np.broadcast_to(np.eye(n_in), (n, n_in, n_in))
     for row, connection, W, b in zip(problem.activations, problem.connections, problem.W, problem.b, strict=True):
         Z = connection.multiply(A, W) + (0.0 if b is None else b)
         A = row.compute(Z)

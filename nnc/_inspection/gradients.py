@@ -46,8 +46,8 @@ class LayerCheck:
         Parameters that were not compared because the loss is at a kink, such as that of relu at 0, or because rounding
         decides on which side of a kink the loss is.
     uncertain : int
-        Parameters with an inconclusive result, because rounding may hide small errors. Only large errors are detected
-        in them.
+        Parameters with an inconclusive result, because rounding may hide small errors of their gradients. Only large
+        errors are detected.
     by_both : int
         Parameters that were also compared with finite differences.
     difference : float
@@ -235,7 +235,7 @@ def check_gradients(
         raise ValueError(f"eps must be a positive finite number, got {eps!r}")
     computed = net.gradients(X, y) if gradients is None else gradients
     problem, dtype = Problem(net, X, y, lengths), np.dtype(net.dtype)
-    with np.errstate(all="ignore"):  # no warnings: numbers that are not finite get infinite error bounds
+    with np.errstate(all="ignore"):  # no warnings, because numbers that are not finite get infinite error bounds
         layers, rounding = compare(problem, computed, dtype)
         checks = [_check_layer(problem, layer, float(eps), rounding) for layer in layers]
     return GradientCheck(tuple(checks), TOLERANCE[dtype.name])
@@ -268,7 +268,8 @@ def compare(
     `dtype` is the precision in which `gradients` were computed.
     """
     tolerance = TOLERANCE[dtype.name]
-    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance  # underflow may affect gradients below this size
+    # Gradients below this size may be inexact because of underflow.
+    underflow = 1e8 * float(np.finfo(dtype).tiny) / tolerance
     steps = layer_steps(problem, 1.0)
     exact, rounded = bounds(problem, steps, np.float64), bounds(problem, steps, dtype)
     layers = []
@@ -316,7 +317,7 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
     coarser: list[float] = []
     _, _, sides = evaluate(0.0)
     for _ in range(MAX_STEPS):
-        if 2 * rounding / h > allowed:  # the rounding error of the difference is too large
+        if 2 * rounding / h > allowed:  # stop: the rounding error is too large for this step h and all smaller ones
             break
         (high, Z_high, sides_high), (low, Z_low, sides_low) = evaluate(h), evaluate(-h)
         close = all((abs(a - b) <= 1).all() for a, b in zip(Z_high, Z_low, strict=True))

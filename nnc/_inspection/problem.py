@@ -63,7 +63,7 @@ class Problem:
         self.has_steps = stack is not None and stack.has_steps
         self.connections = [Connection() for _ in self.W] if stack is None else connections(stack.layers)
         for k, connection in enumerate(self.connections):
-            if connection.recurrence is not None:  # the outputs of a recurrent layer are treated as net inputs
+            if connection.recurrence is not None:  # treat the outputs of a recurrent layer as net inputs
                 self.activations[k] = activations.ROWS["identity"]
         rows = _numbers("X", X)
         if stack is not None and len(stack.input_shape) > 1:
@@ -96,7 +96,7 @@ class Problem:
             targets = (1 - self.parameter) * targets + self.parameter / k
         # For sequences, each step is a row of targets, because the last layer has one row of outputs per step.
         self.X, self.y = rows, targets.reshape(-1, k)
-        # 0 for outputs at steps beyond the lengths, which the loss does not contain
+        # Mask of the targets: 0 at steps beyond the lengths, which the loss does not contain, otherwise 1.
         self.is_target = np.ones((len(self.y), 1))
         if lengths is not None:
             counts = lengths
@@ -123,7 +123,7 @@ class Problem:
         return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
-        """Reshape layer outputs to one row for each row of X; those of a convolution have one row for each window."""
+        """Reshape layer outputs to one row for each row of X, also if a layer has a row for each window or step."""
         return A.reshape(len(self.X), -1)
 
     def _inputs(self, k: int, rows: Array) -> Array:
@@ -148,7 +148,8 @@ class Problem:
 
     def loss_derivative(self, P: Array) -> Array:
         """Return the derivatives of the loss with respect to the outputs P, an array (n, n_out)."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # the derivative is infinite at a probability of 0 or 1
+        # No warning: the derivative may be infinite at a probability of 0 or 1.
+        with np.errstate(divide="ignore", invalid="ignore"):
             return self.is_target * self.loss.compute_derivative(self.y, P, self.parameter) / self.divisor
 
     def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:

@@ -128,7 +128,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             for pool, mask in zip(step.pools[::-1], candidates[l][::-1], strict=True):
                 E_dA, kinks = _pool_backward_errors(pool, E_dA, kinks, mask, eps)
                 E_dA = within(E_dA)
-            if l > 0:  # a convolution has a row for each window, not for each image
+            if l > 0:  # reshape to the rows of the previous layer: a convolution has a row for each window
                 shape, below = steps[l - 1].A.shape, problem.connections[l - 1]
                 E_dA, kinks = (below.mask_outputs(values.reshape(shape)) for values in (E_dA, kinks))
         return Bounds(errors, masks, _loss_error(problem, output, last, eps))
@@ -174,7 +174,7 @@ def _parameter_errors(
     E_part = E + sum_terms(len(inputs)) * eps * delta
     error = connection.weight_sums(abs(inputs), E_part) + connection.weight_sums(E_inputs, delta + E)
     mask = connection.weight_sums(((inputs != 0) | (E_inputs > 0)).astype(int), kinks.astype(int)) > 0
-    if step.b is not None:  # the bias acts as the weight of a constant input 1
+    if step.b is not None:  # append the row of the bias, which is the weight of a constant input 1
         error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, kinks.any(axis=0)])
     W = abs(step.W)
     if step.norm is not None and step.X is not None:

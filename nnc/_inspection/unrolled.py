@@ -68,7 +68,7 @@ def cell_formulas(recurrence: Recurrence) -> tuple[dict[str, str], dict[str, str
 
 
 def evaluate(values: Values, assignments: dict[str, str]) -> None:
-    """Add the values of these formulas to `values`."""
+    """Evaluate the formulas in `assignments`, and add each result to `values` under its name."""
     for name, formula in assignments.items():
         values[name] = formulas.compile_formula(formula, " ".join(values))(*values.values())
 
@@ -82,7 +82,8 @@ def unroll(recurrence: Recurrence, A_in: Array, W: Array, b: Array | None, dA: A
     kind, n = recurrence.kind, len(A_in)
     units, steps = kind.units, recurrence.orders[0]
     X = A_in.reshape(n, len(steps), recurrence.features)
-    dA = dA.reshape(n, -1, len(recurrence.orders), units)  # one step if only the last state is the output
+    # The second axis has length 1 if only the last state is the output.
+    dA = dA.reshape(n, -1, len(recurrence.orders), units)
     forward, backward = cell_formulas(recurrence)
     directions = []
     for direction, order in enumerate(recurrence.orders):

@@ -53,7 +53,7 @@ AVG_POOL = POOL % {
     "next": "sum + number",
     "output": "sum / ($real)(kh * kw)",
 }
-# Templates of the C functions by name. A header contains only the functions that it calls.
+# Templates of the C functions by name. A header contains only the functions that the network needs.
 FUNCTIONS = {
     **SCALES,
     "subtract": "/* The m operands are repeated for all n inputs. */\n" + SCALES["subtract"],

@@ -118,7 +118,7 @@ static inline void ${name}_lookup(int8_t *a, const int8_t *values, int n)
 }
 """,
 }
-REQUIRED_FUNCTIONS = {  # functions that another one calls
+REQUIRED_FUNCTIONS = {  # for each C function, the names of the functions that it calls
     "round": ("clip",),
     "requantize": ("clip",),
     "dense_int8": ("dot_int8", "requantize"),
@@ -126,7 +126,7 @@ REQUIRED_FUNCTIONS = {  # functions that another one calls
     "conv_int8": ("requantize",),
     "dense_sums": ("dot_int8",),
 }
-# Functions that depend on the network.
+# Templates of C functions that are generated for each network: they contain its constants and function calls.
 QUANTIZE = """\
 /* Quantize one row of inputs. */
 static inline void ${name}_quantize(const float *in)
@@ -252,7 +252,7 @@ TYPE_BYTES = {"int8_t": 1, "int32_t": 4, "int64_t": 8}  # bytes of one number of
 class Int8Source(Source):
     """Builder of a C header for a quantized network.
 
-    The constant arrays are defined inside of the functions that use them. The buffers `<name>_p` and `q` hold 8-bit
+    The constant arrays are defined inside the functions that use them. The buffers `<name>_p` and `q` hold 8-bit
     integers, and `<name>_sums` the integer sums of the last layer; `<name>` is the name of the exported network.
     """
 
@@ -262,11 +262,12 @@ class Int8Source(Source):
     def __init__(self, name: str, n_out: int) -> None:
         super().__init__(name, "float32")
         self.n_out = n_out
-        self.buffers["out"] = 0  # array of the caller, on which the operations after the last layer work in place
+        self.buffers["out"] = 0  # operations after the last layer change the array of the caller in place
         self.current_int8 = f"{name}_p"  # C array that the next operation reads
         self.int8_buffers = {f"{name}_p": 0, "q": 0}  # required number of elements of each C array
         self.network_functions: list[str] = []
-        self.entries: list[tuple[str, str, str]] = [("", "float", "inputs")]  # suffix, type and noun of the inputs
+        # Suffix of each C function, C type of its inputs, and noun for the inputs.
+        self.entries: list[tuple[str, str, str]] = [("", "float", "inputs")]
 
     def function(self, key: str) -> str:
         """Add a C function and the functions that it calls, and return its name."""
@@ -281,7 +282,7 @@ class Int8Source(Source):
         return self.add_array(kind, c_type, len(numbers), initializer(numbers))
 
     def element(self, kind: str, values: Sequence[Any], c_type: str = "float") -> str:
-        """Return the C expression for element i of some numbers: a constant if all are equal, else that of an array."""
+        """Return the C expression for number i of `values`: a constant if all are equal, else an array element."""
         if len(set(values)) == 1:
             return self.number(values[0]) if c_type == "float" else f"({c_type}){integer(values[0])}"
         name = self.array(kind, values) if c_type == "float" else self.integers(kind, values, c_type)
@@ -451,7 +452,7 @@ def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quan
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.is_classification:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
-    if y is None or net.heads is not None:  # a network with heads has no single score
+    if y is None or net.heads is not None:  # omit the scores without targets, and for networks with heads
         return Quantization(error, agreement)
     data, metric = converter.data(X, y), net._metric(None)
     score, score_int8 = (converter.measure_unscaled(metric, data, outputs) for outputs in (P, Q))
@@ -471,7 +472,7 @@ def _header(program: Program, name: str, quantized: QuantizedNetwork, rows: NDAr
         functions, verb = ("and ${name}_classify_int(in)", "") if has_classes else ("", "s")
         remark += source.fill(INTEGERS_REMARK, functions=source.fill(functions), verb=verb)
     if program.self_test is not None:
-        # The inputs of the self-test are dequantized integers, so rounding errors cannot change their quantized values.
+        # Test with dequantized integers as inputs, so that rounding errors cannot change their quantized values.
         inputs = quantized.input_range
         q = inputs.quantize((np.array(program.self_test["X"]) - quantized.minus) * quantized.times)
         X = inputs.dequantize(q) / quantized.times + quantized.minus

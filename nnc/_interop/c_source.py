@@ -66,7 +66,7 @@ static inline void ${name}_predict(const $real *in, $real *out)
         out[i] = $output;
 }
 """
-# Functions of a header for a network whose outputs can be computed step by step.
+# Template of the C struct and functions that compute the outputs of a network step by step.
 STREAM = """\
 #define ${NAME}_STEP_N_IN $step_n_in
 #define ${NAME}_STEP_N_OUT $step_n_out
@@ -115,13 +115,13 @@ STREAM_REMARK = """
 
    Single steps of a sequence: ${name}_reset(&state) sets the states of the layers to 0, and
    ${name}_step(&state, in, out) computes the outputs after each step. A program may have several states."""
-# Parts of the struct of states and of its reset for convolutions, which have ring buffers.
+# C code for convolutions with ring buffers: a member of the struct of states, and the loop that resets it.
 INDICES = """
     int oldest[$n]; /* index of the oldest step in each ring buffer */"""
 RESET_INDICES = """
     for (i = 0; i < $n; i++)
         state->oldest[i] = 0;"""
-# C statement after each network of an ensemble. The first network sets the sum of outputs, the others add to it.
+# C statement after each network of an ensemble. The first network sets the sum of outputs, later ones add to it.
 SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
         sum[i] $assignment ${source}[i];"""
@@ -222,7 +222,7 @@ class Source(Writer):
         # Required number of elements of each C array. Recurrent layers store states in h, and new states in next.
         self.buffers = {"a": 0, "b": 0, "sum": 0, "h": 0, "next": 0}
         self.n_states = 0  # number of states in the struct for single steps
-        self.n_state_calls = 0  # number of `calls` up to the last layer with states; the others compute only outputs
+        self.n_state_calls = 0  # number of `calls` up to the last layer with states; later calls compute only outputs
         self.n_ring_buffers = 0  # number of convolutions with states in the struct for single steps
         self.n_summed = 0  # number of ensemble members whose outputs were added to the sum
         self.constant_bytes = self.n_arrays = 0
@@ -510,7 +510,7 @@ class Source(Writer):
         if program.self_test is not None:
             X = round_to_dtype(program.self_test["X"], self.dtype)
             P = predict(program.row(X))[0].ravel().tolist()
-            # The expected outputs P have the precision of the network, which may be lower than that of the header.
+            # Use the larger tolerance, because the expected outputs P may have a lower precision than the header.
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
             sizes: dict[str, Any] = {"n_in": len(X), "n_out": len(P), "last_out": len(P) - 1}
             sizes["steps"] = f"{N_TEST_STEPS}, " if program.any_steps else ""

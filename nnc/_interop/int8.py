@@ -100,8 +100,8 @@ class QuantizedLayer(Value):
             return products
         if isinstance(self.operation, op.Conv):
             x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
-            x = x.reshape(*x.shape[:3], -1)  # order of the last axis, as in w: row, column, channel
-        # The sums are integers below 2**53, so the matrix product in floats is exact, and faster than in integers.
+            x = x.reshape(*x.shape[:3], -1)  # flatten each window in the order row, column, channel, as in w
+        # Multiply in floats, which is faster than in integers, and exact because the sums are integers below 2**53.
         sums: Array = x @ self.w + self.b
         return sums
 
@@ -249,7 +249,7 @@ def integer_inputs(quantized: QuantizedNetwork, X: Array) -> IntegerInputs | Non
     if c_type is None:
         return None
     factor = quantized.times / quantized.input_range.scale
-    # With at most 30 bits, the product with an integer of 32 bits and the offset are below 2**62.
+    # Limit the multiplier to 30 bits, so that its product with an integer of 32 bits and the offset are below 2**62.
     shift = np.clip(30 - np.frexp(factor)[1], 0, 50).astype(np.int64)
     multiplier = np.round(np.ldexp(factor, shift))
     if np.any(np.abs(multiplier) > 2.0**30):
@@ -316,7 +316,8 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
     if isinstance(operations[0], op.Scale):
         first = operations.pop(0)
         last -= 1
-        minus, times = (np.resize(part, X.shape[1]) for part in (first.minus, first.times))  # one number for each input
+        # Repeat the numbers of the scaling, so that each input has one.
+        minus, times = (np.resize(part, X.shape[1]) for part in (first.minus, first.times))
     ranges = _ranges(operations[: last + 1], (X - minus) * times)
     current = ranges[0]
     layers: list[Any] = []
@@ -330,7 +331,7 @@ def quantize(program: Program, X: Array) -> QuantizedNetwork:
             layers.append(_quantize_layer(operation, current, output_range))
             current = output_range
         elif isinstance(operation, op.Activate):
-            # A relu needs no lookup table: the layer before it clips its outputs to a range that begins at 0.
+            # Skip a relu, which needs no lookup table: the layer before it clips outputs to a range that begins at 0.
             if operation.name != "relu":
                 output_range = ranges[i + 1]
                 inputs = current.dequantize(np.arange(-128, 128))
@@ -351,7 +352,7 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
     """
     folded: list[Any] = []
     for operation in operations:
-        if isinstance(operation, op.Reshape):  # Reshape has no effect, because rows are flat
+        if isinstance(operation, op.Reshape):  # skip Reshape, which has no effect on flat rows
             continue
         previous = folded[-1] if folded else None
         if not isinstance(operation, op.Scale):
@@ -423,7 +424,8 @@ def windows(x: Array, input_shape: Any, window: Any, stride: Any, pad: Any = (0,
 def evaluate(operation: op.Operation, x: Array) -> Array:
     """Return the outputs of an operation for rows x (n, n_in), computed in float64."""
     if isinstance(operation, op.Scale):
-        groups = x.reshape(len(x), -1, len(operation.minus))  # the scaling may have one number per channel
+        # One group for each pixel if the scaling has one number per channel.
+        groups = x.reshape(len(x), -1, len(operation.minus))
         return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
     if isinstance(operation, op.Activate):
         return activations.ROWS[operation.name].compute(x)

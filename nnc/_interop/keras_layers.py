@@ -124,15 +124,15 @@ def check(network: Any, model: Any, parts: Parts) -> None:
     """
     ops, shape = _keras(model).ops, model.input_shape[1:]
     X = random_rows(network)
-    n_rows = model.input_shape[0] or len(X)  # input_shape[0] is the fixed batch size, or None
+    n_rows = model.input_shape[0] or len(X)  # use the fixed batch size of the model, if it has one
     X = np.resize(X, (n_rows, *X.shape[1:]))
     try:
-        # Keras would convert a NumPy array of float64 to float32, but does not change the dtype of a tensor.
+        # Pass a tensor, because Keras would convert a NumPy array of float64 to float32.
         rows = X.reshape(n_rows, *(-1 if n is None else n for n in shape))
         rows = ops.convert_to_tensor(rows, dtype=X.dtype.name)
         outputs = ops.convert_to_numpy(model(rows, training=False))
         one = ops.ones((1, 1), dtype=X.dtype.name)
-        # Most backends of Keras multiply float64 matrices in float32. The dtype of a product shows the precision.
+        # Determine the precision from the dtype of a product: most backends multiply float64 matrices in float32.
         precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype
     except LAYER_ERRORS as error:
         raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None

@@ -66,7 +66,8 @@ class LayerBuilder(Writer):
         if len(minus) not in (1, shape[-1]):
             raise ValueError(f"a scaling of single elements of rows of the shape {shape} is supported only for inputs")
         minus, times, plus = (np.broadcast_to(part, shape[-1:]) for part in (minus, times, plus))
-        if self.layers and isinstance(self.layers[-1], layers.Dense):  # a dense layer without activation
+        if self.layers and isinstance(self.layers[-1], layers.Dense):
+            # Merge the scaling into the weights of this dense layer, which has no activation.
             self.layers.pop()
             kernel, *bias = self.weights.pop()
             dense = layers.Dense(len(times), dtype=self.dtype)
@@ -146,7 +147,7 @@ class LayerBuilder(Writer):
         """Add an activation layer."""
         if operation.name == "sin":
             raise ValueError("a network with the activation 'sin' cannot be converted to Keras, which has no sine")
-        if operation.name == "leaky_relu":  # the default slope for negative inputs is 0.2 in Keras
+        if operation.name == "leaky_relu":  # pass the slope for negative inputs, whose default in Keras is 0.2
             self.add(layers.LeakyReLU(negative_slope=0.01, dtype=self.dtype))
         else:
             self.add(layers.Activation(RENAMED.get(operation.name, operation.name), dtype=self.dtype))

@@ -143,7 +143,7 @@ def _n_weights(operation: op.Operation) -> int:
 
 
 def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
-    """Encode the description of an input or output with a variable number of rows, and of steps if it is None."""
+    """Encode the description of an input or output with a variable number of rows; None is a variable size."""
     dims = [message((2, "n")), *(message((2, "steps") if n is None else (1, n)) for n in shape)]
     tensor = message((1, ELEMENT_TYPES[element_type]), (2, message((1, dims))))
     return message((1, name), (2, message((1, tensor))))
@@ -257,7 +257,7 @@ class Graph(Writer):
         n = len(operation.minus)
         if operation.is_by_element:
             value, shape = self.channels_first(value, False), operation.input_shape
-        else:  # `minus` has one number per channel, or a single number
+        else:  # one number per channel, or a single number for all
             shape = (n, *[1] * (2 - self.is_sequence)) if self.channels_are_first else (n,)
         for function, numbers in scale_functions(operation, self.dtype):
             value = self.node(SIGNS[SCALE_SIGNS[function]], value, self.tensor(numbers, shape))
@@ -303,7 +303,7 @@ class Graph(Writer):
         W = self.tensor([number for part in directions for number in columns(part.W)], (n, size, features))
         U = self.tensor([number for part in directions for number in columns(part.U)], (n, size, units))
         inputs = [self.node("Transpose", self.channels_first(value, False), perm=[1, 0, 2]), W, U]
-        if directions[0].b is not None:  # recurrent operators of ONNX have one bias for W and one for U
+        if directions[0].b is not None:  # append a bias of zeros for U, because ONNX requires biases for W and U
             zeros = [[0.0] * size]
             biases = [(*(part.b or ()), *zeros)[:2] for part in directions]
             numbers = [row[i] for rows in biases for row in rows for i in gates]
@@ -345,7 +345,7 @@ class Graph(Writer):
         """Add a Flatten node to the graph if the output is a vector; otherwise sequences remain unchanged."""
         if len(operation.output_shape) > 1:
             return value
-        self.channels_are_first = False  # a single step remains after a global pool: the order of axes has no effect
+        self.channels_are_first = False  # only one step remains after a global pool, so no Transpose is needed
         return self.node("Flatten", value, axis=1)
 
     def activate(self, operation: op.Activate, value: str) -> str:

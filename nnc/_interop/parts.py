@@ -215,7 +215,7 @@ class Builder:
     def dense(self, W: Any, b: Any, label: str) -> None:
         """Add a dense layer with the weights W (n_in, n_out), and with the biases b (n_out,) or None.
 
-        It is applied to each step of sequences.
+        For sequences, the layer is applied to each step.
         """
         W = np.asarray(W)
         if len(self.shape) == 3 and prod(self.shape[:2]) == 1:
@@ -256,7 +256,7 @@ class Builder:
             )
         ]
         for padding in ("same", (top, left)):
-            with suppress(ValueError):  # Conv2D refuses padding that is not smaller than the window
+            with suppress(ValueError):  # ignore the error of Conv2D for padding that is not smaller than the window
                 geometry = Conv2D(filters, (kh, kw), stride=stride, padding=padding).window_geometry(self.shape)
                 if geometry.pad == (top, left) and list(geometry.output_shape[:2]) == sizes:
                     return padding
@@ -289,7 +289,7 @@ class Builder:
         """Return the padding of a Conv1D with these numbers of zeros before and after a sequence."""
         n = (self.shape[0] + before + after - layer.extent) // layer.stride + 1
         for padding in (before, "same", "causal"):
-            with suppress(ValueError):  # Conv1D refuses padding that is not smaller than the window
+            with suppress(ValueError):  # ignore the error of Conv1D for padding that is not smaller than the window
                 geometry = layer.replace(padding=padding).sequence_geometry(self.shape)
                 if (geometry.pad[1], geometry.output_shape[1]) == (before, n):
                     return padding
@@ -487,7 +487,7 @@ class Builder:
             loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row, added_output = losses.ROWS[losses.parse_loss(loss)[0]], None
         if self.linear_layer is not None and row.output_required:
-            # The loss needs an output activation that the last layer lacks. Other packages often compute this
+            # Add the output activation of the loss, which the last layer lacks. Other packages often compute this
             # activation in their loss function, not in the model.
             self.layers[-1], added_output = last.replace(activation=row.output), row.output
         scale_y = scalings.get("scale_y")

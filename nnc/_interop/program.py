@@ -83,12 +83,12 @@ class Program(Value):
 
     @property
     def n_in(self) -> int:
-        """Number of inputs, which is the number of values in one row, or in one step of any number of steps."""
+        """Number of inputs, the number of values in one row, or in one step if the number of steps is variable."""
         return _count(self.shape)
 
     @property
     def n_out(self) -> int:
-        """Number of outputs for one row, or for one step of any number of steps."""
+        """Number of outputs for one row, or for one step if the number of steps is variable."""
         return _count(self.output_shape)
 
     @property
@@ -151,7 +151,7 @@ def build_program(document: dict[str, Any]) -> Program:
     task = "regression"
     if row.is_classification or output.name == "softmax":
         task = "binary" if sizes[-1] == 1 else "multilabel" if row.target_type == "multilabel" else "multiclass"
-    if len(output_shape) == 2:  # only these losses support classes at each step; see predict_classes
+    if len(output_shape) == 2:  # classes at each step: only these losses support them, see predict_classes
         task = {"multilabel": "multilabel", "probabilities": "multiclass"}.get(row.target_type, "regression")
     return Program(
         document["dtype"],

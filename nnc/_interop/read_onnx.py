@@ -263,7 +263,7 @@ class Reader:
         source = _last_step(labels.source.rows if isinstance(labels.source, Pair) else labels.source)
         if labels.dims is None:
             raise ValueError("the first axis of the labels must index the rows, but the last axis indexes them")
-        # Softmax preserves the order of its inputs, so the model may compute labels before or after a softmax.
+        # Accept labels that are computed before or after a softmax, because softmax preserves the order of its inputs.
         before_softmax = output.previous if output.activation == "softmax" else None
         if source is not output and not (before_softmax and source is _last_step(before_softmax)):
             raise ValueError(f"the labels must be computed from the output of {output.label}, got {source.label}")

@@ -268,7 +268,7 @@ def _with_attributes(name: str, allowed: Mapping[str, Any], call: Call, value: A
         actual = call[attribute]
         if np.float32(actual) != np.float32(expected) if isinstance(expected, float) else actual != expected:
             raise call.error(f"attribute {attribute} must be {expected!r}, got {actual!r}")
-        # Attributes have only float32 precision, so a float64 model with such an attribute differs from nnc.
+        # Reject float64 models with a fractional attribute, because attributes have only float32 precision.
         if rows.dtype == "float64" and isinstance(expected, float) and not expected.is_integer():
             raise call.error(
                 f"attribute {attribute} has only float32 precision for float64 inputs; convert the model to float32"

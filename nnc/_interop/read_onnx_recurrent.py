@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# For each operator: layer of nnc, index of each gate of this layer among those of the operator, activations.
+# For each operator: layer of nnc, index in the operator of each gate of this layer, and activations.
 CELLS: dict[str, tuple[Any, list[int], list[bytes]]] = {
     "RNN": (SimpleRNN, [0], [b"Tanh"]),
     "GRU": (GRU, [0, 1, 2], [b"Sigmoid", b"Tanh"]),
@@ -192,7 +192,7 @@ def _slice(call: Call, value: Any, starts: Any, ends: Any, axes: Any = None, str
 
 
 def _reverse(assembly: Assembly) -> None:
-    """Reverse the order of the steps."""
+    """Add a reversal of the steps of the current sequences to an Assembly."""
     assembly.builder.reversed = not assembly.builder.reversed
 
 
@@ -266,7 +266,7 @@ def _recurrent(call: Call, value: Any, W: Any, R: Any, B: Any = None, *others: A
         assembly.charge(W.nbytes + R.nbytes)
         builder, was_reversed = assembly.builder, assembly.builder.reversed
         builder.recurrent(layer, *_columns(call, W, R, B), call.label)
-        if reverse:  # layers of nnc return the steps in the order of the inputs
+        if reverse:  # keep the order, because layers of nnc return the steps in the order of their inputs
             builder.reversed = was_reversed
 
     features = directions * units

@@ -267,7 +267,7 @@ def operator(
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        # Attributes without a first and last version are supported from version 1 to MAX_OPSET.
+        # Complete attributes without a first and last version by the versions 1 and MAX_OPSET.
         complete = {name: (*entry, *(1, MAX_OPSET)[len(entry) - 2 :]) for name, entry in attributes.items()}
         for name in names:
             OPERATORS[domain, name] = Operator(function, inputs, complete, since, outputs)
@@ -279,7 +279,7 @@ def operator(
 def any_rows(call: Call, value: Any, ranks: tuple[int, ...] = (0, 1, 2, 3)) -> Rows:
     """Return the input `value` of a node after checking that it is a symbolic tensor (`Rows`).
 
-    Raise ValueError if it is of another kind, or its rows have a number of dimensions that is not in `ranks`.
+    Raise ValueError for other values, and if the number of dimensions of a row is not in `ranks`.
     """
     if not isinstance(value, Rows):
         raise call.error(f"an input of the node must depend on the input of the model, got {describe_kind(value)}")
@@ -319,7 +319,7 @@ def channels_first(call: Call, value: Any) -> Rows:
 def finite_array(call: Call, value: Any, dtype: str, ndim: int | None = None) -> Array:
     """Return the input `value` of a node after checking that it is a constant array of finite numbers.
 
-    Raise ValueError if it is not, or has another dtype or number of dimensions.
+    Raise ValueError for other values, and for arrays with another dtype or number of dimensions.
     """
     if not isinstance(value, np.ndarray):
         raise call.error(f"an input of the node must be a constant, got {describe_kind(value)}")

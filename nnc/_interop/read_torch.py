@@ -249,7 +249,7 @@ def _steps(module: Any) -> list[tuple[str, Any]]:
             f"{type(module).__name__}{remedy if isinstance(module, nn.Sequential) else ''}"
         )
     try:
-        with _evaluation(module):  # a forward method may depend on the mode
+        with _evaluation(module):  # trace in evaluation mode, because a forward method may depend on the mode
             return Forward(SUPPORTED).steps(module)
     except RecursionError:
         raise ValueError(
@@ -347,7 +347,7 @@ def _linear(builder: Builder, part: Any, label: str) -> None:
 
 def _pad(builder: Builder, part: Any, label: str) -> None:
     """Add the zeros of a ZeroPad2d or ConstantPad1d module to the next convolution."""
-    sides = tuple(map(index, part.padding))  # left, right, top, bottom
+    sides = tuple(map(index, part.padding))  # numbers of zeros: left, right, top, bottom
     builder.pad((*sides[2::-2], *sides[3::-2]) if len(sides) == 4 else sides, label)
 
 

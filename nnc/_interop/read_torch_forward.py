@@ -64,8 +64,8 @@ class Value(NamedTuple):
         Steps that compute the value from the input, with their labels.
     kind : {"rows", "result", "cells", "states", "state", "zeros", "other"}
         "rows": a tensor that modules process. "result": outputs and states of a recurrent module. "cells": states and
-        cell states of an LSTM. "states": states of all layers and directions. "state": one of them. "zeros": a tensor
-        of zeros. "other": sizes, dtypes and devices.
+        cell states of an LSTM. "states": states of all layers and directions. "state": state of one layer and one
+        direction. "zeros": a tensor of zeros. "other": sizes, dtypes and devices.
     position : int
         Index of a "state", counted from the last one, which is -1.
     """
@@ -134,7 +134,7 @@ class Forward:
         label = label_of(name, module)
         self.check(module, label)
         if type(module) is nn.Sequential:
-            # Unlike in `named_children`, a module that occurs twice is in this dict twice.
+            # Do not use `named_children`, which omits the second occurrence of a module.
             for key, part in module._modules.items():
                 value = self.apply(part, value, f"{name}.{key}" if name else key)
             return value
@@ -187,7 +187,7 @@ class Forward:
         for node in _needed_nodes(graph):
             positional, keywords = fx.map_arg((node.args, node.kwargs), values.__getitem__)
             if "end_dim" in keywords and len(positional) == 1:
-                keywords = {"start_dim": 0, **keywords}  # default of flatten
+                keywords = {"start_dim": 0, **keywords}  # the default of torch.flatten is start_dim=0
             inputs = [*positional, *keywords.values()]
             if node.op == "placeholder":
                 if values:
@@ -260,7 +260,7 @@ def _leaves(arguments: Any) -> Iterator[Any]:
 
 
 def _recurrent_module(value: Value) -> Any:
-    """Return the recurrent module that computes states."""
+    """Return the recurrent module that computes the states in `value`."""
     return value.steps[-1][1]
 
 

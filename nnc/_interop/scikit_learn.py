@@ -58,7 +58,7 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     if dtype is None:
         dtype = np.float32 if all(W.dtype == np.float32 for W in coefs) else np.float64
     output = activation_name(mlp.out_activation_)
-    if hasattr(mlp, "_loss_and_factors"):  # only estimators of nnc.sklearn have a loss argument
+    if hasattr(mlp, "_loss_and_factors"):  # estimator of nnc.sklearn, which has an argument `loss`
         loss, _, _ = mlp._loss_and_factors()
     else:
         loss = {row.output: row.name for row in losses.ROWS.values() if row.output_required}.get(output, "mse")
@@ -155,7 +155,7 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
         else:
             labels = np.arange(max(2, program.n_out)) if classes is None else classes
             binarizer.fit(np.arange(len(labels)))
-            # LabelBinarizer.fit would sort class labels and refuse fractional numbers, so the labels are set later.
+            # Set the class labels after LabelBinarizer.fit, which would sort them and refuse fractional numbers.
             binarizer.classes_ = labels
         mlp._label_binarizer, mlp.classes_ = binarizer, labels
     return mlp

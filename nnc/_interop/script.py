@@ -253,7 +253,7 @@ def header_values(program: Program) -> dict[str, Any]:
 
 
 def for_each_step(program: Program, condition: bool = True) -> str:
-    """Return a text that follows the number of inputs or outputs of a step, or "" for a fixed number of steps."""
+    """Return " for each step" for a network with any number of steps if `condition` is true, otherwise ""."""
     return " for each step" if program.any_steps and condition else ""
 
 

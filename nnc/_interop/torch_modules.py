@@ -137,7 +137,7 @@ class ModuleBuilder(Writer):
         module = module_class(len(first.W), first.units, dtype=self.dtype, **options)
         for direction, suffix in zip(operation.directions, ("", "_reverse"), strict=False):
             arrays = {"weight_ih": direction.W, "weight_hh": direction.U}
-            if direction.b is not None:  # PyTorch always has two biases
+            if direction.b is not None:  # add zeros for a missing vector of biases, because PyTorch always has two
                 b = [*direction.b, *[[0.0] * len(direction.b[0])] * (2 - len(direction.b))]
                 arrays |= {"bias_ih": b[:1], "bias_hh": b[1:]}
             for name, rows in arrays.items():
@@ -152,7 +152,7 @@ class ModuleBuilder(Writer):
             self.modules += [*reverse, module, LastStates(operation.cell == "lstm", is_bidirectional)]
 
     def transpose(self, features_last: bool) -> None:
-        """Add a module that transposes sequences, unless they have this order of axes already."""
+        """Add a module that transposes sequences, unless the current tensor has the required order of axes."""
         if self.features_last != features_last:
             self.modules.append(TransposeSteps())
             self.features_last = features_last

@@ -70,7 +70,7 @@ def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | No
     finite = np.isfinite(outputs)
     size = float(np.abs(outputs).max(where=finite, initial=0.0))
     if activations.ROWS[network.activations[-1]].probability:
-        size = 1.0  # absolute tolerance: relative errors of probabilities near 0 are large
+        size = 1.0  # use an absolute tolerance, because relative errors of probabilities near 0 are large
     difference = _difference(P, outputs, finite)
     if not difference <= tolerance * size and network.dtype == np.float32:
         difference = _difference(network.astype(np.float64).predict(X), outputs, finite)

@@ -73,7 +73,7 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
         )
     rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
     scale = network.converter.scaling_X
-    if scale is not None:  # the scaled inputs should have a standard normal distribution
+    if scale is not None:  # reverse the scaling, so that the scaled inputs have a standard normal distribution
         shape = reader.shape()
         shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
         order = np.argsort(reader.input.order)
@@ -173,7 +173,8 @@ def _reference_outputs(path: Any, name: str, rows: Array) -> list[Any]:
         model = onnx.load(path)
         mapped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"}
         names = dict.fromkeys(output.name for output in model.graph.output)
-        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # the evaluator does not support ZipMap
+        # Omit ZipMap nodes, which the evaluator does not support.
+        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))

@@ -21,7 +21,7 @@ MAX_GROUP_INPUTS = 8  # second derivatives are computed for pairs of groups of a
 def check_smooth(model: Model, use: str) -> None:
     """Raise ValueError if the engine does not have the second derivatives of a layer.
 
-    `use` is the feature that needs them, for the message.
+    `use` names the feature that needs the second derivatives, in the error message.
     """
     supported = ", ".join(row.name for row in activations.ROWS.values() if row.has_higher_derivatives)
     if model.heads is not None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    # This import raises ModuleNotFoundError if the module is missing; `from nnc import _cpu` would raise ImportError.
+    # Import the module by `import`, which raises ModuleNotFoundError if it is missing. The statement
+    # `from nnc import _cpu` would raise ImportError.
     import nnc._cpu as _cpu
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":
@@ -58,7 +59,7 @@ def available() -> list[str]:
 
 
 def selected() -> str:
-    """Return the instruction set for networks: NNC_ISA, or the one with the widest vectors.
+    """Return the instruction set for networks: NNC_ISA, or else the supported one with the widest vectors.
 
     Raises
     ------
@@ -94,13 +95,13 @@ def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
     `widths` are the numbers of units of all layers except the input; it is empty for networks of images.
     """
     isa = selected()
-    # A layer whose outputs fill at most half of a 64-byte vector is faster with 32-byte vectors.
+    # Use 32-byte vectors, which are faster if the outputs of each layer fill at most half of a 64-byte vector.
     if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
         isa = "avx2"
     return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
 
 
-_module = cache(import_module)  # cached, because import_module takes a microsecond even for a loaded module
+_module = cache(import_module)  # cache, because import_module takes a microsecond even for a loaded module
 
 
 def show_config() -> None:

@@ -64,7 +64,7 @@ class LeastSquares:
     def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Return the mean of the squared residuals and its derivative with respect to P."""
         R, dR = self.residuals(P, Y)
-        with np.errstate(over="ignore"):  # CustomLoss checks that the loss is finite
+        with np.errstate(over="ignore"):  # no warning: CustomLoss rejects an infinite loss
             loss = float((R * R).mean())
         return loss, np.einsum("im,imk->ik", R, dR) * (2 / R.size)
 
@@ -104,7 +104,7 @@ def function_name(function: Any) -> str:
 
 
 class CustomLoss:
-    """Custom loss function with checked results.
+    """Custom loss of a network: a function of the caller whose results are checked.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def draw_weights(
 def _draw_recurrent_weights(
     W: NDArray[Any], b: NDArray[Any] | None, name: str, array: ParameterArray, stream: Stream
 ) -> None:
-    """Draw the weights of a recurrent layer, for each direction those of the inputs, then those of the states.
+    """Draw the weights of a recurrent layer: for each direction the weights of the inputs, then of the states.
 
     The arguments are those of `draw_weights`. The weights U of the states have orthonormal rows (Saxe, McClelland and
     Ganguli, 2014). The biases of the forget gate of an LSTM are 1.
@@ -76,7 +76,8 @@ def _draw_recurrent_weights(
             part[features:] = 0
         else:
             part[features:] = orthonormal_rows(stream.normal((units, columns)))
-        if b is not None and columns == 4 * units:  # only an LSTM has four gates
+        # Set the biases of the forget gate of an LSTM, the only layer with four gates.
+        if b is not None and columns == 4 * units:
             b[start + units : start + 2 * units] = 1
 
 

@@ -66,7 +66,7 @@ class Model:
     uses_lanes : bool
         True if the engine stores each row in one lane of the vectors, as for images and convolutions of sequences.
     frozen : tuple of bool
-        For each parametric layer, whether it is frozen; empty if none is.
+        Whether each parametric layer is frozen; empty if no layer is frozen.
     has_learning_options : bool
         True if layers have learning rate factors or are frozen.
     engine_indices : list of int
@@ -327,7 +327,7 @@ class Model:
     def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
         """Raise ValueError if a parameter or running statistic is not finite, or would overflow in another dtype.
 
-        Callers can write any number into the views of the parameters.
+        The check is necessary, because callers can write any number into the views of the parameters.
         """
         if dtype is None and self.core.is_finite(self.theta_view):
             return

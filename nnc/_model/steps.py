@@ -17,7 +17,7 @@ def model_for_steps(model: Model, steps: int) -> Model:
     """
     if model.bound_model is not None:
         other, stack = model.bound_model
-        # an assignment may have changed the loss or the options of a layer
+        # Do not reuse the engine if an assignment has replaced the layers, for example to change their options.
         if other.input_shape[0] == steps and stack is model.stack:
             return other
     other = object.__new__(type(model))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def clones(
     net: NeuralNetwork, n: int, seeds: Iterable[int] | None = None, init: InitializerName | None = None
 ) -> list[NeuralNetwork]:
-    """Return untrained networks with the same layers and settings and with other seeds.
+    """Return untrained networks with the layers and settings of `net`, each with its own seed.
 
-    They can be used as restarts or as members of an ensemble.
+    The networks can be used as restarts or as members of an ensemble.
 
     Parameters
     ----------

@@ -129,9 +129,9 @@ class Ensemble(SuggestsAttributes):
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return intervals from the mean and the standard deviation of the networks, assuming a normal distribution.
 
-        The variance is the variance of the networks. For the loss "poisson" the variance of the targets, which equals
-        the mean, is added. With other losses, the interval describes only the uncertainty of the mean and does not
-        cover a fraction `level` of the targets; `conformal` does.
+        The variance is that of the predictions of the networks. For the loss "poisson" the variance of the targets,
+        which equals the mean, is added. With other losses, the interval describes only the uncertainty of the mean and
+        does not cover a fraction `level` of the targets; intervals from `conformal` do.
 
         Parameters
         ----------
@@ -351,7 +351,7 @@ class Ensemble(SuggestsAttributes):
 
 
 def _stacked(predictions: list[Any]) -> Any:
-    """Return the predictions of networks as an array (n_networks, ...), or as such arrays for each item of a list."""
+    """Return the predictions of networks as an array (n_networks, ...); lists become a list of such arrays."""
     if isinstance(predictions[0], list):
         return [np.stack(parts) for parts in zip(*predictions, strict=True)]
     return np.stack(predictions)

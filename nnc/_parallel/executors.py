@@ -48,7 +48,7 @@ def train_on(
                     copy_training(job.network, network, job.arguments)
                     outcomes[job.position] = outcome
                 advance(len(group))
-            if interrupt and not is_cancelled:  # running tasks cannot be cancelled; their results are awaited
+            if interrupt and not is_cancelled:  # cancel tasks that have not started, and wait for the others
                 is_cancelled = True
                 for future in pending:
                     future.cancel()
@@ -93,7 +93,7 @@ def run_task(jobs: Sequence[Job], source: Source, interrupt: Interrupt) -> list[
 
 
 def copy_training(network: NeuralNetwork, trained: NeuralNetwork, arguments: FitArguments) -> None:
-    """Copy parameters, converter and training state from a copy that was trained in another process.
+    """Transfer parameters, converter and training state to a network from its copy in another process.
 
     Parameters
     ----------

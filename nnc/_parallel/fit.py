@@ -69,7 +69,7 @@ def fit_many(
     n_jobs : int, optional
         Number of networks that are trained at the same time, each by one thread. Default: `nnc.get_num_threads()`.
     executor : object with `submit`, optional
-        Trains on an executor instead of `n_jobs` threads: an object with the method `submit` of concurrent.futures,
+        Executor that trains the networks instead of `n_jobs` threads: an object with the method `submit`,
         such as a ProcessPoolExecutor, the `get_executor()` of a Dask client, or mpi4py's MPIPoolExecutor. Each task
         contains X, y and some networks, uses one thread, and takes up to a second, or longer if X and y are large. The
         trained parameters are copied back into the networks. The last bits may differ if the workers have different

@@ -240,7 +240,7 @@ def search(
     ]
     converter, rows_X = table[0].networks[0].converter.bind(X, lengths)
     if isinstance(rows_X, Sequences):
-        # A split selects rows by arrays of indices, which lists of sequences and lists of targets do not accept.
+        # Convert lists of sequences and of targets, because a split selects rows by arrays of indices.
         X, y = rows_X, rows_X.targets(y, converter.model.stack.output_shape)
     choose_losses([network for trial in table for network in trial.networks], X, y)
     validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")
@@ -256,7 +256,8 @@ def search(
             break
         n_kept = -(-len(active_trials) // REDUCTION_FACTOR)
         active_trials = sorted(active_trials, key=lambda trial: trial.loss)[:n_kept]
-    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses are comparable only for equal numbers of epochs
+    # Sort by epochs first: only losses after equal numbers of epochs are comparable.
+    table.sort(key=lambda trial: (-trial.epochs, trial.loss))
     best = table[0]
     network = best.networks[0]
     if held_out.is_from_X and not stopped:
@@ -432,7 +433,7 @@ def _train(
             continue
         trial_options["epochs"] -= trial.epochs
         if isinstance(trial_options.get("lr"), Schedule):
-            # A schedule without a length gets the total length of all rounds, not that of the current round.
+            # Set the length of a schedule without a length to that of all rounds together, not of the current round.
             trial_options["lr"] = trial_options["lr"].resolved(epochs)
         if trial.epochs:  # later rounds continue the optimizer and the schedule of the first round
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")

@@ -193,7 +193,8 @@ class ConvertedData:
             if held_out is None:
                 held_out = converter.validation(validation)
             return Dataset(converter, data if weights is None else data.with_weights(weights), held_out)
-        if self.learns_scaling or converter.is_bound:  # each network computes scaling and steps from its own rows
+        # Compute scaling and number of steps from the rows of this network.
+        if self.learns_scaling or converter.is_bound:
             y, is_converted = targets.as_label_array(self._y), not (converter.is_bound or isinstance(self.X, Sequences))
             X = converter.rows(self.X) if is_converted else self.X
             converter = converter.unbound(network.model)

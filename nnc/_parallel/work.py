@@ -81,7 +81,7 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Check the arguments as far as possible before the training, and estimate the duration of the training."""
-        if not hasattr(self, "converted_data"):  # a job from another process has no converted data yet
+        if not hasattr(self, "converted_data"):  # convert the data for a job that was sent from another process
             self.convert(source)
         self.network.model.check_parameters()
         self.state: TrainingState
@@ -236,7 +236,7 @@ class _Worker:
             while self.queue and not self.interrupt:
                 try:
                     group = self.queue.popleft()
-                except IndexError:  # another thread has removed the last group since the check of the queue
+                except IndexError:  # stop: another thread has removed the last group since the check of the queue
                     break
                 self.train(group)
         except BaseException:
@@ -245,7 +245,7 @@ class _Worker:
         finally:
             if thread:
                 self.finished_threads.release()
-        if not thread:  # the main thread waits here, where Ctrl-C can interrupt it
+        if not thread:  # let the main thread wait here, where Ctrl-C can interrupt the wait
             for _ in range(self.n_threads - 1):
                 self.finished_threads.acquire()
 

@@ -83,7 +83,7 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
     true, predicted, outputs = predict_indices(net, X, y)
     P = _probabilities(net, outputs, predicted, len(labels))
     outcomes = ClassOutcomes.compute(P, true)
-    if net.loss_name == "hinge":  # with the hinge loss, outputs are not probabilities
+    if net.loss_name == "hinge":  # omit the calibration, because outputs are not probabilities with the hinge loss
         outcomes = outcomes._replace(groups=np.empty((0, 3)))
     accuracy = outcomes.n_correct / outcomes.n
     text = f"{outcomes.n:,} of {len(labels)} classes: accuracy {accuracy:.4g}"
@@ -104,7 +104,7 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
 def _regression_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Report:
     """Return the report of a regression network, without the facts about its training."""
     n_targets, P = int(net.model.stack.output_shape[-1]), net.predict(X)
-    if isinstance(P, list):  # outputs at each step of sequences of different lengths
+    if isinstance(P, list):  # join the outputs of sequences of different lengths, which have outputs at each step
         y = np.concatenate([np.asarray(targets)[: len(p)] for targets, p in zip(y, P, strict=True)])
         P = np.concatenate(P)
     predicted: NDArray[np.float64] = np.asarray(P, np.float64).reshape(-1, n_targets)

@@ -272,7 +272,8 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
     lowest, last = float(val_loss[best]), float(val_loss[-1])
     if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < OVERFIT_LOSS_RATIO * loss[best]):
         return ""
-    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # the increase of the loss is only a rounding error
+    # Do not warn: the increase of the loss is only a rounding error.
+    if last < np.finfo(run.model.dtype).eps * val_loss[0]:
         return ""
     return (
         f"val_loss has risen from {lowest:.4g} after epoch {best + 1} of {len(loss)} to {last:.4g}, while loss has "
@@ -314,7 +315,7 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     The core reports the fractions for the last block of rows that it trained. If a fraction is large, all fractions are
     computed again from more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # the core counts no epochs if the optimizer runs in Python
+    if run.training.epoch:  # false if the optimizer runs in Python, because the core then counts no epochs
         fractions = run.model.saturated_fractions(run.training)
         if not fractions or max(fractions) <= SATURATED_FRACTION or run.data.lengths is not None:
             return fractions

@@ -164,7 +164,7 @@ class BatchLoop(TrainingLoop):
         self.model.check_batch_rows(data.n)
         (n, *parts), (capacity, *allocated) = data.layout, self.data.layout
         has_same_steps = data.X.shape[1] == self.data.X.shape[1]
-        # the batch needs more or other buffers than the current run has, or an engine for another number of steps
+        # Create a new run if the batch needs more or other buffers, or an engine for another number of steps.
         if n > capacity or parts != allocated or not has_same_steps:
             self.save_progress()
             self.data = data
@@ -216,7 +216,7 @@ def epoch_batches(
     Parameters
     ----------
     model : Model
-        Its core shuffles the rows, in the same order as for a fit on arrays.
+        Network whose core shuffles the rows, in the same order as for a fit on arrays.
     streams : Streams
         Random streams of the fit.
     data : Data

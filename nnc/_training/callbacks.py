@@ -204,7 +204,7 @@ class Checkpoint:
     TypeError, ValueError
         An argument is invalid.
     OSError
-        `fit` raises it if the network cannot be saved. A missing folder is detected before the first epoch.
+        The network cannot be saved. `fit` raises this error; for a missing folder, before the first epoch.
 
     Notes
     -----
@@ -257,7 +257,7 @@ class Progress:
     Parameters
     ----------
     epochs : int or None
-        Number of epochs of the fit; None if only another rule ends it.
+        Number of epochs of the fit; None if only another stopping rule ends the fit.
     first : int, default 0
         Number of epochs of the fits that this one continues.
 
@@ -296,7 +296,7 @@ class Lines:
     Parameters
     ----------
     epochs : int or None
-        Number of epochs of the fit; None if only another rule ends it.
+        Number of epochs of the fit; None if only another stopping rule ends the fit.
     first : int, default 0
         Number of epochs of the fits that this one continues.
     all_epochs : bool, default False

@@ -174,7 +174,7 @@ def levenberg_marquardt(
                 return result("diverged")
             if equations.cosine <= gradient_tolerance:
                 return result("converged")
-            trial_damping = damping  # a rejected step changes only `trial_damping`, not `damping`
+            trial_damping = damping  # rejected steps change only this copy of the damping
             while True:
                 step, length = trial_step(trial_damping)
                 if length <= step_tolerance * _length(current, equations.scale):
@@ -249,11 +249,11 @@ class NormalEquations:
             rows[:, :n], rows[:, n] = J, r
             self.core.add_gram(rows, self.sums)
         self.gradient, diagonal = self.sums[:n, n].copy(), self.sums.diagonal()
-        # Checking the diagonal is enough: if any product is not finite, a sum of squares is not finite either.
+        # Check only the diagonal, which is enough: if any product is not finite, a sum of squares is not finite either.
         if not np.isfinite(diagonal).all():
             return False
-        # Column lengths have a lower limit: otherwise a parameter with little influence would take giant steps, and the
-        # damping needed against them would stop all other parameters.
+        # Limit the column lengths from below: otherwise a parameter with little influence would take giant steps, and
+        # the damping needed against them would stop all other parameters.
         lengths = np.sqrt(np.maximum(diagonal[:n], np.finfo(np.float64).eps * diagonal[:n].max()))
         self.scale = lengths if is_scaled else np.ones(n)
         length = math.sqrt(diagonal[n])
@@ -459,7 +459,7 @@ def _line_search(evaluate_at: Callable[[float], _Point], start: _Point) -> _Poin
     t, width = 1.0, math.inf
     for _ in range(MAX_TRIALS):
         trial = evaluate_at(t)
-        if np.array_equal(trial.params, low.params):  # there is no floating-point number between `low` and `high`
+        if np.array_equal(trial.params, low.params):  # stop: there is no floating-point number between `low` and `high`
             break
         if not trial.loss < low.loss or trial.loss > start.loss + DECREASE * t * start.slope:
             high = trial
@@ -492,7 +492,7 @@ def _cubic_minimum(a: _Point, b: _Point) -> float:
     return b.t - (b.t - a.t) * (b.slope + d2 - d1) / denominator if denominator else math.nan
 
 
-# ----------------------------------------------------------------------------------------------------- shared
+# ------------------------------------------------------------------------------------------- helpers of both optimizers
 
 
 def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:

@@ -147,8 +147,8 @@ def optimizer_to_begin(previous_state: TrainingState | None) -> str | None:
 def choose_scalings(converter: DataConverter, automatic: frozenset[str], X: NDArray[Any], n: int) -> None:
     """Set the scalings of a new network that are "auto".
 
-    Inputs are standardized, sequences for each feature. Images are not: those of dtype uint8 are scaled as pixels,
-    others are not scaled. Targets are standardized if they may be any numbers.
+    Inputs are standardized, sequences for each feature. Images of dtype uint8 are scaled as pixels, other
+    images are not scaled. Targets are standardized if they may be any numbers.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.history import History
 
-# The message of DivergedError recommends scaling if an input has a larger absolute value than this.
+# Absolute value of an input above which the message of DivergedError recommends scaling.
 LARGE_INPUT = 100
 CHUNK_ROWS = 4096  # compute the outputs of at most this many rows at a time
 

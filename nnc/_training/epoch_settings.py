@@ -53,7 +53,7 @@ def schedule_settings(
     arguments : FitArguments
         Arguments without schedules of weight decay and dropout.
     epoch_settings : EpochSettings or None
-        The schedules, or None if there are none.
+        Schedules of weight decay and dropout; None if both are numbers.
 
     Raises
     ------

@@ -25,7 +25,7 @@ class Evaluator:
     model : Model
         Network in training.
     dataset : Dataset
-        Its `metric_rows` are evaluated.
+        Rows of the fit, of which `metric_rows` are evaluated.
     options : TrainingOptions
         Source of the metrics.
     columns : dict of lists

@@ -32,7 +32,7 @@ STOP_REASONS = (
     "converged",
     "error",
 )
-# keys of `History.to_dict` that are not columns
+# Keys of the result of `History.to_dict` that are not columns.
 _TOTALS = (
     "seconds",
     "stop_reason",
@@ -79,7 +79,8 @@ class History:
         Epoch with the best monitored value, counted from 1; None if no value was monitored.
     untracked_epochs : int
         Number of epochs of the training without a row in the table: single steps, and epochs of old fits. `net.history`
-        stores at most 1000 fits, and at least the last 100,000 epochs. Rows are counted from 1 nevertheless.
+        stores at most 1000 fits, and at least the last 100,000 epochs. The rows of the table are numbered from 1, even
+        if epochs before them have no row.
     n_threads : int or None
         Number of threads that trained on most rows. The result of a fit does not depend on it.
     settings : dict or None
@@ -143,7 +144,7 @@ class History:
         """Wall time of each epoch, in seconds."""
         return self["epoch_seconds"]
 
-    if not TYPE_CHECKING:  # type checkers that see __getattr__ accept misspelled attributes
+    if not TYPE_CHECKING:  # hide __getattr__ from type checkers, which would accept misspelled attributes
 
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:

@@ -54,7 +54,7 @@ class Plane(NamedTuple):
     points : array (n, 2)
         Rows that are drawn as points.
     labels : int array (n,) or None
-        Index of the class of each of these rows.
+        Index of the class of each point.
     """
 
     strength: NDArray[np.float64]
@@ -68,10 +68,10 @@ class Plane(NamedTuple):
 class LivePlot:
     """Callback that plots losses, validation and metrics while the network trains.
 
-    The plot is redrawn at most twice a second, and less often if drawing takes more than 1 % of the time. It does not
-    change the result of the training. In notebooks (Jupyter, VS Code) the plot is an SVG drawing that is updated in
-    place. In a terminal it consists of lines of text. If the standard error is a file or a pipe, only the last plot is
-    written to it. For networks with two inputs, the decision boundary is drawn next to the curves.
+    The plot is redrawn at most twice a second, and less often if drawing takes more than 1 % of the time. Plotting
+    does not change the result of the training. In notebooks (Jupyter, VS Code) the plot is an SVG drawing that is
+    updated in place. In a terminal the plot consists of lines of text. If the standard error is a file or a pipe, only
+    the last plot is written. For networks with two inputs, the decision boundary is drawn next to the curves.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class LivePlot:
         """Draw the losses and the metrics so far; `is_last` also writes them to a file or pipe."""
         start, state = perf_counter(), self._network.state
         parts = state.history_parts()
-        # A small network trains many epochs in the time of a copy, which a single part does not need.
+        # Do not copy a history that has a single part: a small network could train many epochs in the time of the copy.
         history = parts[0] if len(parts) == 1 else state.history
         columns = {name: history[name] for name in history if name not in ("lr", "epoch_seconds")}
         title = f"epoch {max(state.epoch, history.epochs):,}"

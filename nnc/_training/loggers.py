@@ -38,9 +38,9 @@ class CSVLogger:
     Raises
     ------
     ValueError
-        `fit` raises it if the file, or an earlier fit with this object, has other columns.
+        The file, or an earlier fit with this object, has other columns. `fit` raises this error.
     OSError
-        `fit` raises it if the file cannot be written. The message names the cause and a remedy.
+        The file cannot be written. `fit` raises this error, whose message names the cause and a remedy.
 
     Examples
     --------
@@ -114,7 +114,7 @@ class TensorBoard:
     --------
     >>> net.fit(X, y, epochs=1000, callback=nnc.TensorBoard("runs/first", every=10))
 
-    and then `tensorboard --logdir runs`.
+    Show the files in a browser with the command `tensorboard --logdir runs`.
     """
 
     log_dir: str | None
@@ -136,7 +136,7 @@ class TensorBoard:
 
     def __call__(self, record: Record) -> None:
         if self._writer is None:
-            # Without a suffix, files that are created in the same second would have the same name.
+            # Add a suffix, because files that are created in the same second would otherwise have the same name.
             suffix = f".{os.getpid()}.{next(_WRITER_NUMBERS):06}"
             self._writer = self._new_writer(self.log_dir, flush_secs=5, filename_suffix=suffix)
             self.log_dir = self._writer.logdir
@@ -147,7 +147,7 @@ class TensorBoard:
             for layer, W, b in zip(layers, record.network.model.W, record.network.model.b, strict=True):
                 for letter, part in (("W", W), ("b", b)):
                     if part is not None:
-                        name = f"{layer.name}/{letter}".replace(" ", "_")  # TensorBoard tags must not contain blanks
+                        name = f"{layer.name}/{letter}".replace(" ", "_")  # TensorBoard rejects tags with blanks
                         self._writer.add_histogram(name, part, record.epoch)
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ class TrainingLoop:
             model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
-        # Memory for all epochs is allocated now, so a lack of memory is detected before the training. A run that may
+        # Allocate memory for all epochs now, so that a lack of memory is detected before the training. A run that may
         # stop early begins with memory for fewer epochs.
         capacity = options.epochs or CHUNK_EPOCHS
         if not self.is_plain and options.may_stop_early:
@@ -202,12 +202,12 @@ class TrainingLoop:
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception."""
-        if self.state.current is not None:  # `state.current` is None after the end of a run
+        if self.state.current is not None:  # skip a run that has already ended
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
             try:
                 self.close(reasons.get(type(error), "error"))
             finally:
-                self.state.current = None  # the state must not refer to a run that has ended
+                self.state.current = None  # remove the reference to the run that has ended
                 self.close_callbacks()
 
     def finish(self, reason: str) -> History:
@@ -217,7 +217,7 @@ class TrainingLoop:
     def close(self, reason: str, restores: bool = False) -> History:
         """Write the results into the state, and return the History.
 
-        Other threads see the network either before or after this change.
+        Other threads see the state and the parameters either before or after all changes.
 
         Parameters
         ----------
@@ -342,7 +342,7 @@ class TrainingLoop:
         training.resume(threads, seconds)
         if self.model.snapshot_lock.awaited:  # pause, so that a waiting thread can acquire the snapshot lock
             sleep(YIELD_SECONDS)
-        with self.model.snapshot_lock:  # other threads must not read parameters or state during the slice
+        with self.model.snapshot_lock:  # prevent other threads from reading parameters or state during the slice
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()

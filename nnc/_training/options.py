@@ -299,7 +299,7 @@ def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
 
 
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
-    """Return the core's settings for a fit, such as penalties and clipping, without the optimizer's constants."""
+    """Return the core's settings for a fit, such as penalties and clipping, except the optimizer's constants."""
     core_settings: dict[str, Any] = {}
     if model.has_learning_options or state.frozen_steps:
         if all(model.frozen or [False]):
@@ -319,7 +319,7 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
     if check_bool("regularize_bias", arguments.regularize_bias):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
-        # schedule_settings() has replaced scheduled dropout rates by placeholders.
+        # The cast is valid, because schedule_settings() has replaced scheduled dropout rates by placeholders.
         dropout = cast("float | Sequence[float]", arguments.dropout)
         core_settings.update(dropout_settings(dropout, model, state))
     if input_rates := model.stack.input_dropout_rates:

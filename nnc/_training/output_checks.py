@@ -29,11 +29,11 @@ def sample_rows(data: Data) -> Data:
 def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
     """Return the smallest and the largest target if too many targets are outside the output range, else None."""
     low, high = activations.ROWS[run.model.activations[-1]].output_range
-    # if the loss requires a certain output activation, the targets were checked before the training
+    # Skip losses that require a certain output activation: their targets were checked before the training.
     if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
         return None
     Y = sample_rows(run.data).target
-    if not np.count_nonzero((low > Y) | (high < Y)):  # faster than minimum and maximum for the few rows of a short fit
+    if not np.count_nonzero((low > Y) | (high < Y)):  # for few rows, counting is faster than minimum and maximum
         return None
     smallest, largest = float(Y.min()), float(Y.max())
     with np.errstate(all="ignore"):
@@ -52,7 +52,7 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
     if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
         return 0.0
     if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:
-        return 0.0  # outputs after the end of a sequence are 0, which would count as saturated
+        return 0.0  # skip padded sequences: outputs after their end are 0 and would count as saturated
     low, high = row.saturation_range
     rows = sample_rows(run.data)
     P, Y = run.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target

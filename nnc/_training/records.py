@@ -139,7 +139,8 @@ class EpochRecords:
             is_complete = self.time_points[-1][0] >= epochs
             points = np.array(self.time_points if is_complete else [*self.time_points, (epochs, seconds)])
             columns["epoch_seconds"] = partial(_durations, points, epochs)
-        for name, values in self.columns.items():  # an exception may have left the last epoch without values
+        # Pad with NaN, because an exception may have left the last epoch without values.
+        for name, values in self.columns.items():
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
         return History(columns, seconds, reason, best_epoch, n_threads=n_threads, settings=settings)
 

@@ -271,10 +271,10 @@ class Warmup(Schedule):
 
 
 class PerStep(Schedule):
-    """Another schedule as a function of the step instead of the epoch.
+    """Schedule that applies another schedule as a function of the step instead of the epoch.
 
     The learning rate changes with each batch, and lengths of the schedule are numbers of steps. `fit_batches` does not
-    support it, because it does not count the batches of an epoch in advance.
+    support PerStep, because the number of batches of an epoch is not known in advance.
 
     Parameters
     ----------

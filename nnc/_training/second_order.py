@@ -203,7 +203,7 @@ class SecondOrderRun(TrainingLoop):
     def save_progress(self) -> None:
         with self.model.snapshot_lock:
             super().save_progress()
-            if self.memory is None:  # before the first iteration there is nothing to save
+            if self.memory is None:  # no iteration is complete, so there is nothing to save
                 return
             if isinstance(self.state.optimizer, LevenbergMarquardt):
                 self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
@@ -242,7 +242,7 @@ class SecondOrderLoop(SecondOrderRun):
     total_weight : float
         Sum of the sample weights.
     root_l2 : float
-        Derivatives of the residuals that represent the penalty of Levenberg-Marquardt.
+        Factor of the parameters in the residuals that represent the L2 penalty for Levenberg-Marquardt.
     channels : Channels or None
         Outputs and first derivatives, if the targets include derivatives.
     least_squares_loss : LeastSquares or None
@@ -371,7 +371,7 @@ class SecondOrderLoop(SecondOrderRun):
         return (P - Y) * D, D
 
     def outputs_and_jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return outputs (n, k) and their Jacobian (n, k, n_params); with dY, of the outputs and their derivatives."""
+        """Return outputs (n, k) and their Jacobian (n, k, n_params); with dY, the derivatives count as outputs."""
         if self.channels is None:
             return self.model.jacobian(X)
         U, J = self.channels.jacobian(self.model, X)
@@ -397,9 +397,9 @@ class SecondOrderLoop(SecondOrderRun):
         All elements are NaN if the outputs at `point` are not finite.
         """
         model = self.model
-        model.params = as_contiguous(self.full_vector(point), model.dtype)  # may overflow in float32
+        model.params = as_contiguous(self.full_vector(point), model.dtype)  # the conversion may overflow in float32
         P = self.outputs()
-        if not np.isfinite(P).all():  # functions of custom losses are called only with finite outputs
+        if not np.isfinite(P).all():  # do not call the function of a custom loss with infinite or NaN outputs
             return np.full(len(params), np.nan)
         r, D = self.residuals(P)
         self.assign(params)

@@ -86,7 +86,7 @@ class Trial:
         assert dataset.validation is not None
         self.validation = dataset.validation
         state, options = prepare(trainable, arguments, True)
-        options.epochs = None  # evaluate() sets the number of epochs, so memory is allocated only for trained epochs
+        options.epochs = None  # allocate memory only for trained epochs; evaluate() sets their number
         self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
         self.model: Model = trainable.model
         self.weight = self.validation.loss_weight(self.model.stack.output_shape)
@@ -119,7 +119,7 @@ class Curve:
         self.losses: list[float] = []  # mean validation loss after each cycle
         self.first_losses: list[float] = []  # validation loss of the first trial after each cycle
         self.rises = 0
-        self.scale = 1.0  # estimated mean loss of all trials, divided by that of the trials that continue
+        self.scale = 1.0  # ratio of the estimated mean loss of all trials to the mean loss of the trials that continue
 
     @property
     def best(self) -> int:
@@ -293,7 +293,8 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     needs_two_rows = network.model.min_batch_rows > 1
     parts = []
     for large, small in pairs:
-        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)  # batch normalization needs at least two rows
+        # Omit a row that would be alone in a batch: batch normalization needs two.
+        n_left_out = int(needs_two_rows and len(large) % batch_size == 1)
         parts.append(Dataset(converter, select_rows(rows, large[n_left_out:]), select_rows(rows, small)))
     return parts, method
 

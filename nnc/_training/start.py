@@ -132,7 +132,8 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
-        state.streams = streams.copy()  # an error in the first batch must not change the network's random streams
+        # Copy, because an error in the first batch must not change the network's random streams.
+        state.streams = streams.copy()
         start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
         return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
     dataset = Dataset.from_arrays(converter, rows, y, arguments)
@@ -284,7 +285,8 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     if split_method(arguments.validation) is not None:
         raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
-    if is_automatic and optimizer is None:  # the number of rows, on which other settings depend, is not known
+    # Choose only the optimizer, because other automatic settings depend on the unknown number of rows.
+    if is_automatic and optimizer is None:
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)

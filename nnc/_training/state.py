@@ -1,6 +1,6 @@
-"""Training state, which continues from fit to fit and which a checkpoint stores.
+"""Training state of a network, which the next fit continues and checkpoints store.
 
-It consists of the optimizer with its moments and steps, the learning rate, the history, and the positions in the
+The state consists of the optimizer with its moments and steps, the learning rate, the history, and the positions in the
 streams of random numbers.
 """
 
@@ -180,7 +180,7 @@ class TrainingState:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None
         elif state.schedule is missing_function:
             missing_function(state.epoch)
-        elif state.is_automatic:  # an automatic schedule needs the number of steps per epoch, which only `fit` passes
+        elif state.is_automatic:  # only `fit` knows the steps per epoch, which an automatic schedule needs
             state.schedule = None
         if state.schedule is not None:
             state.check_not_over("lr", RESTART_HINT)
@@ -221,7 +221,7 @@ class TrainingState:
                 n + new_steps * frozen
                 for n, frozen in zip(frozen_steps or [0] * len(self.frozen), self.frozen, strict=True)
             )
-        # A signal handler may run the same update between two statements, so both values change in one statement.
+        # Change both values in one statement, because a signal handler may run the same update between two statements.
         self.steps, self.frozen_steps = steps, frozen_steps
         self.powers = powers
         return draws  # type: ignore[no-any-return]

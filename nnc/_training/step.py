@@ -94,7 +94,7 @@ class GeneralStep:
         self.training: Any = None
         self.network_state: TrainingState | None = None  # `network.state` after the last step
         self.stack: Any = None  # `model.stack` of the network after the last step
-        # `Data.layout` of the data that `training` is prepared for, and its engine
+        # `Data.layout` of the data for which `training` is prepared, followed by the engine of `training`.
         self.shape: tuple[int, bool, bool, bool, Any] | None = None
         self.sum: NDArray[Any] | None = None  # sum of the gradients for the next `apply`
 
@@ -138,7 +138,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         if lr is not None and lr is not self.lr:
-            assert not callable(lr)  # a schedule has a state, so the caller creates a GeneralStep for each one
+            assert not callable(lr)  # schedules never get here: the caller creates a GeneralStep for each schedule
             rate = float(lr)
         else:
             lr, rate = self.lr, state.next_rate
@@ -171,7 +171,7 @@ class GeneralStep:
         except BaseException:
             self.lr = before
             raise
-        self.state = None  # the next step continues from `network.state` with the new rate
+        self.state = None  # make the next step continue from `network.state` with the new rate
 
     def accumulate(self, network: Trainable, gradients: GradientsLike, weight: float) -> None:
         """Add the gradients, multiplied by `weight`, to the sum that the next `apply` uses."""
@@ -269,7 +269,7 @@ class GeneralStep:
                 return self.step(network, X, y, sample_weight, dP, lr)
         if dP is None:
             converter, model, (rows, Y, labels, weights, lengths) = self.data(network, X, y, sample_weight)
-            engine = model.engine  # of a network for the number of steps of X
+            engine = model.engine  # for sequences, the engine for the number of steps of X
         else:
             labels = weights = None
             converter, rows, Y, lengths = self.output_gradient(network, X, y, sample_weight, dP)
@@ -283,7 +283,7 @@ class GeneralStep:
         state = self.state
         assert state is not None
         targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
-        if is_custom:  # instead of targets, the core reads derivatives with respect to the outputs
+        if is_custom:  # create an array from which the core reads loss derivatives instead of targets
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, lengths is None, engine):
             self.prepare(network, engine, Data(rows, Y, labels, weights, lengths))
@@ -412,7 +412,7 @@ class GeneralStep:
         `what` is the name of the argument that contains Y: "y", "dP" (loss derivatives) or "gradients".
         """
         model.check_parameters()
-        if what == "y" and model.custom is not None:  # targets of a custom loss are checked by CustomLoss
+        if what == "y" and model.custom is not None:  # skip the targets of a custom loss, which CustomLoss checks
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
@@ -430,7 +430,7 @@ class GeneralStep:
         state, training = self.state, self.training
         assert state is not None
         state.sync_counters()
-        self.training = self.shape = state.step_run = None  # the failed run cannot be used for further steps
+        self.training = self.shape = state.step_run = None  # discard the failed run
         if X is None:
             cause = f"The learning rate of {rate:g} or the gradients may be too large."
         else:

@@ -30,7 +30,7 @@ class Monitor:
     best_epoch : int or None
         Epoch of the best value, counted from 1.
     last_improvement : int
-        Last epoch that improved the value by more than the threshold. Patience counts from it.
+        Last epoch that improved the value by more than the threshold. Patience counts from this epoch.
     params : array or None
         Copy of the parameters at the end of the best epoch, if the run restores them.
     earlier_best : float or None

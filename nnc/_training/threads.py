@@ -1,8 +1,8 @@
 """Choice of the thread count of a fit, and of the processors on which its threads run.
 
-A team of threads (src/team.pxi) starts with a fit and ends with it. An idle process has no sleeping threads, and there
-is nothing to restore after a fork or to stop at exit. Starting a thread takes about 50 microseconds, so only fits that
-take much longer use more than one thread.
+A team of threads (src/team.pxi) starts with a fit and ends with it. Between fits there are therefore no sleeping
+threads that would have to be restored after a fork or stopped at exit. Starting a thread takes about 50 microseconds,
+so only fits that take much longer use more than one thread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
 def may_set_affinity() -> bool:
     """Return whether a thread may be bound to processors; a seccomp filter may end a process that does so."""
     try:
-        with open("/proc/self/status") as file:  # this file exists only on Linux
+        with open("/proc/self/status") as file:  # /proc exists only on Linux
             return "\nSeccomp:\t0\n" in file.read()
     except OSError:
         return False
@@ -49,8 +49,8 @@ def may_set_affinity() -> bool:
 def avoid_caller_processor(home: int, caller: int, size: int) -> None:
     """Move the current thread to a processor other than that of the caller of the team.
 
-    Some systems wake a thread on the processor of the thread that wakes it. There it would wait for milliseconds, even
-    if other processors are idle.
+    Some systems wake a thread on the processor of the thread that wakes it. The woken thread would wait there for
+    milliseconds, even if other processors are idle.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def avoid_caller_processor(home: int, caller: int, size: int) -> None:
     """
     if _cpu.processor() != home or not may_set_affinity():
         return
-    with suppress(Exception):  # an error is harmless, because the choice of the processor only saves time
+    with suppress(Exception):  # ignore errors, because the choice of the processor only saves time
         allowed = os.sched_getaffinity(caller)
         if len(allowed) >= size:
             os.sched_setaffinity(0, allowed - {home})
@@ -199,10 +199,10 @@ def borrow_tuner(work: Hashable, candidates: Sequence[int], limit: Callable[[], 
 
 def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
     """Store a tuner for the next run with the same workload."""
-    _tuners.pop(work, None)  # the workload moves to the end of the dict, whose first entries are deleted below
+    _tuners.pop(work, None)  # move the workload to the end of the dict, whose first entries are deleted below
     _tuners[work] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
-        _tuners.pop(oldest, None)  # another thread may have removed this tuner already
+        _tuners.pop(oldest, None)  # no error if another thread has removed the tuner already
 
 
 def thread_counts(maximum: int) -> list[int]:

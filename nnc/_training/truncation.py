@@ -92,7 +92,7 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
     chunks : Data
         Rows of `truncate` steps with lengths. The number of rows is a multiple of `batch_size`.
     setting : tuple
-        As described in core.Training.
+        Value of the setting "chunks", as described in core.Training.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
 
     chunk_lengths = np.where(is_filling, 1, np.minimum(lengths[rows] - starts, truncate)).astype(np.int32)
     weights = np.where(is_filling, 0, 1 if data.weights is None else data.weights[rows]).astype(data.X.dtype)
-    # Rows that only fill a batch have states of their own.
+    # Give states of their own to rows that only fill a batch, so that they do not change the states of sequences.
     states = np.where(is_filling, n + np.arange(count) % batch_size, rows)
     sequences = np.where(is_filling | (starts == 0), -1 - states, states).astype(np.int32)
     labels = None if data.labels is None else cut(data.labels).reshape(-1)
@@ -152,5 +152,6 @@ def truncated_loop(
         dataset.rows, model.input_shape[0], truncate, warm_up, options.batch_size
     )
     loop = TrainingLoop(model, dataset, options, state, chunks)
-    loop.model = model_for_steps(model, truncate)  # training uses chunks, validation whole sequences
+    # Train on chunks; validation uses whole sequences and keeps its engine.
+    loop.model = model_for_steps(model, truncate)
     return loop

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 N_NETWORKS = 4  # networks with different seeds, whose corrections are averaged
 HIDDEN_UNITS, EPOCHS, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 32, 10, 64, 0.002, 0.05
 RIDGE = 0.1  # penalty of the linear map, relative to the mean square of the inputs
-ERROR_SCALE = 1.0  # errors above this value, in scales of the series, have less influence on the linear map (asinh)
-MAX_ERROR = 20.0  # largest error from which the networks learn, in scales of the series
+ERROR_SCALE = 1.0  # errors above this multiple of `Windows.scale` have less influence on the linear map (asinh)
+MAX_ERROR = 20.0  # largest error from which the networks learn, as a multiple of `Windows.scale`
 MIN_WINDOWS = 60  # smallest number of windows for training, and for validation; with fewer, there are no corrections
 SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights that validation compares, for the linear map and for all networks together
 PRIOR_WEIGHT = 0.25  # prior weight of the linear map, and of all networks together; averaged with the validated weight
-MIN_GAIN = 0.003  # relative change of the validation error from which a larger weight, or the weight 0, is chosen
+MIN_GAIN = 0.003  # minimum relative change of the validation error for choosing a larger weight, or the weight 0
 
 
 class Corrections(NamedTuple):
@@ -129,7 +129,7 @@ def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
 
 
 def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> tuple[float, ...]:
-    """Return weights of the members, given later windows than those from which the members have learned.
+    """Return weights of the members, chosen on windows that are later than all training windows.
 
     The weights are the means of PRIOR_WEIGHT and of the weights that minimize the mean absolute error. A larger sum of
     weights is chosen only if it reduces the error by MIN_GAIN. If the means increase the error by MIN_GAIN, all weights

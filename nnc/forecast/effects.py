@@ -48,23 +48,23 @@ class Effects(NamedTuple):
     scale: Floats
 
     def select(self, index: Ints) -> Effects:
-        """Return the effects for some of the series."""
+        """Return the effects for the series with the indices `index`."""
         return Effects(
             self.knots, self.coefficients[index], self.center[index], self.positive[index], self.scale[index]
         )
 
     def _values(self, i: int, X: Floats) -> Floats:
-        """Return the relative effects (steps,) of covariates (steps, covariates) on series i."""
+        """Return the relative effects (steps,) of covariates X (steps, covariates) on series i."""
         effects = np.sum((expand(X, self.knots) - self.center[i]) * self.coefficients[i], axis=1)
         return np.asarray(np.clip(effects, -MAX_LOG_EFFECT, MAX_LOG_EFFECT))
 
     def remove(self, i: int, y: Floats, X: Floats) -> Floats:
-        """Return the values (steps,) of series i without the effects of the covariates."""
+        """Remove the effects of the covariates X (steps, covariates) from the values y (steps,) of series i."""
         effect = self._values(i, X)
         return np.asarray(y / np.exp(effect) if self.positive[i] else y - effect * self.scale[i])
 
     def add(self, i: int, y: Floats, X: Floats) -> Floats:
-        """Return forecasts (..., steps) for series i with the effects of the future covariates (steps, covariates)."""
+        """Add the effects of the future covariates X (steps, covariates) to forecasts y (..., steps) of series i."""
         effect = self._values(i, X)
         return np.asarray(y * np.exp(effect) if self.positive[i] else y + effect * self.scale[i])
 
@@ -115,7 +115,7 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
     total = np.sum(products, axis=0)
     n = sum(np.count_nonzero(~np.isnan(y)) for y in values)
     unit = np.sqrt(total.diagonal()[1:] / max(n, 1))
-    unit = np.where(unit > 1e-9, unit, np.inf)  # the coefficient of a constant covariate becomes 0
+    unit = np.where(unit > 1e-9, unit, np.inf)  # an infinite unit makes the coefficient of a constant covariate 0
     penalty = np.eye(len(unit))
 
     def coefficients(sums: Floats, weight: float, prior: Floats) -> Floats:

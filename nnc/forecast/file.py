@@ -74,7 +74,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def _test_forecast(model: ForecastModel, panel: Panel) -> Floats:
-    """Return the forecast of the first series with future covariates of 0, the self-test that files contain."""
+    """Return the forecast of the first series, with future covariates of 0; files store it as self-test."""
     future = [np.zeros((model.horizon, panel.regressors[0].shape[1]))]
     first = np.zeros(1, np.intp)
     return np.asarray(model.select(first).predict(panel.select(first), future).forecast()[0])

@@ -49,8 +49,9 @@ class Forecaster(SuggestsAttributes):
     """Forecasts of time series, with prediction intervals; no setting is required.
 
     The forecast is the median of four statistical forecasts (Theta and damped trend, each with and without logarithms,
-    after seasonal adjustment), corrected by a linear map and small networks. They learn from windows of all series of
-    a fit, and ordered validation determines their weights; the weights are 0 if the corrections increase the error.
+    after seasonal adjustment), corrected by a linear map and small networks. The map and the networks learn from
+    windows of all series of a fit. Ordered validation determines their weights, which are 0 if the corrections increase
+    the error.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ class Forecaster(SuggestsAttributes):
         return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
 
     def _choose_season(self, panel: Panel) -> int:
-        """Return the number of steps in a season: the user's, that of the frequency, or a detected one."""
+        """Return the number of steps in a season: from the user, from the frequency, or detected in the series."""
         if self.season is not None:
             return self.season
         if self._layout is None or self._layout.frequency.unit == "number":
@@ -512,7 +513,8 @@ class Forecaster(SuggestsAttributes):
         step : int, optional
             Number of steps between two origins. Default: `horizon`.
         mode : {"expanding", "sliding"}, default "expanding"
-            "expanding": a forecast uses all observations before its origin; "sliding": always the same number of them.
+            "expanding": a forecast uses all observations before its origin. "sliding": each forecast uses the same
+            number of observations.
         refit : bool, default False
             Whether the members learn again at each origin.
         level : number or sequence of numbers, default (80, 95)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 MONTH_TEXT, QUARTER_TEXT = re.compile(r"\d{4}-\d\d"), re.compile(r"(\d{4})-?Q([1-4])")
-# Covariates with known future values, with past values only, and constant in each series.
+# Roles of covariates: future values are known, only past values are known, or constant in each series.
 ROLES = "known", "past", "static"
 MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS years have features for the time of the year
 YEAR_HARMONICS = 2  # number of sine and cosine pairs that encode the time of the year
@@ -147,7 +147,7 @@ class Layout:
         return self.with_calendar(panel) if self.calendar else panel
 
     def grid_index(self, times: Floats, name: Hashable) -> Ints:
-        """Return the grid points of increasing times of a series; raise ValueError for duplicates and other times."""
+        """Return the grid points of increasing times of a series; raise ValueError for duplicate or off-grid times."""
         are_dates = self.time_type != "number"
         check_distinct(times, name, are_dates)
         wrong = self.frequency.is_off_grid(times)
@@ -374,7 +374,7 @@ def with_days(column: Column) -> Column:
 
 
 def cell_error(column: Column, row: int, argument: str, expected: str) -> CellError:
-    """Return the error for a cell of a column with another type; the command line locates the cell in its file."""
+    """Return the error for a cell that is not as `expected`; the command line adds the location in the file."""
     cell = column.cell(row)
     prefix = f"{argument} must be {expected}, got {cell} in row "
     return CellError(column.name, row, f"expected {expected}, found {cell}", prefix, f" of column {column.name!r}")
@@ -439,6 +439,6 @@ def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
 
 
 def _spread(rows: Floats, position: Ints, n: int) -> Floats:
-    """Return rows (k, features) at grid positions as an array (n, features); other positions repeat the row before."""
+    """Return an array (n, features) with `rows` at the grid points `position`; other points repeat the row before."""
     before = np.maximum(np.searchsorted(position, np.arange(n), side="right") - 1, 0)
     return np.asarray(rows[before])

@@ -69,7 +69,7 @@ def smape_terms(actual: Floats, forecast: Floats) -> Floats:
 
 
 def seasonal_scale(y: Floats, season: int, power: int) -> float:
-    """Return the mean of |y[t] - y[t - season]| ** power over a series; NaN if it is 0 or unknown."""
+    """Return the mean of |y[t] - y[t - season]| ** power over a series; NaN if the mean is 0 or missing."""
     if len(y) <= season:
         return float("nan")
     terms = np.abs(y[season:] - y[:-season]) ** power

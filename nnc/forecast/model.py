@@ -59,7 +59,7 @@ class ForecastModel:
     scores: Floats
 
     def predict(self, panel: Panel, future: Sequence[Floats]) -> Prediction:
-        """Return the prediction after the end of each series.
+        """Return the Prediction of the steps after the end of each series.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class ForecastModel:
         return Prediction(windows, self.corrections.predict(windows.inputs), self.effects, future)
 
     def select(self, index: Ints) -> ForecastModel:
-        """Return the same model for some series of the panel."""
+        """Return a copy of the model for the series of the panel with the indices `index`."""
         if self.effects is None:
             return self
         return replace(self, effects=self.effects.select(index))
@@ -135,7 +135,8 @@ def _upper_quantile(scores: Floats, level: float) -> float:
     """Return the conformal quantile of scores for a level of at least 0.5, extrapolated if there are too few scores."""
     n = len(scores)
     if not n:
-        # The unit of scores is a mean absolute change; a standard deviation is 1.25 of these units.
+        # Without scores, assume normal errors. A score is a multiple of a mean absolute change, and the standard
+        # deviation of a normal distribution is 1.25 times its mean absolute deviation.
         return NormalDist().inv_cdf(level) * 1.25
     highest = n / (n + 1)
     if level <= highest:
@@ -194,14 +195,15 @@ def fit_model(
     lengths = panel.lengths
     minimum = max(MIN_ORIGIN, season + 3)
     longest = int(lengths.max()) - minimum
-    # Windows overlap: more than WINDOWS_PER_HORIZON windows in each horizon contain little more information.
+    # Limit the number of windows, which overlap: more than WINDOWS_PER_HORIZON of them in each horizon add little
+    # information.
     limit = min(
         MAX_WINDOWS,
         MAX_VALUES // min(int(lengths.mean()), max_history(season)),
         MIN_LIMIT + WINDOWS_PER_HORIZON * int(lengths.sum()) // horizon,
     )
     n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
-    first = horizon + n_validation  # windows with origins at least this number of steps before the end are for training
+    first = horizon + n_validation  # train on windows whose origins are at least this number of steps before the end
     has_regressors = panel.regressors[0].shape[1] > 0
     effects = early = None
     if has_regressors:
@@ -220,7 +222,7 @@ def fit_model(
 
     stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
     validation, errors = build(np.arange(horizon, first), early)
-    # Also use windows in which the series ends before the forecast does.
+    # If there are too few errors, also use windows in which the series ends before the forecast does.
     if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:
         validation, errors = build(np.arange(1, first), early)
     corrections = no_corrections(validation.inputs.shape[1], horizon)
@@ -245,7 +247,7 @@ def thin(n: int, limit: int) -> Ints:
 
 
 def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
-    """Return the values (windows, horizon) after the origins, without effects of covariates; NaN for missing values."""
+    """Return the values (windows, horizon) after the origins, with covariate effects removed; NaN if missing."""
     values = panel.values
     if effects is not None:
         values = [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(values, panel.regressors, strict=True))]

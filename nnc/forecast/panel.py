@@ -115,7 +115,7 @@ class Panel:
 
 
 def check_sparsity(series: str, steps: int, observations: int) -> None:
-    """Raise ValueError if a series has far more missing than observed values, such as after a wrong date."""
+    """Raise ValueError if a series has far more missing than observed values, for example because of a wrong date."""
     limit = max(MAX_MISSING_RATIO * observations, MIN_SPARSE_STEPS)
     if steps > limit:
         raise ValueError(

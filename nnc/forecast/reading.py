@@ -207,7 +207,7 @@ def is_frame(y: Any) -> bool:
     """Return whether `y` is a frame, or a series of pandas whose index contains dates."""
     if isinstance(y, (np.ndarray, list, tuple, Mapping)):
         return False
-    if hasattr(y, "collect"):  # a lazy frame, for which read_frame raises an error
+    if hasattr(y, "collect"):  # count a lazy frame as a frame, so that read_frame raises an error for it
         return True
     index = getattr(y, "index", None) if hasattr(y, "rename_axis") else None
     return column_names(y) is not None or hasattr(index, "to_period") or hasattr(index, "to_timestamp")

@@ -147,7 +147,7 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     within = np.sum(np.where(present, ratios - means[:, None], 0) ** 2, (1, 2))
     noise = within / np.maximum(present.sum((1, 2)) - season, 1) * np.mean(1 / count, 1)
     center = means.mean(1, keepdims=True)
-    # Rows without a complete season have the center 0; they are not seasonal, so any other divisor is right.
+    # Replace the center 0 of rows without a complete season by 1; the result is not used, as they are not seasonal.
     deviations = (means / np.where(center == 0, 1, center) if multiply else means - center) - neutral
     total = np.sum(deviations**2, 1) / (season - 1)
     factor = np.clip(1 - noise / np.where(total > 0, total, 1), 0, 1)

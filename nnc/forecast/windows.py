@@ -38,7 +38,7 @@ MAX_LINE_ERROR = 0.05
 MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are forecast by their smoothed level
 MIN_LOOKBACK, MAX_LOOKBACK = 8, 64  # limits for the number of observations that the networks read
 MIN_SEASONS = 3  # forecasts of series with fewer seasons are averaged with the seasonal naive forecast
-SQUASH = 3.0  # inputs above about this number of scales are compressed by asinh
+SQUASH = 3.0  # inputs above about this multiple of `Windows.scale` are compressed by asinh
 MEMBERS = "theta", "damped trend", "log theta", "log damped trend"
 
 
@@ -97,7 +97,7 @@ def spread_steps(horizon: int) -> list[int]:
 
 
 def max_history(season: int) -> int:
-    """Return the number of observations that a forecast uses; older ones have almost no influence."""
+    """Return the number of observations that a forecast uses; older observations have almost no influence."""
     return max(240, 4 * season)
 
 

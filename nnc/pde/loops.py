@@ -163,7 +163,7 @@ class SecondOrderProblemLoop(SecondOrderRun, ProblemLoop):
     """
 
     evaluated: tuple[Vector, Vector] | None = None
-    next_change = ProblemLoop.next_change  # takes precedence over that of SecondOrderRun
+    next_change = ProblemLoop.next_change  # override the method of SecondOrderRun, the first base class
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

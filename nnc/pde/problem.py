@@ -194,10 +194,10 @@ class Problem:
             For example "adam", "lbfgs" or "levenberg_marquardt". Default: the current optimizer, or "adam" before the
             first fit.
         resample : callable or dict of str to callable, optional
-            resample(epoch, residual) returns new points for the Residual term, or None; residual(points) returns the
-            absolute residual at any points. It is called after each epoch, or if it has an attribute `every`, after
-            epochs that are multiples of it. With several Residual terms, pass a dict by the names of terms.
-            `nnc.pde.by_residual` creates such a function.
+            resample(epoch, residual) returns new points for the Residual term, or None to keep the points;
+            residual(points) returns the absolute residual at any points. `resample` is called after each epoch. If it
+            has an attribute `every`, it is called only after epochs that are multiples of this number. With several
+            Residual terms, pass a dict by the names of terms. `nnc.pde.by_residual` creates such a function.
         validation : array (n, n_in) or dict of str to array, optional
             Points at which the Residual term is evaluated after each epoch, for the column "val_loss".
         lr, reset_optimizer, target_loss, max_seconds, callback, progress, verbose, n_threads

@@ -68,8 +68,9 @@ class Graph:
     Attributes
     ----------
     nodes : list of tuples
-        ("channel", output, indices of the inputs by which the output is derived), ("column", index of a coordinate or
-        of a data column), ("coefficient", index), or (name in OPERATIONS, operand, second operand or None, constant).
+        ("channel", output, indices of the inputs by which the output is differentiated), ("column", index of a
+        coordinate or of a data column), ("coefficient", index), or (name in OPERATIONS, operand, second operand or
+        None, constant).
     """
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ class Graph:
 
 
 class Program:
-    """Residual as a list of operations on numbered slots; see the module.
+    """Residual as a list of operations on numbered slots; the docstring of the module defines the slots.
 
     Parameters
     ----------

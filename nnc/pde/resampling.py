@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class by_residual:
-    """Return a `resample` function that draws points where the residual is large.
+    """Function for the argument `resample` of `Problem.fit`, which draws points where the residual is large.
 
     The function draws candidates, and selects points among them without replacement, with probabilities proportional to
     |r| / mean |r| + `uniform` (Wu, Zhu, Tan, Kartha and Lu, 2023). The points depend only on `seed` and on the epoch.

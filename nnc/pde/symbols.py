@@ -173,7 +173,7 @@ def known_functions() -> str:
 
 
 class Symbol(Traced):
-    """Traced number of each point: a node of a graph.
+    """Symbol that stands for one number per point while a residual is traced: a node of a graph of operations.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ class Jet(Traced):
             for i, slope in x.first.items():
                 first[i] = first.get(i, 0.0) + slope * y.value
                 for k, other_slope in y.first.items():
-                    if i <= k:  # the loop visits (i, i) twice, because the product rule has the term 2 x' y'
+                    if i <= k:  # both passes add the pair (i, i), which gives the term 2 x' y' of the product rule
                         second[i, k] = second.get((i, k), 0.0) + slope * other_slope
             for pair, curvature in x.second.items():
                 second[pair] = second.get(pair, 0.0) + curvature * y.value
@@ -260,7 +260,7 @@ class Jet(Traced):
 
     def _function(self, name: str) -> Jet:
         x = self.value if isinstance(self.value, Symbol) else None
-        if x is None:  # value is a number, for example the product of an output and 0
+        if x is None:  # constant function, for example the product of an output and 0
             return Jet(getattr(np, name)(self.value), {}, {})
         value = x._function(name)
         slope, curvature = _CHAIN_RULES[name](x, value)

@@ -146,7 +146,7 @@ class Setting:
         return scaled
 
     def outputs(self, graph: Graph, columns: Sequence[Symbol], coefficients: Mapping[str, Symbol]) -> list[Output]:
-        """Return the outputs with their derivatives, after the transform."""
+        """Return the outputs and their derivatives, after the output transform of the problem."""
         channel, names = self.channel, self.inputs
 
         def raw(j: int) -> Callable[..., Any]:
@@ -216,7 +216,7 @@ class Setting:
     def _linearized(
         self, graph: Graph, term: Residual, data: Sequence[Symbol], coefficients: Mapping[str, Symbol]
     ) -> Symbol:
-        """Return the linear approximation of a residual; its constant and its slopes are data columns."""
+        """Return the linear approximation of a residual; the constant and the slopes are data columns."""
         variables = [self.channel(graph, j, *key) for j in range(self.n_out) for key in self.keys(term)]
         total = data[0]
         for slope, variable in zip(data[1:], [*variables, *coefficients.values()], strict=True):
@@ -230,7 +230,7 @@ def call(
     """Return function(p, u, ...); each further parameter of the function gets the coefficient with its name."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # built-in functions have no signature
+    except ValueError:  # pass no coefficients to a built-in function, which has no signature
         parameters = []
     needed = [p.name for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     unknown = [p for p in needed if p not in coefficients]

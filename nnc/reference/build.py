@@ -104,7 +104,7 @@ def _random_parameters(
     array = kind.parameter_arrays(input_shape)[0]  # description of W: shape, fan-in and fan-out
     n_in, n_out = array.shape
     draw = INITIALIZERS[name]
-    if name == "siren" and stream.position == 0:  # the first layer
+    if name == "siren" and stream.position == 0:  # the first layer draws the first random numbers of the stream
         draw = first_siren_weight
     W = [[draw(stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
     b = [draw_bias(name, stream) for _ in range(n_out)] if kind.bias else None

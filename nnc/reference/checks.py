@@ -143,7 +143,7 @@ def flattened(values: Any, shape: tuple[int, ...]) -> list[Any]:
     """
     if not values or not hasattr(values[0], "__len__"):
         return list(values)
-    # The message does not show `shape`, because it may be the shape of a part of the image.
+    # Do not show `shape` in the message, because it may be the shape of a part of the image.
     expected = "an image must be flat or have shape (height, width, channels), a sequence (steps, features)"
     if len(values) != shape[0]:
         raise ValueError(f"{expected}, got a list of {len(values)} items instead of {shape[0]}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[int, int]
     Window = list[list[int | None]]  # for each pixel of a window, the indices of its channels in the image
-    # Return the windows of images that are stored in this many numbers; sequences may have different sizes.
+    # Type of functions that return the windows of an image, given its number of values, which varies for sequences.
     CreateWindows = Callable[[int], list[Window]]
 
 
@@ -120,7 +120,7 @@ class Pool(Layer):
 
     def windows(self, images: Rows) -> list[list[int]]:
         """Return for each window and channel the indices of its inputs in the images, which have equal sizes."""
-        # Pooling layers have no padding, so no index is None here.
+        # No index is None, because pooling layers have no padding; the condition is only for type checkers.
         windows = self.create_windows(len(images[0]))
         return [[i for i in channel if i is not None] for window in windows for channel in zip(*window)]
 

@@ -296,7 +296,7 @@ class NeuralNetwork:
             delta, gradient = layer.backward(A_in, A_out, dA)
             if gradient is not None:
                 gradients.insert(0, gradient)
-            if layer is not self.layers[0]:  # the derivative with respect to X is not needed
+            if layer is not self.layers[0]:  # the first layer needs no derivative with respect to its inputs X
                 dA = layer.input_gradient(A_in, delta)
         return loss.total(P, y), gradients
 
@@ -486,7 +486,7 @@ class NeuralNetwork:
                     f"{key} must be null for the plain-Python reference, which supports no scaling and no labels; "
                     "load the file with nnc.load"
                 )
-        # Predictions do not depend on Dropout layers, which files contain for further training.
+        # Omit Dropout layers: predictions do not depend on them, and files contain them only for further training.
         layers = [
             kind
             for kind in layers_from_document(document["layers"], None, document["learning"])

@@ -97,7 +97,7 @@ class BatchNorm(Dense):
 
     def update_running_statistics(self) -> None:
         """Update the running mean and variance: running = (1 - momentum) * running + momentum * batch."""
-        # The factor n / (n - 1) makes the variance of a sample of n numbers an unbiased estimate.
+        # Multiply the variance of n numbers by n / (n - 1), which makes it an unbiased estimate.
         m = self.momentum
         means, variances = zip(*((mean, variance * n / (n - 1)) for mean, variance, n in self.batch))
         self.running_mean = [(1 - m) * old + m * new for old, new in zip(self.running_mean, means)]

@@ -146,7 +146,7 @@ class RecurrentLayer(Dense):
         outputs = []
         for direction in range(len(self.backwards)):
             steps = self.run(A_in, direction)
-            # The outputs of all steps are in the order of the inputs, not in the order of processing.
+            # Sort the outputs of all steps in the order of the inputs, not in the order of processing.
             steps = sorted(steps, key=lambda step: step.t) if self.return_sequences else steps[-1:]
             outputs.append([hidden(step.after) for step in steps])
         # Each step of the output contains the units of the first direction, then those of the second direction.

@@ -59,7 +59,7 @@ def slope_gradients(
             J = [[derivative(z_j, a_j) * s for s in row] for z_j, a_j, row in zip(z, out, JZ)]
             a = out
 
-        # The derivatives of the loss with respect to the outputs and to their derivatives, 0 for a missing derivative.
+        # Derivatives of the loss with respect to the outputs, and to the derivatives of the outputs; 0 if missing.
         factor = weight / len(x)
         errors = [p - t for p, t in zip(a, targets)]
         slope_errors = [[0.0 if t != t else p - t for p, t in zip(*rows)] for rows in zip(J, slopes)]

@@ -231,7 +231,8 @@ def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
     if is_category:
         return _text_column(name, "category", items, str)
     value_kinds = {_value_kind(kind) for kind in kinds}
-    if len(value_kinds) > 1 and NUMBER in value_kinds:  # NaN is a missing value here, although its type is float
+    # Ignore NaN, which is a missing value although its type is float.
+    if len(value_kinds) > 1 and NUMBER in value_kinds:
         value_kinds = {_value_kind(type(item)) for item in _distinct(name, items) if not is_missing(item)}
     if value_kinds <= {NUMBER, BOOLEAN}:
         return _real_column(name, items, BOOLEAN if value_kinds == {BOOLEAN} else NUMBER)
@@ -434,7 +435,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
                 values[code] = parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
-                if len(rows):  # `levels` may contain texts that no row has; ignore them
+                if len(rows):  # ignore invalid texts in `levels` that no row has
                     raise wrong_kind_error(column, expected, int(rows[0])) from None
                 values[code] = np.nan
         return Column(column.name, kind, values[column.values])
@@ -479,5 +480,5 @@ def iso_date(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text.strip())
-    except ValueError:  # a date that does not exist, such as 30 February, raises ValueError
+    except ValueError:  # the date does not exist, for example 30 February
         return None

@@ -206,7 +206,7 @@ class TableEstimator(BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(table), np.dtype(np.float64))
-            weights = weights / weights.max()  # weights of at most 1 do not overflow when multiplied by class weights
+            weights = weights / weights.max()  # limit to 1: products with class weights do not overflow then
         weights = self._row_weights(encoded, weights, target)
         if weights is not None:
             table, encoded, weights = _drop_unweighted_rows(table, encoded, weights)
@@ -314,7 +314,7 @@ class TableEstimator(BaseEstimator):
 
     @property
     def n_members_(self) -> int:
-        """Number of networks that `fit` was to train."""
+        """Number of networks that `fit` trains if nothing ends it early."""
         return int(self._model().facts["trained"])
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Groups = Sequence[tuple[slice, ...]]  # for each column of a table, slices of its features, see Schema.groups
+    Groups = Sequence[tuple[slice, ...]]  # slices of the features of each column of a table, see Schema.groups
     Function = Callable[[NDArray[Any]], Any]
 
 N_NODES = 8  # number of nodes of Gauss-Legendre quadrature in each section of the integration path
@@ -131,7 +131,7 @@ def integrated_gradients(
     The gradient of a prediction is integrated on the straight path from the baseline to the row. The path is divided
     into sections. In each section, the contributions must add up to the difference between the predictions at its ends;
     otherwise the section is halved. Finally, the remaining difference is distributed in proportion to the magnitudes of
-    the contributions, so that their sum is exact. It is at most `tolerance`, unless `value` has a jump.
+    the contributions, so that their sum is exact. This difference is at most `tolerance`, unless `value` has a jump.
 
     Parameters
     ----------

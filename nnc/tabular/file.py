@@ -346,7 +346,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
     networks = [member.network for member in members]
     entries = []
     for member in members:
-        snapshots: dict[int, int] = {}  # dict from the id of a parameter array to the index in `networks`
+        snapshots: dict[int, int] = {}  # index in `networks` of each parameter array, by the id of the array
         for params in member.params:
             if id(params) not in snapshots:
                 snapshots[id(params)] = len(networks)

@@ -151,7 +151,7 @@ def _build_result(name: str, trial: _FormatTrial, note: str, texts: Mapping[str,
     if isinstance(trial.format, NumberFormat):
         integers = [text for text, value in pairs if value is not None and value == int(value)]
         if merges_integers([int(text) for text in integers if re.fullmatch(r"[+-]?\d+", text, re.ASCII)]):
-            return FormatSearch()  # the integers are identifiers: as float64, many of them would be equal
+            return FormatSearch()  # not numbers but identifiers, because many of the integers would be equal in float64
     unreadable = [text for text, value in pairs if value is None]
     format = trial.format.replace(missing=tuple(sorted(unreadable)))
     notes = [note] if note else []
@@ -217,7 +217,7 @@ def _find_date(texts: Mapping[str, int]) -> tuple[_FormatTrial, str]:
         return best, ""
     matches = [match for text in texts if (match := DATE_TIME_PATTERNS["mdy"].fullmatch(text))]
     if len({match[1] for match in matches}) == 1 < len({match[3] for match in matches}):
-        best = other  # dates on the same day of several months, such as 01/02/2024 and 01/03/2024
+        best = other  # day first: the dates are the same day of several months, such as 01/02/2024 and 01/03/2024
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
     text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)

@@ -174,12 +174,12 @@ def _read_series(series: Any) -> tuple[Any, ...]:
             f"{dtype}; split it into several columns"
         )
     is_category = isinstance(dtype, (nw.Categorical, nw.Enum))
-    # For text and categories, to_numpy is slow, and does not preserve missing Arrow categories.
+    # Use to_list for text and categories: to_numpy is slow, and does not preserve missing Arrow categories.
     if is_category or isinstance(dtype, nw.String):
         order = _category_order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _object_array(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
-    # If values are missing, to_numpy has converted integers to float64, which may have rounded them.
+    # Read large integers again by to_list: if values are missing, to_numpy has rounded them to float64.
     was_integer = dtype.is_integer() and array.dtype.kind == "f"
     if was_integer and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT_INTEGER:
         array = _object_array(series.to_list())
@@ -234,7 +234,7 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
 
     If a column contains text, np.asarray would also convert the numbers of the other columns to text.
     """
-    with suppress(ValueError):  # NumPy raises ValueError if rows have different lengths or cells are lists
+    with suppress(ValueError):  # ignore the error of NumPy for rows of different lengths or cells that are lists
         array = np.asarray(rows)
         if array.dtype.kind in "biuf" or array.ndim != 2:
             return None

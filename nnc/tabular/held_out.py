@@ -204,7 +204,7 @@ def unseen_ratio(
 
     The ratio is estimated from pairs of networks that hold out the same fold and differ only in their encoding. It is
     the mean squared difference of their predictions for this fold, divided by that for the other rows, and at least 1.
-    It is 1 if there are no such pairs.
+    The ratio is 1 if there are no such pairs.
 
     Parameters
     ----------

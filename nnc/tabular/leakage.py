@@ -3,8 +3,8 @@
 Such a column is the target itself, a code for it, or a later consequence of it. For each column, the target of each row
 is estimated from the other rows: it is the mean target of the rows with the same value in the column. If no other row
 has the same number, the estimate is the mean for the next smaller and the next larger number. For the smallest and the
-largest number, it is extrapolated. A column leaks if the estimates explain 99.99 % of the variance of a numeric target,
-or 99 % of the variance of classes.
+largest number, the estimate is extrapolated. A column leaks if the estimates explain 99.99 % of the variance of a
+numeric target, or 99 % of the variance of classes.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _explains(column: Column, target: Floats, allowed: float) -> bool:
     groups[~missing] = group
     counts = np.bincount(groups, minlength=n_groups)[:, None]
     sums = np.stack([np.bincount(groups, t, n_groups) for t in target.T], axis=1)
-    # The estimate for a row is the mean target of the other rows with the same value in the column.
+    # The estimate for each row is the mean target of the other rows with the same value in the column.
     estimates = (sums[groups] - target) / np.maximum(counts[groups] - 1, 1)
     if column.kind == "number" and len(distinct) > 2:
         means = (sums / np.maximum(counts, 1))[:-1]

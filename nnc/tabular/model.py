@@ -211,7 +211,7 @@ class TableModel:
         """Return errors (n,) whose mean is 1 minus the accuracy, or 1 minus the mean R^2 of the targets."""
         if self.scaling is None:
             return np.asarray(predictions.argmax(axis=1) != truth, np.float64)
-        # Targets are scaled, so that the squares of large targets are finite.
+        # Scale the targets, so that the squares of large targets are finite.
         scaled, scaled_truth = self.scaling.apply(self.point_predictions(predictions)), self.scaling.apply(truth)
         deviation = scaled_truth.std(axis=0)
         relative = (scaled - scaled_truth) / np.where(deviation > 0, deviation, 1)
@@ -302,7 +302,7 @@ class TableModel:
         return contributions, float(value(baseline[None])[0])
 
     def output_derivative(self, P: NDArray[np.float64], output: int) -> NDArray[np.float64]:
-        """Return the derivatives (n, outputs) of one result of `convert_outputs` with respect to its argument P."""
+        """Return the derivatives (n, outputs) of result number `output` of `convert_outputs` with respect to P."""
         dP = np.zeros_like(P)
         dP[:, output] = 1
         if self.task.kind == "classes":

@@ -446,6 +446,6 @@ def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
     """Return a hashable key that is equal for columns whose encoded cells are equal."""
     cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
-        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # all NaN get the same bits, as do 0.0 and -0.0
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # give the same bits to all NaN, and to 0.0 and -0.0
     digest = blake2b(np.ascontiguousarray(cells).data).digest()
     return type(encoding), getattr(encoding, "levels", ()), digest

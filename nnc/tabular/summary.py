@@ -78,7 +78,7 @@ def summary(title: str, call: str, model: TableModel) -> Report:
 
 
 def _named_outcomes(model: TableModel) -> ClassOutcomes | dict[str, NumberOutcomes] | None:
-    """Return the statistics of held-out rows in the form of a Report: for regression by the name of the target."""
+    """Return the statistics of held-out rows for a Report; for regression, a dict by the name of the target."""
     outcomes = model.outcomes
     if not isinstance(outcomes, list):
         return outcomes
@@ -130,7 +130,7 @@ def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
         return {}
     metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
-    # The curve of a member that stopped early is extended by its best value.
+    # Extend the curve of a member that stopped early by its best value.
     extended = np.array([[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves])
     name = f"validation {metric}"
     if len(curves) == 1:

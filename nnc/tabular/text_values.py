@@ -222,7 +222,7 @@ class NumberFormat(Format):
         return numbers
 
     def _warn_if_ambiguous(self, column: Column) -> None:
-        """Warn if all cells with a point or comma are ambiguous, as "1.234" is, but no cell in training was."""
+        """Warn if all cells with a point or comma are ambiguous, like "1.234", although no cell in training was."""
         marks = set(",.").difference(self.three_digits)
         ambiguous = ""
         for code in np.unique(column.values[column.values >= 0]):
@@ -241,7 +241,7 @@ class NumberFormat(Format):
 
     def convert_values(self, column: Column) -> Column:
         """Return a column that is not text unchanged; raise CellError if the format requires percent signs."""
-        if self.percent:  # a numeric column is ambiguous: 3 % may be the number 3 or 0.03
+        if self.percent:  # require text, because 3 % may be stored as the number 3 or 0.03
             _require_text(column, "text such as '3%'")
         return column
 
@@ -307,7 +307,7 @@ class DateFormat(Format):
         numbers = dict(zip(self.order, map(int, match.group(1, 3, 4)), strict=True))
         try:
             day = datetime(numbers["y"], numbers["m"], numbers["d"], tzinfo=UTC)
-        except ValueError:  # a date that does not exist, such as 30 February, raises ValueError
+        except ValueError:  # the date does not exist, for example 30 February
             return None, None
         seconds = _seconds_of_day(match) if match["hour"] else 0.0
         return None if seconds is None else (day + timedelta(seconds=seconds)).timestamp(), None
@@ -318,7 +318,7 @@ class DateFormat(Format):
         return {"ymd": "dates", "mdy": "dates such as 12/31/2024", "dmy": "dates such as 31.12.2024"}[self.order]
 
     def parse_in_zone(self, text: str, zone: str | None) -> float | None:
-        """Convert text to seconds since 1970 in the local time of `zone`, or of the text if `zone` is None."""
+        """Convert text to seconds since 1970, in local time of `zone`, or of the zone in the text if `zone` is None."""
         seconds, offset = self.parse_with_offset(text)
         if seconds is None or offset is None:
             return seconds

@@ -146,7 +146,7 @@ def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epo
 
         def advance_and_call(member: int, record: Any) -> Any:
             """Advance the progress bar by the completed and skipped epochs, and call the user's callback."""
-            with lock:  # threads that train members call this function at the same time
+            with lock:  # lock, because several training threads may call this function at once
                 advance(1 + record.get("skipped_epochs", 0))
             return None if callback is None else callback(member, record)
 
@@ -294,7 +294,7 @@ class Training:
         if self.members or not n_folds:
             self.train([spec for spec in specs if spec.fold is None])
         if not self.members and self.diverged is None and self.deadline is not None and monotonic() > self.deadline:
-            # The time limit was too short for an epoch, so one member is trained for one epoch.
+            # Train one member for one epoch, because the time limit was too short for any epoch.
             self.deadline, self.stopped = None, False
             self.epochs_override, self.save_members = 1, None
             encodings = (False,)
@@ -467,7 +467,8 @@ class Training:
         n = len(self.rows.y)
         rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % N_PARTS
-        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2  # up to two networks predict each held-out row
+        # Divide by 2, because up to two networks predict each row.
+        limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2
         limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
