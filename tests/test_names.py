@@ -205,7 +205,7 @@ MODULES = {  # public modules, with the package that each needs
     "nnc.dask": "distributed",
     "nnc.river": "river",
 }
-# Names of arguments that another package, or an older version, has for a concept, and the one that is used here.
+# Names of arguments in other packages or in older versions of nnc, and the current name of the same argument.
 OTHER_NAMES = {
     "threads": "n_threads",
     "num_threads": "n_threads",

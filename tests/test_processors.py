@@ -285,7 +285,7 @@ def test_tuner_recovers_from_slow_threads_at_start_of_process():
 
 
 def test_random_disturbances_cost_little():
-    # Random intervals of 2 ms make no progress. They are more frequent for two threads than for one.
+    # In random intervals of 2 ms the simulated machine makes no progress, with two threads more often than with one.
     random = np.random.default_rng(0)
 
     class DisturbedMachine(Machine):

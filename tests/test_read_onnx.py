@@ -288,7 +288,7 @@ REJECTED = {
         (2, 4, 2),
         [KERNEL, V],
     ),
-    r"\(ReduceMean\): the result must be over height and width, or over the steps, got": image_model(
+    r"\(ReduceMean\): axes must be those of height and width, or of the steps, got": image_model(
         ("Transpose", ["z"], ["t"], {"perm": [0, 2, 3, 1]}),
         ("ReduceMean", ["t"], ["m"], {"axes": [2, 3], "keepdims": 1}),
         ("Transpose", ["m"], ["a"], {"perm": [0, 3, 1, 2]}),
@@ -399,7 +399,7 @@ REJECTED |= {
         (8, 3),
         [*REVERSAL, ("zeros", np.array([0, 1, 0, 0, 0, 0]))],
     ),
-    r"\(ReduceMax\): the result must be over height and width, or over the steps, got the axes \[2\]": model(
+    r"\(ReduceMax\): axes must be those of height and width, or of the steps, got \[2\]": model(
         [("ReduceMax", ["X"], ["y"], {"axes": [2]})], (3, 8)
     ),
     r"\(Add\): an input of the node must be a constant, got zeros": model(

@@ -197,7 +197,7 @@ def quadratic(n, condition):
 def test_lbfgs_minimizes_rosenbrock_in_many_dimensions(n):
     params, losses, reason, *_ = lbfgs(rosenbrock_chain, np.tile([-1.2, 1], n // 2 + 1)[:n], epochs=2000)
     assert reason == "converged"
-    if n < 5:  # with more dimensions there is a second minimum near (-1, 1, ..., 1)
+    if n < 5:  # for larger n, Rosenbrock's function has a second minimum near (-1, 1, ..., 1)
         assert params == pytest.approx(np.ones(n), rel=1e-6)
     assert np.abs(rosenbrock_chain(params)[1]).max() <= 1e-9
     assert losses[-1] == pytest.approx(0, abs=1e-15) or losses[-1] == pytest.approx(3.97, abs=0.03)

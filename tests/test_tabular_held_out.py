@@ -54,8 +54,8 @@ def test_expected_gain_equals_value_computed_by_hand():
     # Two rows, each with the predictions of two networks.
     P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
     mean = np.array([[0.55, 0.45], [0.65, 0.35]])
-    # Row 0: the mean and one network choose class 0 with mean probability 0.55; the other network chooses class 1
-    # with 0.45. Row 1: the mean and both networks choose class 0, so several networks gain nothing.
+    # Row 0: the mean prediction and one network choose class 0, the other network chooses class 1; the mean
+    # probabilities are 0.55 and 0.45. Row 1: all choose class 0, so the expected gain of this row is 0.
     arguments = P, np.array([0, 1, 0, 1]), mean, np.array([2, 2])
     assert expected_gain(*arguments, None) == pytest.approx((0.05 / 2) / (1 / 2))
     assert expected_gain(*arguments, np.array([1.0, 3.0])) == pytest.approx((0.05 / 4) / (1 / 2))

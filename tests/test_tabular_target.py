@@ -12,7 +12,7 @@ from nnc.tabular.target import Target
 
 
 def restore(target):
-    """Return the target that is read from the JSON document of a target."""
+    """Return a copy of `target` that is created from its JSON document."""
     return Target.from_document(json.loads(json.dumps(target.document(), allow_nan=False)))
 
 

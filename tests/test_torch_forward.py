@@ -188,7 +188,7 @@ REJECTED = {
     r"getitem_1 .* must be a supported function, .* got getitem of a tensor with \[\(slice\(None.*\), 0\)\]": (
         forward(lambda net, x: net.fc(net.rnn(x)[0][:, 0]))
     ),
-    r"getitem_1 .* must be the step that the recurrent layer processes last, got the first one": forward(
+    r"getitem_1 .* must select the last step that the recurrent layer processes, got the first": forward(
         lambda net, x: net.fc(net.rnn(x.flip(1))[0].flip(1)[:, -1])
     ),
     r"getitem .* must follow a recurrent layer with outputs at each step, got Input": forward(

@@ -461,7 +461,7 @@ def fit_fast_and_general(sizes, rows, activation, loss, bias, dtype, seed, **opt
 )
 @searching(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fast_path_for_tiny_networks_gives_same_weights(isa, sizes, rows, functions, bias, dtype, seed):
-    max_size = NeuralNetwork([1, 1], dtype=dtype).model.core.LANES + 1  # tiny networks have at most LANES units
+    max_size = NeuralNetwork([1, 1], dtype=dtype).model.core.LANES + 1  # beyond the fast path for tiny networks
     sizes, rows = [1 + size % max_size for size in sizes], 1 + rows % max_size
     (net, history, _), (other, other_history, _) = fit_fast_and_general(
         sizes, rows, *functions, bias, dtype, seed, lr=0.01

@@ -350,7 +350,7 @@ def arguments(fit: Fit) -> tuple[dict[str, Any], dict[str, Any]]:
     if training["validation"] in ("rows", "weighted rows"):
         rows = draw_rows(fit, max(2, fit.rows // 4), 4)
         training["validation"] = rows if training["validation"] == "weighted rows" else rows[:2]
-    # An old build may lack an option; it behaves as if a false option were not passed.
+    # An old build may lack an option of `fit`. A false value is then not passed, because it has no effect.
     import nnc
 
     parameters = signature(nnc.NeuralNetwork.fit).parameters

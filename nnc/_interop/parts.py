@@ -332,7 +332,7 @@ class Builder:
                 "processed only this step; use the states of both directions"
             )
         if not states and layer.go_backwards != self.reversed:
-            raise ValueError(f"{label} must be the step that the recurrent layer processes last, got the first one")
+            raise ValueError(f"{label} must select the last step that the recurrent layer processes, got the first")
         self.layers[i] = layer.replace(return_sequences=False)
         self.shape, self.reversed = self.shape[1:], False
 

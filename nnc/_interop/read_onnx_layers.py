@@ -193,7 +193,7 @@ def _reduce(call: Call, value: Any, axes: Any = None) -> Rows:
     rows = number_rows(call, value, (2, 3))
     reduced = axes_of(call, axes, 1 + len(rows.dims), 18)
     if {("n" + rows.axes)[axis] for axis in reduced} != {*rows.axes} - {"c"}:
-        raise call.error(f"the result must be over height and width, or over the steps, got the axes {reduced}")
+        raise call.error(f"axes must be those of height and width, or of the steps, got {reduced}")
     dims = [1 if i + 1 in reduced else n for i, n in enumerate(rows.dims)]
     pooled = _pooled(call, rows, call.node.operator == "ReduceMax", tuple(dims))
     if call["keepdims"]:

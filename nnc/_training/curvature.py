@@ -230,7 +230,7 @@ class NormalEquations:
             f"the Levenberg-Marquardt method with {n} parameters",
             "use the optimizer 'lbfgs', or a network with fewer parameters",
         )
-        self.sums = np.empty((self.width, self.width))  # products of the columns of J and r; r is column n
+        self.sums = np.empty((self.width, self.width))  # upper triangle: J'J, and J'r and r'r in column n
         self.factor = np.empty_like(self.sums)
 
     def accumulate(self, blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], is_scaled: bool) -> bool:
