@@ -28,7 +28,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nnc import NeuralNetwork, _serialization
+from nnc import _serialization, from_json
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import ModelFileError
 from nnc._serialization.training import TRAINING_KEYS
@@ -837,7 +837,7 @@ def test_training_images_are_saved_without_changing_the_checksum() -> None:
     """Older readers ignore training images, and the checksum must still match in these readers."""
     text = _serialization.dumps(document(training_images=IMAGE_RANGES))
     assert json.loads(text)["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
-    net = NeuralNetwork.from_json(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
+    net = from_json(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
     assert json.loads(net.copy().astype("float32").to_json())["training_images"] == IMAGE_RANGES
 
 
@@ -1839,7 +1839,7 @@ def test_open_old_file_can_be_read_after_save(tmp_path: Path) -> None:
 SAVE_FOREVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from nnc import NeuralNetwork, _serialization
+from nnc import NeuralNetwork, _serialization, from_json
 documents = [_serialization.loads(text) for text in json.load(sys.stdin)]
 _serialization.write(sys.argv[2], documents[0])
 print("ready", flush=True)
