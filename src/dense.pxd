@@ -154,8 +154,8 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
                         store(layer.WT + (j + i) * layer.ldt + k, square[i])
 
 
-# A narrow layer has few outputs, which would fill only few lanes of a vector. So its vectors hold inputs instead, read
-# from the rows of the transposed weights WT.
+# A narrow layer has so few outputs that they would fill only a few lanes of a vector. Its products are therefore
+# vectorized over the inputs: a vector holds VL consecutive elements of a row of the transposed weights WT.
 
 cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
     # Compute the net inputs Z = b + X @ W of a narrow layer.

@@ -144,9 +144,9 @@ cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept 
 
 cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
                                  const real* B, real* C, const real* start, const ProductOptions* opt) noexcept nogil:
-    # Compute `count` tiles of C, one below the other. After each tile, prefetch some rows of the queue: in total, a
-    # gradient prefetches as many rows as it sums over. A product with one vector of columns does not call this function
-    # and prefetches nothing.
+    # Compute `count` tiles of C, one below the other. After each tile, prefetch cache lines of rows in opt.queue:
+    # a gradient that sums over n rows prefetches about n rows in total. A product with one vector of columns does not
+    # call this function and prefetches nothing.
     cdef Py_ssize_t i, lines = 0
     if layout != ROWS and opt.queue is not NULL:
         lines = rows * vecs * VL * k_len // (LINE_REALS * opt.ldc) + 1

@@ -64,8 +64,8 @@ cdef inline bint covers_sequence(const Layer* layer) noexcept nogil:
 
 
 cdef inline never_inlined forward_sequences(const Layer* layer, Py_ssize_t first, const real* x) noexcept nogil:
-    # Compute the outputs of a pool over all steps of a group of sequences; x points to their first step. Numbers of an
-    # average pool at steps beyond the lengths are 0.
+    # Compute the outputs of a pool over all steps of a group of sequences; x points to their first step. The
+    # inputs of an average pool are 0 at steps beyond the lengths, so the sum over all steps is correct.
     cdef Py_ssize_t pixel = layer.out_shape.channels * VL, c, k
     cdef real* a = group_start(layer, layer.A, first)
     cdef real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first)

@@ -57,7 +57,7 @@ def test_gradients_with_dropout_equal_numerical_derivatives(kind):
     X, dP = random_data(6)
 
     def loss_and_params(params, lr=1.0):
-        """Return sum(dP * P) with the masks of the first step, and the parameters after this step."""
+        """Return sum(dP * P) of a first training step, with its dropout masks, and the parameters after the step."""
         other = net.copy()
         other.params = params
         return other.train_step(X, dP=dP, lr=lr, optimizer="sgd"), other.params

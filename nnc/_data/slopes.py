@@ -70,9 +70,10 @@ def with_residual_weights(data: Data, weights: NDArray[Any] | None) -> Data:
 def weighted_rows(
     converter: DataConverter, X: Any, y: Any, sample_weight: Any, learn: bool = False
 ) -> tuple[Model, Data]:
-    """Return the model of the converter and converted rows.
+    """Return the model that computes the loss of the rows, and the converted rows.
 
-    Weights of the rows of nnc.LeastSquares become a column of the targets, and the returned model reads them there.
+    With nnc.LeastSquares, sample weights become an additional column of the targets, from which the returned model
+    reads them. Otherwise the model is that of the converter.
     """
     model = converter.model
     if sample_weight is None or model.custom is None or not model.custom.has_residuals:

@@ -265,7 +265,7 @@ def _recurrent_module(value: Value) -> Any:
 
 
 def _select_rows(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
-    """Add a function of a tensor to the steps; return None if the function or its arguments are not supported."""
+    """Return the value after one more function, such as an activation or a selection; None if it is not supported."""
     if function in ACTIVATIONS and not any(arguments):
         return value.add(label, ACTIVATIONS[function]())
     if function == "getitem":

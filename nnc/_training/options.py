@@ -303,7 +303,10 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
     core_settings: dict[str, Any] = {}
     if model.has_learning_options or state.frozen_steps:
         if all(model.frozen or [False]):
-            raise ValueError("the network must have a trainable layer, but all layers are frozen; set trainable=True")
+            raise ValueError(
+                "the network must have a trainable layer, but all layers are frozen; "
+                "set trainable = True for one of net.layers"
+            )
         core_settings["learning"] = model.core_learning_options(state.frozen_steps)
     l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
     if not (_is_zero(l1) and _is_zero(l2)):

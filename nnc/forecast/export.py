@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def export_inputs(prediction: Prediction) -> Floats:
     """Return the inputs (series, n_in) of the exported model for a prediction."""
     windows = prediction.windows
-    width = windows.raw.shape[1] - 1  # the networks read differences of observations, of which there is one less
+    # The first inputs of the networks are differences of raw observations, one fewer than the observations.
+    width = windows.raw.shape[1] - 1
     return np.concatenate([windows.raw, windows.inputs[:, width:]], axis=1)
 
 

@@ -111,7 +111,7 @@ def add_products(
 
 
 def input_derivatives(layer: Dense, dz: Row, dJZ: Rows) -> tuple[list[float], list[list[float]]]:
-    """Return the derivatives of the loss with respect to the inputs of a layer and their derivatives."""
+    """Return the derivatives of the loss with respect to the inputs of a layer, and with respect to their slopes."""
     if isinstance(layer, Scale):
         s = layer.W[0]
         return [f * d for f, d in zip(s, dz)], [[f * d for d in row] for f, row in zip(s, dJZ)]

@@ -39,7 +39,7 @@ from nnc._interop.verify_onnx import exact_operators
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
 MAX_LINES_PER_BYTE = 100  # the reader may execute this many lines of Python for each byte of a file
-MAX_LINES = 20_000  # the reader may execute this many lines of Python in addition
+MAX_LINES = 20_000  # the reader may execute this many lines of Python for an empty file
 MAX_BYTES = 2**26  # the reader may allocate this much memory in addition to the size of the file
 MAX_VERIFIED_INPUTS = 20_000  # do not compare outputs for more inputs, since long sums in float32 lose too many digits
 READER_FOLDER = str(Path(nnc.__file__).parent / "_interop")
