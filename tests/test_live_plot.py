@@ -205,10 +205,12 @@ None
 """
 
 
-def test_jupyter_kernel_updates_one_display_and_shows_the_last_epoch():
+def test_jupyter_kernel_updates_one_display_and_shows_the_last_epoch(tmp_path):
     for package in ("ipykernel", "IPython"):
         pytest.importorskip(package)
-    manager, client = pytest.importorskip("jupyter_client.manager").start_new_kernel(kernel_name="python3")
+    # In the checkout, the kernel would import nnc from the folder of the source, which may have no compiled core.
+    start_new_kernel = pytest.importorskip("jupyter_client.manager").start_new_kernel
+    manager, client = start_new_kernel(kernel_name="python3", cwd=tmp_path)
     messages = []
     try:
         client.execute_interactive(KERNEL_CODE, timeout=60, output_hook=messages.append)
