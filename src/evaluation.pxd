@@ -108,7 +108,7 @@ cdef inline double fraction_beyond(const Network* net, int l, Py_ssize_t rows, d
     for i in range(rows):
         n = n_out
         # count no outputs beyond the end of a sequence
-        if layer.lengths is not NULL and layer.sequences and not layer.shares_states:
+        if layer.lengths is not NULL and (layer.sequences or layer.window_width > 0) and not layer.shares_states:
             n = layer.lengths[i] * layer.out_shape.channels
         for j in range(n):
             if layer.in_lanes:

@@ -264,7 +264,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # thread. All run.threads threads call this function.
     #
     # Each thread keeps its own copy of the position in the data, and the first thread stores it in `run` at the end.
-    # Several threads need a time limit beside `blocks`, because their waiting time at barriers depends on the load of
+    # Several threads need a time limit in addition to `blocks`, because their waiting time at barriers depends on the load of
     # the machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the others read
     # them after the second barrier.
     cdef Network* net = &run.net

@@ -43,7 +43,7 @@ cdef struct TaylorLayer:
     # net inputs (n_out, channels, POINT_VECS); equal to A, as a pointer, if the activation is the identity
     vec* Z
     vec* A                # outputs (n_out, channels, POINT_VECS)
-    vec* D                # derivatives of the loss by A before backward(), and by Z after it
+    vec* D                # derivatives of the loss with respect to A before backward(), to Z after it
 
 cdef struct Taylor:       # Buffers of one thread for one block of points.
     int count             # number of layers

@@ -20,10 +20,12 @@ RECIPE_FILES = {
     "docs/file-format.md",
     "tests/test_kernels.py",
 }
-# The files that tools/activations.py updates.
+# Files that tools/activations.py updates, and choices.py, which tools/public_names.py writes.
 GENERATED_FILES = {
-    *("docs/guide/what-there-is.md", "docs/guide/errors.md", "docs/nnc-network.schema.json"),
-    "nnc/_registry/choices.py",  # written by tools/public_names.py
+    "docs/guide/what-there-is.md",
+    "docs/guide/errors.md",
+    "docs/nnc-network.schema.json",
+    "nnc/_registry/choices.py",
 }
 RECORDS = {"CHANGELOG.md", "docs/lab/tables.md"}  # records of past changes and experiments
 FOLDERS = ("nnc", "src", "tests", "tools", "benchmarks", "docs", "examples", ".ci")

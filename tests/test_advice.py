@@ -10,6 +10,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, load_iris, train_test_split
+from nnc.layers import Conv1D, GlobalAvgPool1D, Input
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (60, 3))
@@ -512,3 +513,12 @@ def test_rounding_errors_of_perfect_fit_are_no_overfitting():
 def test_negative_losses_are_no_overfitting():
     """The ratio of two losses has no meaning if their signs differ."""
     train_single_weight(0.5, loss=lambda P, Y: (((P - Y) ** 2).mean() - 0.1, 2 * (P - Y) / P.size))
+
+
+def test_steps_beyond_sequences_are_not_saturated():
+    """The outputs of a convolution are 0 beyond the end of a sequence, which is a limit of the range of sigmoid."""
+    layers = [Input(steps=1500, features=2), Conv1D(4, 3, "sigmoid", padding="causal"), GlobalAvgPool1D(), 1]
+    lists = [np.random.default_rng(i).normal(size=(1500 if i == 0 else 6, 2)) for i in range(512)]
+    net = NeuralNetwork(layers, loss="mse", seed=0)
+    y = np.random.default_rng(0).normal(size=512)
+    assert collect_warnings(lambda: net.fit(lists, y, epochs=20, lr=1e-3, optimizer="sgd")) == ([], [])

@@ -172,8 +172,8 @@ def jacobian(problem):
     return np.concatenate([r for r, _ in parts]), np.concatenate([J for _, J in parts])
 
 
-def second_order_loop(problem):
-    state, options = prepare(problem.net, FitArguments(epochs=1, optimizer="levenberg_marquardt"), False)
+def second_order_loop(problem, optimizer="levenberg_marquardt"):
+    state, options = prepare(problem.net, FitArguments(epochs=1, optimizer=optimizer), False)
     loop = SecondOrderProblemLoop(problem, options, state, {}, {})
     loop.create_training(1)
     loop.initial = loop.all_params()
@@ -450,6 +450,20 @@ def test_diverged_training_keeps_finite_weights():
         with pytest.raises(nnc.DivergedError, match=r"loss of epoch 1 is not finite.*division by zero or a logarithm"):
             problem.fit(3, optimizer=optimizer)
         assert np.array_equal(before, vector(problem))
+
+
+def test_fewer_curvature_pairs_replace_earlier_ones():
+    problem = new_problem()
+    problem.fit(2, optimizer="lbfgs")
+    loop = second_order_loop(problem, optimizer=None)
+    n, rng = len(loop.initial), np.random.default_rng(0)
+    pairs = [tuple(rng.normal(size=(2, n))) for _ in range(3)]
+    for memory in (pairs, pairs[:1]):
+        loop.memory = memory
+        loop.save_progress()
+    stored = loop.read_pairs()
+    assert all(np.array_equal(a, b) for a, b in zip(stored[0], pairs[0], strict=True))
+    assert not any(np.any(vector) for pair in stored[1:] for vector in pair)
 
 
 def test_interrupting_exception_keeps_last_iteration():

@@ -1839,7 +1839,7 @@ def test_open_old_file_can_be_read_after_save(tmp_path: Path) -> None:
 SAVE_FOREVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from nnc import NeuralNetwork, _serialization, from_json
+from nnc import _serialization
 documents = [_serialization.loads(text) for text in json.load(sys.stdin)]
 _serialization.write(sys.argv[2], documents[0])
 print("ready", flush=True)

@@ -130,6 +130,14 @@ def test_update_equals_fit_of_statistics_on_longer_series():
     np.testing.assert_allclose(updated.predict(), fitted.predict(), rtol=1e-12)
 
 
+def test_update_accepts_one_value_for_each_series():
+    series = [monthly(60, seed=i) for i in range(3)]
+    model = Forecaster(3, 12, members="statistics").fit(series)
+    other = Forecaster(3, 12, members="statistics").fit(series)
+    new = np.array([[1.0], [2.0], [3.0]])
+    assert np.array_equal(model.update(new).predict(), other.update([[1.0], [2.0], [3.0]]).predict())
+
+
 def test_large_errors_widen_intervals_and_small_errors_narrow_them():
     series = [monthly(76, seed=i) for i in range(20)]
     widths = []

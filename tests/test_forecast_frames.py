@@ -211,8 +211,10 @@ def test_irregular_times_raise_clear_errors():
         fit(frame, **COLUMNS, known=["sales"])
     with pytest.raises(ValueError, match="static must be constant in each series, got several values of series 's0'"):
         fit(frame.assign(x=frame["sales"]), **COLUMNS, static=["x"])
-    with pytest.raises(TypeError, match="target must be the name of a column or a list of names, got 0"):
+    with pytest.raises(TypeError, match="target must be the name of a column, got 0"):
         fit(frame, id="shop", time="date", target=0)
+    with pytest.raises(TypeError, match=r"time must be the name of a column, got \['date', 'shop'\]"):
+        fit(frame, time=["date", "shop"], target="sales")
     with pytest.raises(TypeError, match="id must be text or numbers, got dates in column 'date'"):
         fit(frame.assign(step=np.r_[:40, :40]), id="date", time="step", target="sales")
     with pytest.raises(TypeError, match="y_new must be a frame in memory, got ndarray"):

@@ -31,6 +31,10 @@ CASES = [
 ]
 
 
+def loss_has_kink(loss):
+    return loss in ("mae", "quantile")  # these losses have no derivative at y = p
+
+
 def draw_problem(loss, output, hidden, bias, depth, rows, seed):
     """Return a network, X and y with values of the usual size in training."""
     rng = np.random.default_rng(seed)
@@ -40,7 +44,7 @@ def draw_problem(loss, output, hidden, bias, depth, rows, seed):
         b[...] = rng.uniform(-0.5, 0.5, b.shape)
     X = rng.uniform(-1.5, 1.5, (rows, 3))
     y = rng.uniform(0, 1, (rows, sizes[-1]))
-    if loss in ("mae", "quantile"):
+    if loss_has_kink(loss):
         y += 2 * rng.integers(0, 2, y.shape) - 1  # add 1 or -1, which keeps the targets away from the kink at y = p
     if loss == "hinge":
         y = 2.0 * rng.integers(0, 2, y.shape) - 1
@@ -63,10 +67,6 @@ def net_inputs(net, X):
         if net.model.stack.bias:
             part.biases = net.biases[:depth]
         yield part.predict(X)
-
-
-def loss_has_kink(loss):
-    return loss in ("mae", "quantile")  # these losses have no derivative at y = p
 
 
 def find_smooth_problem(*case):

@@ -6,6 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
+from sequences import flat, padded_sequences
 
 import nnc
 from nnc import NeuralNetwork
@@ -33,22 +34,12 @@ def data(at_each_step=True, n=ROWS, dtype="float64"):
     """Return random sequences with NaN beyond their lengths, targets, and the lengths."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, STEPS + 1, n)
-    X = rng.normal(size=(n, STEPS, FEATURES)).astype(dtype)
-    y = rng.normal(size=(n, STEPS, 2) if at_each_step else (n, 2))
-    for i, length in enumerate(lengths):
-        X[i, length:] = np.nan
-        if at_each_step:
-            y[i, length:] = np.nan
-    return X, y, lengths
+    return *padded_sequences(rng, lengths, STEPS, FEATURES, at_each_step, dtype), lengths
 
 
 def lists(X, y, lengths):
     cut = [row[:length] for row, length in zip(X, lengths, strict=True)]
     return cut, [row[:length] for row, length in zip(y, lengths, strict=True)] if y.ndim == 3 else y
-
-
-def flat(gradients):
-    return np.concatenate([part.ravel() for pair in gradients for part in pair])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -30,18 +30,18 @@ NETWORKS = {
 }
 
 
-def data(at_each_step, lengths, features=2):
+def data(at_each_step, lengths):
     """Return lists of random sequences of these lengths, and targets."""
     rng = np.random.default_rng(len(lengths))
-    X = [rng.normal(size=(length, features)) for length in lengths]
-    return X, [rng.normal(size=(n if at_each_step else 1, 2)) for n in lengths] if at_each_step else rng.normal(
-        size=(len(lengths), 2)
-    )
+    X = [rng.normal(size=(length, 2)) for length in lengths]
+    if at_each_step:
+        return X, [rng.normal(size=(length, 2)) for length in lengths]
+    return X, rng.normal(size=(len(lengths), 2))
 
 
-def networks(layers, features=2, seed=3):
+def networks(layers, seed=3):
     """Return a compiled and a reference network with equal random parameters."""
-    layers = [Input(steps=STEPS, features=features), *layers]
+    layers = [Input(steps=STEPS, features=2), *layers]
     engine, python = (cls(layers, loss="mse", seed=seed) for cls in (NeuralNetwork, reference.NeuralNetwork))
     engine.params = np.random.default_rng(seed).uniform(-1, 1, engine.n_params)
     python.weights, python.biases = engine.weights, engine.biases

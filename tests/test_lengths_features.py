@@ -78,7 +78,7 @@ def test_options_of_fit_do_not_depend_on_form_of_sequences(name, options):
     history = nets[0].fit(X, y, **{**OPTIONS, **options})
     other = nets[1].fit(padded, padded_y, lengths=LENGTHS, **{**OPTIONS, **options})
     assert nets[0].params.tobytes() == nets[1].params.tobytes()
-    assert dict(history)["loss"].tobytes() == dict(other)["loss"].tobytes()
+    assert history.loss.tobytes() == other.loss.tobytes()
 
 
 @ALL_NETWORKS
@@ -115,18 +115,19 @@ def test_jacobian_and_explanation_of_shorter_sequences_are_those_of_shorter_netw
 
 
 @ALL_NETWORKS
-def test_frozen_layers_factors_steps_and_ensembles(name):
-    y = targets(name)
-    net, slow = network(name), network(name)
-    net.layers[0].trainable, slow.layers[0].lr_factor = False, 0.1
-    before, start = net.layers[0].W.copy(), slow.layers[0].W.copy()
-    for other in (net, slow):
-        other.fit(X, y, epochs=1, lr=0.1, optimizer="sgd")
-    assert np.array_equal(net.layers[0].W, before)
-    full = network(name)
-    full.fit(X, y, epochs=1, lr=0.1, optimizer="sgd")
+def test_frozen_layer_keeps_weights_and_lr_factor_scales_step(name):
+    frozen, slow, full = (network(name) for _ in range(3))
+    frozen.layers[0].trainable, slow.layers[0].lr_factor = False, 0.1
+    start = full.layers[0].W.copy()
+    for net in (frozen, slow, full):
+        net.fit(X, targets(name), epochs=1, lr=0.1, optimizer="sgd")
+    assert np.array_equal(frozen.layers[0].W, start)
     assert slow.layers[0].W - start == pytest.approx(0.1 * (full.layers[0].W - start), abs=1e-15)
-    nets = [network(name), network(name)]
+
+
+@ALL_NETWORKS
+def test_fit_many_equals_single_fit(name):
+    y, nets = targets(name), [network(name), network(name)]
     nnc.fit_many(nets, X, y, **OPTIONS)
     alone = network(name)
     alone.fit(X, y, n_threads=1, **OPTIONS)

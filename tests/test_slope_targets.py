@@ -335,6 +335,13 @@ def test_check_finds_a_wrong_gradient_of_dY():
     assert check.layers[0].worst == "W[0, 3]"
 
 
+@pytest.mark.parametrize("arguments", [{"eps": 0}, {"eps": -1.0}, {"eps": "a"}, {"lengths": [1] * 5}])
+def test_check_gradients_checks_arguments_also_with_dY(arguments):
+    X, y, dY = data(5)
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
+        nnc.check_gradients(network(), X, y, dY=dY, **arguments)
+
+
 def test_check_gradients_refuses_networks_without_second_derivatives():
     X, y, dY = data(5)
     with pytest.raises(ValueError, match="dY requires smooth activations"):

@@ -30,9 +30,8 @@ def stub() -> str:
 
 def choices(text: str) -> str:
     """Return the text of nnc/_registry/choices.py with the current names of the tables."""
-    output_only = ("softmax", "exp")
     tables = {
-        "HiddenActivationName": [name for name in activations.NAMES if name not in output_only],
+        "HiddenActivationName": activations.HIDDEN,
         "LossName": losses.NAMES,
         "InitializerName": initializers.NAMES,
         "OptimizerName": optimizers.NAMES,

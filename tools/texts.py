@@ -64,7 +64,11 @@ def files(folders: Sequence[str], suffixes: set[str]) -> list[Path]:
 
 
 def join_comments(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Text]:
-    """Yield comments; those on consecutive lines at the same column are joined to one."""
+    """Yield comments; those on consecutive lines with the same position are joined to one.
+
+    A comment is (line, position, text). The position of a comment on its own line is its column. The position of a
+    comment after code is minus its line number, so that it is never joined.
+    """
     first = column = last = -1
     parts: list[str] = []
     for line, start, text in comments:
@@ -127,8 +131,7 @@ def python_texts(path: Path) -> Iterator[Text]:
         text = token.string.lstrip("#").strip()
         if token.type == tokenize.COMMENT and text and not DIRECTIVE.match(text):
             line, column = token.start
-            # Comments after code must not be joined: a negative number differs from the column of every other comment.
-            position = -line if token.line[:column].strip() else column
+            position = -line if token.line[:column].strip() else column  # see join_comments
             comments.append((line, position, text))
     yield from join_comments(comments, path)
 
@@ -145,8 +148,7 @@ def compiled_texts(path: Path) -> Iterator[Text]:
             column = match.start() - source.rfind("\n", 0, match.start()) - 1
             lines = [part.strip().removeprefix("/*").removesuffix("*/").strip(" \t#") for part in text.splitlines()]
             follows_code = source[match.start() - column : match.start()].strip()
-            # Comments after code must not be joined: a negative number differs from the column of every other comment.
-            position = -line if follows_code else column
+            position = -line if follows_code else column  # see join_comments
             comments.append((line, position, " ".join(part for part in lines if part)))
         elif match.lastgroup == "name":
             yield Text("name", path, line, text)

@@ -43,7 +43,7 @@ const ERRORS = [
   ["column '(.*)' must have 2 different values, got (\\d+).*", "“$1”列必须有 2 个不同的值，这里有 $2 个；请选择另一个目标"],
   ["the network must have (\\d+) inputs.* at most (\\d+) neurons, got ([-\\d]+).*",
     "网络必须有 $1 个输入、一个输出，全连接层最多 $2 个神经元，这个网络是 $3；请先选择它的数据"],
-  ["the file must have a NeuralNetwork.*|cannot load .*|loss must be .*", "这个文件不是可以在此使用的网络的 JSON"],
+  ["the file must have a NeuralNetwork.*|the network must have a named loss.*|cannot load .*|loss must be .*", "这个文件不是可以在此使用的网络的 JSON"],
   ["the request must have at most (\\d+) bytes", "请求最多可有 $1 字节"], [".*", "服务器不能处理这些值"],
 ].map(([pattern, words]) => [new RegExp(`^(?:${pattern})$`, "s"), words]);
 const $ = (id) => document.getElementById(id);
@@ -251,9 +251,8 @@ async function chooseData() {
   if (name !== "csv") await setData(await request("data", { name }), suggestions[name]);
 }
 
-// Without a file, the user has closed the dialog.
 async function readCsv() {
-  if (!$("csv-file").files.length) return;
+  if (!$("csv-file").files.length) return; // the user has closed the dialog without a file
   state.csv = await $("csv-file").files[0].text();
   const { columns } = await request("csv", { text: state.csv, inputs: [], target: "" });
   ["input0", "input1", "target"].forEach((id, i) => {
@@ -277,7 +276,7 @@ function save() {
 }
 
 async function load() {
-  if (!$("load").files.length) return;
+  if (!$("load").files.length) return; // the user has closed the dialog without a file
   stop();
   const network = await $("load").files[0].text();
   $("load").value = "";

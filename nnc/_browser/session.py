@@ -17,7 +17,6 @@ import numpy as np
 
 from nnc import NeuralNetwork, from_json
 from nnc._inspection.explain import explain_step
-from nnc._utils.checks import check_positive
 from nnc.layers import Dense, Input
 from nnc.reference import layers as reference_layers
 from nnc.reference import network as reference_network
@@ -181,7 +180,7 @@ def _network(text: str, X: Array) -> NeuralNetwork:
             f"got {'-'.join(map(str, net.sizes))}; choose the data of this network first"
         )
     if net.model.loss_function is not None:
-        raise ValueError(f"the network must have a named loss such as 'mse', got {net.model.loss_function}")
+        raise ValueError("the network must have a named loss such as 'mse', got a network with heads")
     return net
 
 
@@ -212,7 +211,7 @@ def explain(network: str, X: Any, y: Any, row: int, lr: float) -> Answer:
     data, converter = net.converter.data(X[row : row + 1], y[row : row + 1]), net.converter
     scalings = {"scaling_X": converter.scaling_X, "scaling_y": converter.scaling_y}
     # Do not call the method of the network, which would also print the text in the terminal of the server.
-    explanation = str(explain_step(net, data.X, data.target, check_positive("lr", lr), **scalings))
+    explanation = str(explain_step(net, data.X, data.target, lr, **scalings))
     return {"lines": [{"text": text, "code": code} for text, code in _with_reference(explanation, net)]}
 
 

@@ -144,9 +144,9 @@ def _format_range(limits: list[float]) -> str:
 
 def _contrast(X: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the contrast of each image, its mean minus the median of its border, in gray levels."""
-    gray = X.mean(axis=3) if X.ndim == 4 else X.astype(np.float64)
-    border = np.concatenate([gray[:, 0], gray[:, -1], gray[:, 1:-1, 0], gray[:, 1:-1, -1]], axis=1)
-    contrast: NDArray[np.float64] = gray.mean(axis=(1, 2)) - np.median(border, axis=1)
+    border = np.concatenate([X[:, 0], X[:, -1], X[:, 1:-1, 0], X[:, 1:-1, -1]], axis=1)
+    gray = border.mean(axis=2) if X.ndim == 4 else border
+    contrast: NDArray[np.float64] = X.reshape(len(X), -1).mean(axis=1) - np.median(gray, axis=1)
     return contrast
 
 

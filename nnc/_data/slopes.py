@@ -67,7 +67,7 @@ def with_residual_weights(data: Data, weights: NDArray[Any] | None) -> Data:
     return data.with_targets(np.column_stack([data.Y, column]).astype(data.Y.dtype))
 
 
-def weighted_rows(
+def model_and_rows(
     converter: DataConverter, X: Any, y: Any, sample_weight: Any, learn: bool = False
 ) -> tuple[Model, Data]:
     """Return the model that computes the loss of the rows, and the converted rows.

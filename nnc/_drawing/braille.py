@@ -61,7 +61,7 @@ def plot_curves(curves: Mapping[str, Values], width: int, height: int, colors: b
     extremes = [_extremes(curve, n) for curve, n in zip(curves.values(), widths, strict=True)]
     scale = Scale.from_values(np.concatenate([values for pair in extremes for values in pair]))
     dots = np.zeros((4 * rows, 2 * columns), bool)
-    color = np.zeros((rows, columns), int)  # index of the curve that was drawn last in each character
+    color = np.zeros((rows, columns), int)  # for each character, the index of the last curve with a dot in it
     for i, (lowest, highest) in enumerate(extremes):
         own = np.zeros_like(dots)
         _draw_curve(own[:, : widths[i]], scale.normalize(lowest), scale.normalize(highest))
@@ -88,12 +88,15 @@ def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
 
     A value that is not finite becomes NaN, which an interval ignores if it has other values.
     """
-    is_finite = np.isfinite(curve)
-    finite = curve if is_finite.all() else np.where(is_finite, curve, np.nan)
     if len(curve) <= n_intervals:
+        finite = np.where(np.isfinite(curve), curve, np.nan)
         return finite, finite
     starts = np.arange(n_intervals) * len(curve) // n_intervals
-    return np.fmin.reduceat(finite, starts), np.fmax.reduceat(finite, starts)
+    lowest, highest = np.fmin.reduceat(curve, starts), np.fmax.reduceat(curve, starts)
+    if not (np.isfinite(lowest) & np.isfinite(highest)).all():  # a long curve of finite values needs no copy
+        finite = np.where(np.isfinite(curve), curve, np.nan)
+        lowest, highest = np.fmin.reduceat(finite, starts), np.fmax.reduceat(finite, starts)
+    return lowest, highest
 
 
 def _draw_curve(dots: NDArray[np.bool_], lowest: Values, highest: Values) -> None:

@@ -39,8 +39,7 @@ class Scale(NamedTuple):
     @classmethod
     def from_values(cls, values: Values) -> Scale:
         """Return the scale for the range of the finite values; it is logarithmic if the range is large."""
-        is_finite = np.isfinite(values)
-        finite = values if is_finite.all() else values[is_finite]
+        finite = values[np.isfinite(values)]
         if not len(finite):
             return cls(0.0, 1.0, False)
         low, high = float(finite.min()), float(finite.max())
@@ -222,10 +221,8 @@ def _shown_epochs(curve: Values) -> NDArray[np.intp]:
     """Return the indices of the points that are drawn: for a long curve the extremes of intervals, and both ends."""
     if len(curve) <= MAX_POINTS:
         return np.arange(len(curve))
-    is_finite = np.isfinite(curve)
-    values = (
-        curve if is_finite.all() else np.where(is_finite, curve, np.median(curve[is_finite]) if is_finite.any() else 0)
-    )
+    finite = curve[np.isfinite(curve)]
+    values = np.where(np.isfinite(curve), curve, np.median(finite) if len(finite) else 0.0)
     index, start = [0, len(curve) - 1], 0
     for interval in np.array_split(values, MAX_POINTS // 2):
         index += [start + int(interval.argmin()), start + int(interval.argmax())]

@@ -17,6 +17,7 @@ from nnc._inspection.gradients import (
     GradientCheck,
     LayerCheck,
     check_gradients,
+    check_step_size,
     extrapolated,
 )
 from nnc.layers.stack import layer_name
@@ -143,6 +144,8 @@ def check_slope_gradients(
     """
     from nnc._drawing.html import print_result
 
+    if eps is not None:
+        check_step_size(eps)
     layers = []
     for k, (pair, size) in enumerate(zip(gradients, largest, strict=True)):
         for name, values, part, zero in zip("Wb", (problem.W[k], problem.b[k]), pair, size, strict=True):

@@ -231,14 +231,19 @@ def check_gradients(
     """
     if eps is None:
         eps = 1e-2
-    if isinstance(eps, (bool, str)) or not hasattr(eps, "__float__") or not 0 < eps < math.inf:
-        raise ValueError(f"eps must be a positive finite number, got {eps!r}")
+    check_step_size(eps)
     computed = net.gradients(X, y) if gradients is None else gradients
     problem, dtype = Problem(net, X, y, lengths), np.dtype(net.dtype)
     with np.errstate(all="ignore"):  # no warnings, because numbers that are not finite get infinite error bounds
         layers, rounding = compare(problem, computed, dtype)
         checks = [_check_layer(problem, layer, float(eps), rounding) for layer in layers]
     return GradientCheck(tuple(checks), TOLERANCE[dtype.name])
+
+
+def check_step_size(eps: Any) -> None:
+    """Raise ValueError unless the step size of finite differences is a positive finite number."""
+    if isinstance(eps, (bool, str)) or not hasattr(eps, "__float__") or not 0 < eps < math.inf:
+        raise ValueError(f"eps must be a positive finite number, got {eps!r}")
 
 
 class Compared(NamedTuple):

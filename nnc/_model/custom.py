@@ -122,7 +122,7 @@ class CustomLoss:
         self.function = function
         self.step_outputs = step_outputs
         self.name = function_name(function)
-        # Whether the loss is nnc.LeastSquares of rows without steps, which supports weights.
+        # Sample weights require residuals (nnc.LeastSquares) and one output row per sample, not one for each step.
         self.has_residuals: bool = isinstance(function, LeastSquares) and not step_outputs
 
     def __repr__(self) -> str:

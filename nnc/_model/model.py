@@ -51,8 +51,8 @@ class Model:
     loss_function : CustomLoss or HeadsLoss or None
         Custom loss or heads, as a function of the outputs of the engine; None for a named loss.
     theta : array
-        All parameters in one vector. Padding of the parameter vector: zeros extend each row of W to whole vector
-        registers.
+        All parameters in one vector. Padding of the parameter vector: each row of W is followed by zeros up to a whole
+        number of vector registers.
     W : list of arrays (n_in, n_out)
         Weights of the parametric layers, as views of theta without padding.
     b : list of arrays (n_out,) or None

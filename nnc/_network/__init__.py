@@ -67,11 +67,10 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         differ from n. If the last layer is applied to each step of sequences, the rows of P and Y are the steps of all
         sequences, without steps beyond the lengths. Both are scaled if `scale_y` is given. The derivative must have the
         shape of P. The function is called once per step with the rows of a batch, or with validation rows; the loss of
-        an epoch is the mean over its rows. Sample weights are not supported; pass them as a column of Y. All optimizers
-        except Levenberg-Marquardt support custom losses. Levenberg-Marquardt requires `nnc.LeastSquares(function)`,
-        whose function returns residuals; it also supports sample weights. With `dropout`, P has the outputs after
-        dropout, which sequences of different lengths do not support. Files contain only the name of the function; pass
-        it to `load`.
+        an epoch is the mean over its rows. All optimizers except Levenberg-Marquardt support custom losses.
+        Levenberg-Marquardt requires `nnc.LeastSquares(function)`, whose function returns residuals. Sample weights are
+        supported only by `nnc.LeastSquares`; otherwise pass them as a column of Y. With `dropout`, P has the outputs
+        after dropout. Files contain only the name of the function; pass it to `load`.
 
         `nnc.Heads` combines several losses; each applies to some of the outputs, which have their own activation.
     bias : bool, default True

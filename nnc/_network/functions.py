@@ -98,9 +98,9 @@ def check_gradients(
     from nnc._training.start import bound_network
 
     check_is_network(net)
+    converter, X = net.converter.bind(X, lengths, trims=True)
     if dY is not None:
         return _check_slope_gradients(net, X, y, dY, check_not_negative("dY_weight", dY_weight), eps)
-    converter, X = net.converter.bind(X, lengths, trims=True)
     return check_network(bound_network(net, converter), X, y, eps)
 
 

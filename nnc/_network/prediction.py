@@ -275,9 +275,9 @@ class Prediction(Parameters):
             if loss_as_is is not None:
                 return loss_as_is
         if model.custom is not None:
-            from nnc._data.slopes import weighted_rows
+            from nnc._data.slopes import model_and_rows
 
-            model, rows = weighted_rows(converter, X, y, sample_weight)
+            model, rows = model_and_rows(converter, X, y, sample_weight)
             return model.compute_loss(rows)
         data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta_view, *data)
@@ -316,9 +316,9 @@ class Prediction(Parameters):
             return model.split(flat)
         data: Any
         if model.custom is not None:
-            from nnc._data.slopes import weighted_rows
+            from nnc._data.slopes import model_and_rows
 
-            model, data = weighted_rows(converter, X, y, sample_weight)
+            model, data = model_and_rows(converter, X, y, sample_weight)
             _, data = model.with_output_gradients(data)
         else:
             data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)

@@ -245,7 +245,7 @@ class _Worker:
         finally:
             if thread:
                 self.finished_threads.release()
-        if not thread:  # let the main thread wait here, where Ctrl-C can interrupt the wait
+        if not thread:  # the main thread waits for the others by locks, because Ctrl-C can interrupt this wait
             for _ in range(self.n_threads - 1):
                 self.finished_threads.acquire()
 

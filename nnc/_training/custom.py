@@ -82,11 +82,8 @@ class CustomLossLoop(BatchLoop):
     def step(self, data: Data) -> float:
         """Take a step in several calls of the core, possibly with several threads; return the loss before the step."""
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
-        if data.lengths is None:
-            threads = 1 if self.training.single_threaded else self.team.grow(self.tuner.best)
-            self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
-        else:
-            self.training.outputs(data.X, P, 1, 0, lengths=data.lengths)
+        threads = 1 if self.training.single_threaded else self.team.grow(self.tuner.best)
+        self.team.run(partial(self.training.outputs, data.X, P, threads, lengths=data.lengths), 0, threads)
         if self.model.core.find_not_finite(P)[0] >= 0:
             self.data = data
             self.raise_divergence()

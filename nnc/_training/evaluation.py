@@ -93,6 +93,7 @@ class Evaluator:
         """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
         rows, converter = self.dataset.metric_rows, self.dataset.converter
         if self.model.slope_weight is not None or self.model.custom is not None:
+            # Only with derivatives, or with weights of nnc.LeastSquares, targets have additional columns.
             from nnc._model.extra_targets import without_extra_targets
 
             rows = without_extra_targets(self.model, rows)

@@ -304,6 +304,10 @@ class TrainingLoop:
             self.records.plan(epoch, goal)
         return min(goal, self.records.planned_epochs)
 
+    def next_change(self) -> int:
+        """Return the next epoch of this run after which the objective changes, such as its points."""
+        return sys.maxsize
+
     def set_goal(self, goal: int) -> None:
         """Set the epoch at which the core returns to Python.
 

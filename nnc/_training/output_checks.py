@@ -33,7 +33,7 @@ def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
     if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
         return None
     Y = sample_rows(run.data).target
-    if not np.count_nonzero((low > Y) | (high < Y)):  # for few rows, counting is faster than minimum and maximum
+    if not ((low > Y) | (high < Y)).any():
         return None
     smallest, largest = float(Y.min()), float(Y.max())
     with np.errstate(all="ignore"):
@@ -61,4 +61,4 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
         return 0.0
     with np.errstate(all="ignore"):
         is_wrong = low < Y if row.dead_when_saturated else abs(P - Y) > (high - low) / 2
-    return fraction if np.count_nonzero(is_wrong.any(axis=1)) >= MIN_WRONG_FRACTION * rows.n else 0.0
+    return fraction if is_wrong.any(axis=1).mean() >= MIN_WRONG_FRACTION else 0.0

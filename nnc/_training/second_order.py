@@ -106,10 +106,6 @@ class SecondOrderRun(TrainingLoop):
                 self.fail(error)
                 raise
 
-    def next_change(self) -> int:
-        """Return the next epoch of this run after which the objective changes."""
-        return MAX_COUNT
-
     def minimize(self, goal: int) -> str:
         """Run the optimizer until epoch `goal`, and return why it ended."""
         optimizer, start, first = self.state.optimizer, self.accepted, self.completed_epochs
@@ -208,7 +204,7 @@ class SecondOrderRun(TrainingLoop):
             if isinstance(self.state.optimizer, LevenbergMarquardt):
                 self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
                 return
-            self.state.moments[...] = 0
+            self.clear_moments()
             half = len(self.state.moments) // 2
             for i, pair in enumerate(self.memory):
                 for row, vector in zip((i, half + i), pair, strict=True):
@@ -219,6 +215,10 @@ class SecondOrderRun(TrainingLoop):
         n = len(self.state.moments)
         vectors = [self.read_moment(row)[self.trainable] for row in range(n)]
         return list(zip(vectors[: n // 2], vectors[n // 2 :], strict=True))
+
+    def clear_moments(self) -> None:
+        """Set all curvature pairs to 0, because L-BFGS may have fewer pairs than before."""
+        self.state.moments[...] = 0
 
     def write_moment(self, row: int, vector: Vector) -> None:
         """Store a vector of all parameters in a row of the training state."""

@@ -378,9 +378,9 @@ class GeneralStep:
         updated, X = converter.copy_for_fit().bind(X)
         if network.model.custom is None:
             return updated, updated.model, updated.data(X, y, sample_weight, learn=True)
-        from nnc._data.slopes import weighted_rows
+        from nnc._data.slopes import model_and_rows
 
-        return updated, *weighted_rows(updated, X, y, sample_weight, learn=True)
+        return updated, *model_and_rows(updated, X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import TypeVar
 
-    # Python 3.14 imports annotationlib and ast for a TypeVar whose bound is a string.
+    # Only type checkers need F. At run time its bound would have to be text, for which Python 3.14 imports two more
+    # modules, annotationlib and ast.
     F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_COUNT = 2**53 - 1  # largest count; floats and JSON numbers represent all integers up to it exactly

@@ -64,7 +64,8 @@ VALUE_SYNONYMS = _invert(
         "mape": "meanabsolutepercentageerror",
     }
 )
-# If the arguments of different functions have the same synonyms, their names are separated by spaces.
+# Synonyms of each argument. A key with several names, separated by spaces, stands for the first of them that the
+# function has.
 ARGUMENT_SYNONYMS = _invert(
     {
         "lr": "learningrate learningrateinit eta rate",
@@ -270,9 +271,9 @@ def suggest_argument(name: str, arguments: Iterable[str], others: Mapping[str, I
 def unknown_name_error(module: str, name: str, names: Iterable[str]) -> AttributeError | ImportError:
     """Return the error that the `__getattr__` of a package raises for an unknown name.
 
-    It is an AttributeError. `from package import name` would replace it by an ImportError without a hint. Before that,
-    importlib asks whether the package has the attribute. In a call from there, the error is an ImportError with the
-    hint.
+    The error is an AttributeError for `package.name`, and an ImportError with a hint for `from package import name`.
+    Python would replace an AttributeError by an ImportError without the hint. Such an import is recognized by its
+    caller, the function `_handle_fromlist` of importlib.
 
     Parameters
     ----------

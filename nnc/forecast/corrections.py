@@ -143,14 +143,14 @@ def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> 
         remaining = np.minimum(np.abs(errors - pair[0] * linear - pair[1] * networks), MAX_ERROR)
         return float(np.nanmean(remaining))
 
-    none = best_error = remaining_error((0.0, 0.0))
+    plain_error = best_error = remaining_error((0.0, 0.0))
     best = 0.0, 0.0
     for pair in sorted(product(SHARES, SHARES), key=lambda pair: (sum(pair), abs(pair[0] - pair[1]))):
-        if sum(pair) <= 1:
+        if 0 < sum(pair) <= 1:
             error = remaining_error(pair)
             if error < best_error * (1 - MIN_GAIN * (sum(pair) > sum(best))):
                 best, best_error = pair, error
     shrunken = (best[0] + PRIOR_WEIGHT) / 2, (best[1] + PRIOR_WEIGHT) / 2
-    if remaining_error(shrunken) > none * (1 + MIN_GAIN):
+    if remaining_error(shrunken) > plain_error * (1 + MIN_GAIN):
         return (0.0,) * (n_networks + 1)
     return (shrunken[0], *[shrunken[1] / n_networks] * n_networks)

@@ -348,18 +348,17 @@ class Forecaster(SuggestsAttributes):
         """Return the names and the panel of new observations in arrays."""
         if is_frame(y_new):
             raise TypeError(f"y_new must be an array as in fit, got {type(y_new).__name__}; pass the column of values")
-        names, new = read_arrays(y_new, X, minimum=1, name="y_new")
-        if not isinstance(y_new, Mapping):
-            names = self.ids_
-            if len(new) != len(names):
-                raise ValueError(
-                    f"y_new must have one array for each of the {len(names)} series, got {len(new)}; pass a dict of "
-                    "arrays to update some of them"
-                )
+        keys, new = read_arrays(y_new, X, minimum=1, name="y_new")
+        names = keys if isinstance(y_new, Mapping) and keys is not None else self.ids_
+        if len(new) != len(names):
+            raise ValueError(
+                f"y_new must have one array for each of the {len(names)} series, got {len(new)}; pass a dict of arrays "
+                "to update some of them"
+            )
         found, expected = new.regressors[0].shape[1], self._panel.regressors[0].shape[1]
         if found != expected:
             raise ValueError(f"X must have {pluralize(expected, 'column')} as in fit, got {found}")
-        return names or [], new
+        return names, new
 
     # ------------------------------------------------------------------------------------------ files and reports
 

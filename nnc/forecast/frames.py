@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 MONTH_TEXT, QUARTER_TEXT = re.compile(r"\d{4}-\d\d"), re.compile(r"(\d{4})-?Q([1-4])")
-# Roles of covariates: future values are known, only past values are known, or constant in each series.
+# Arguments that name covariates: available for the forecast period, available only for the past, one value per series.
 ROLES = "known", "past", "static"
 MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS years have features for the time of the year
 YEAR_HARMONICS = 2  # number of sine and cosine pairs that encode the time of the year
@@ -312,7 +312,7 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     frame, was_series = as_frame(y)
     native = _narwhals("y", frame)
     id_columns, covariates = _texts("id", columns["id"]), {role: _texts(role, columns[role]) for role in ROLES}
-    time, target = (next(iter(_texts(name, columns[name])), None) for name in ("time", "target"))
+    time, target = (_text(name, columns[name]) for name in ("time", "target"))
     if was_series:
         time, target = native.columns
     if time is None:
@@ -391,6 +391,13 @@ def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
         )
 
 
+def _text(name: str, value: Any) -> str | None:
+    """Return the column name in an argument; raise TypeError if it is neither text nor None."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be the name of a column, got {value!r}")
+    return value
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     """Return the column names in an argument: None, a name or a sequence of names."""
     names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
@@ -420,7 +427,7 @@ def _select(argument: str, frame: Any, names: Sequence[str]) -> Table:
     try:
         return read_table(native.select(*dict.fromkeys(names)).to_native())
     except CellError as error:
-        prefix = error.prefix.replace("X must", f"{argument} must", 1)
+        prefix = argument + error.prefix.removeprefix("X")
         raise CellError(error.column, error.row, error.reason, prefix, error.suffix) from None
 
 

@@ -137,8 +137,8 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[object], are_dates:
         found = _with_step(frequency, times, names)
         if found is not None:
             return found
-    candidates.append(candidates.pop()._replace(step=float(np.median(differences))))
-    closest = min(candidates, key=lambda frequency: sum(frequency.is_off_grid(t).sum() for t in times))
+    candidates[-1] = candidates[-1]._replace(step=float(np.median(differences)))
+    closest = min(reversed(candidates), key=lambda frequency: sum(frequency.is_off_grid(t).sum() for t in times))
     i, wrong = next((i, wrong) for i, t in enumerate(times) if (wrong := closest.is_off_grid(t)).any())
     time = show_time(times[i][int(wrong.argmax())], are_dates)
     raise ValueError(

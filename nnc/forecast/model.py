@@ -190,7 +190,8 @@ def fit_model(
     seed, n_jobs : int
         Seed of the networks, and number of networks that are trained at the same time.
     n_calendar : int
-        Number of calendar features at the end of the known covariates, which have linear effects.
+        Number of calendar features at the end of the known covariates. The effects of calendar features are linear,
+        without knots.
     """
     lengths = panel.lengths
     minimum = max(MIN_ORIGIN, season + 3)

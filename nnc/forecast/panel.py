@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Floats, Ints
 
-MAX_MISSING_RATIO = 100  # largest number of steps of a series for each observation
-MIN_SPARSE_STEPS = 1000  # shorter series may have any number of missing values
+MAX_STEPS_PER_OBSERVATION = 100  # largest number of steps of a series for each observation
+MIN_SPARSE_STEPS = 1000  # series of at most this many steps may have any number of missing values
 
 
 @dataclass(eq=False)
@@ -116,7 +116,7 @@ class Panel:
 
 def check_sparsity(series: str, steps: int, observations: int) -> None:
     """Raise ValueError if a series has far more missing than observed values, for example because of a wrong date."""
-    limit = max(MAX_MISSING_RATIO * observations, MIN_SPARSE_STEPS)
+    limit = max(MAX_STEPS_PER_OBSERVATION * observations, MIN_SPARSE_STEPS)
     if steps > limit:
         raise ValueError(
             f"time must span at most {limit:,} steps in {observations:,} rows, got {steps:,}{series}; correct times, "

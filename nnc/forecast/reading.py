@@ -56,9 +56,11 @@ def read_arrays(
         arrays = list(y)
         names = list(range(len(arrays)))
     if getattr(getattr(y, "index", None), "nlevels", 1) > 1:
-        raise TypeError(f"{name} must have a single index, got {y.index.nlevels} levels; pass y.reset_index() with id")
-    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1:
-        raise ValueError(f"{name} must be a series (n,) or (series, n), got shape {np.shape(y)}; pass y.ravel()")
+        raise TypeError(
+            f"{name} must have a single index, got {y.index.nlevels} levels; pass {name}.reset_index() with id"
+        )
+    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] == 1 < minimum:
+        raise ValueError(f"{name} must be a series (n,) or (series, n), got shape {np.shape(y)}; pass {name}.ravel()")
     if not arrays:
         raise ValueError(f"{name} must contain at least one series, got none")
     labels = [name] if names is None else [f"{name}[{key!r}]" for key in names]
@@ -177,7 +179,7 @@ def short_series_message(panel: Panel, names: Sequence[object], season: int) -> 
 
 
 def level_list(level: Any) -> list[float]:
-    """Return levels in percent as a list; raise ValueError for a level outside (0, 100)."""
+    """Return levels in percent as a list; raise ValueError for a level below 1, or of 100 or more."""
     levels = number_list("level", level)
     for value in levels:
         if not 1 <= value < 100:

@@ -78,7 +78,7 @@ class Layer(Value):
         """
         if self.recurrent or self.type in ("dense", "dropout"):
             return steps
-        raise ValueError(f"{self!r} does not support shorter sequences")
+        raise ValueError(f"{self!r} does not support shorter sequences; use recurrent layers or a global pool instead")
 
     def parameter_arrays(self, input_shape: Shape) -> tuple[ParameterArray, ...]:
         """Return the names and shapes of the parameter arrays of the layer: none, W, or W and b."""

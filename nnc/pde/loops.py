@@ -163,7 +163,6 @@ class SecondOrderProblemLoop(SecondOrderRun, ProblemLoop):
     """
 
     evaluated: tuple[Vector, Vector] | None = None
-    next_change = ProblemLoop.next_change  # override the method of SecondOrderRun, the first base class
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -180,6 +179,11 @@ class SecondOrderProblemLoop(SecondOrderRun, ProblemLoop):
         full, n = self.full_vector(params), self.model.n_params
         self.model.params = full[:n]
         self.problem.values[:] = full[n:]
+
+    def clear_moments(self) -> None:
+        """Set all curvature pairs to 0, also the parts of the coefficients."""
+        super().clear_moments()
+        self.problem.moments[...] = 0
 
     def write_moment(self, row: int, vector: Vector) -> None:
         """Store a vector of all parameters and coefficients in a row of the training state."""
@@ -203,22 +207,25 @@ class SecondOrderProblemLoop(SecondOrderRun, ProblemLoop):
 
     def compute_loss(self, params: Vector) -> float:
         """Return the loss."""
-        return float(self.training.loss(self.prepare_terms(params)))
+        self.prepare_terms(params)
+        losses = np.empty(len(self.problem.terms))
+        loss = float(self.training.loss(losses))
+        self.evaluated = params, losses
+        return loss
 
     def objective(self, params: Vector, seeds: Vector | None = None) -> tuple[float, Vector]:
         """Return the loss and its gradient; with `seeds`, J' times the seeds in place of the gradient."""
-        losses = self.prepare_terms(params)
-        flat, by_coefficients = self.model.zeros(), np.empty(len(self.problem.values))
+        self.prepare_terms(params)
+        losses, by_coefficients = np.empty(len(self.problem.terms)), np.empty(len(self.problem.values))
+        flat = self.model.zeros()
         loss = self.training.loss(losses, flat, by_coefficients, seeds)
+        self.evaluated = params, losses
         return loss, np.concatenate([self.model.pack(flat), by_coefficients], dtype=np.float64)[self.trainable]
 
-    def prepare_terms(self, params: Vector) -> Vector:
-        """Set the parameters, and return an array for the losses of the terms."""
+    def prepare_terms(self, params: Vector) -> None:
+        """Set the parameters, and update the linear approximations of residuals."""
         self.assign(params)
         self.problem.refresh(self.training)
-        losses = np.empty(len(self.problem.terms))
-        self.evaluated = params, losses
-        return losses
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Yield the weighted residuals in blocks, each with its Jacobian (residuals, trainable numbers)."""

@@ -69,7 +69,7 @@ def history(history: Any, ax: Axes | None = None) -> Axes:
         label = f"best epoch, {history.best_epoch}"
         lines.append(ax.axvline(history.best_epoch, color="gray", linestyle=":", label=label))
     ax.set_ylabel("loss")
-    # The curves of metrics remain visible below the legend.
+    # Make the legend translucent if there are metrics, because their curves may run below it.
     ax.legend(handles=lines, loc="center right" if metrics else "best", framealpha=0.5 if metrics else None)
     bottom_ax = ax if rate_ax is None else rate_ax
     if rate_ax is not None:

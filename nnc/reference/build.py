@@ -70,7 +70,7 @@ def _build_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Strea
     return Flatten()
 
 
-@lru_cache(maxsize=100)  # keep the windows of 100 different lengths
+@lru_cache(maxsize=100)  # keep the windows of 100 combinations of layer, input shape and length of rows
 def _windows(kind: base.Layer, input_shape: tuple[int, ...], size: int) -> list[Window]:
     """Return the windows of a convolution or a pool in rows of `size` numbers.
 

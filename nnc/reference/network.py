@@ -415,7 +415,7 @@ class NeuralNetwork:
         if not self.accepts_lengths or len(shape) == 1:
             return X, checked_rows("y", y, shape, len(X))
         steps = [len(row) // self.stack.input_shape[1] for row in X]
-        if min(steps) == max(steps) == self.stack.input_shape[0]:  # other networks keep the number of steps
+        if min(steps) == max(steps) == self.stack.input_shape[0]:  # only here may layers change the number of steps
             steps = [shape[0]] * len(X)
         if lengths is not None:
             y = first_steps("y", y, steps)

@@ -38,7 +38,7 @@ __all__ = [
     "read_table",
 ]
 
-if not TYPE_CHECKING:  # type checkers that see __getattr__ accept any name as an attribute
+if not TYPE_CHECKING:  # hide __getattr__ from type checkers, which would accept any attribute of the module
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_name_error
