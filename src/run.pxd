@@ -264,9 +264,9 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # thread. All run.threads threads call this function.
     #
     # Each thread keeps its own copy of the position in the data, and the first thread stores it in `run` at the end.
-    # Several threads need a time limit in addition to `blocks`, because their waiting time at barriers depends on the load of
-    # the machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the others read
-    # them after the second barrier.
+    # Several threads need a time limit in addition to `blocks`, because their waiting time at barriers depends on the
+    # load of the machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the
+    # others read them after the second barrier.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch

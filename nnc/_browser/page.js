@@ -252,7 +252,8 @@ async function chooseData() {
 }
 
 async function readCsv() {
-  if (!$("csv-file").files.length) return; // the user has closed the dialog without a file
+  // The user can close the dialog without a file.
+  if (!$("csv-file").files.length) return;
   state.csv = await $("csv-file").files[0].text();
   const { columns } = await request("csv", { text: state.csv, inputs: [], target: "" });
   ["input0", "input1", "target"].forEach((id, i) => {
@@ -276,7 +277,8 @@ function save() {
 }
 
 async function load() {
-  if (!$("load").files.length) return; // the user has closed the dialog without a file
+  // The user can close the dialog without a file.
+  if (!$("load").files.length) return;
   stop();
   const network = await $("load").files[0].text();
   $("load").value = "";
