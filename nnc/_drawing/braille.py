@@ -91,11 +91,12 @@ def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
     if len(curve) <= n_intervals:
         finite = np.where(np.isfinite(curve), curve, np.nan)
         return finite, finite
-    starts = np.arange(n_intervals) * len(curve) // n_intervals
-    lowest, highest = np.fmin.reduceat(curve, starts), np.fmax.reduceat(curve, starts)
+    # The minimum and the maximum of one interval follow each other, so that the second one reads it from the cache.
+    intervals = np.array_split(curve, n_intervals)
+    lowest, highest = np.array([(part.min(), part.max()) for part in intervals], np.float64).T
     if not (np.isfinite(lowest) & np.isfinite(highest)).all():  # a long curve of finite values needs no copy
-        finite = np.where(np.isfinite(curve), curve, np.nan)
-        lowest, highest = np.fmin.reduceat(finite, starts), np.fmax.reduceat(finite, starts)
+        intervals = np.array_split(np.where(np.isfinite(curve), curve, np.nan), n_intervals)
+        lowest, highest = np.array([(np.fmin.reduce(part), np.fmax.reduce(part)) for part in intervals]).T
     return lowest, highest
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Panels = Sequence[Mapping[str, NDArray[np.float64]]]
 
 MIN_SECONDS = 0.5  # minimum seconds between two drawings
-MAX_TIME_FRACTION = 0.01  # maximum fraction of the time that drawing takes; slow drawings are less frequent
+MAX_TIME_FRACTION = 0.005  # maximum fraction of the time that drawing takes; slow drawings are less frequent
 PANEL_LINES = 8  # height of a panel in a terminal, in lines
 MAX_COLUMNS = 100  # maximum width of a plot in a terminal, in characters
 MAX_PLANE_SIDE, MIN_PLANE_SIDE = 64, 12  # limits of the number of points along each side of a decision boundary
@@ -68,7 +68,7 @@ class Plane(NamedTuple):
 class LivePlot:
     """Callback that plots losses, validation and metrics while the network trains.
 
-    The plot is redrawn at most twice a second, and less often if drawing takes more than 1 % of the time. Plotting
+    The plot is redrawn at most twice a second, and less often if drawing takes more than 0.5 % of the time. Plotting
     does not change the result of the training. In notebooks (Jupyter, VS Code) the plot is an SVG drawing that is
     updated in place. In a terminal the plot consists of lines of text. If the standard error is a file or a pipe, only
     the last plot is written. For networks with two inputs, the decision boundary is drawn next to the curves.
