@@ -136,9 +136,13 @@ def test_rare_levels_share_one_feature():
 def test_dates_become_days_year_and_cyclic_features():
     days = [dt.datetime(2019, 12, 30) + dt.timedelta(days=i, hours=i % 24) for i in range(60)]
     schema, matrix = learn_column(days)
-    assert schema.columns[0].encoding.parts == ("year", "time of year", "day of the week", "time of day")
-    assert matrix.shape[1] == 1 + 1 + 6
-    year, of_year, of_week, of_day = matrix[:, 1], matrix[:, 2:4], matrix[:, 4:6], matrix[:, 6:8]
+    parts = ("year", "time of year", "month", "day of the month", "day of the week", "time of day")
+    assert schema.columns[0].encoding.parts == parts
+    assert matrix.shape[1] == 1 + 1 + 2 + 1 + 1 + 4
+    year, of_year, month, month_day = matrix[:, 1], matrix[:, 2:4], matrix[:, 4], matrix[:, 5]
+    of_week, of_day = matrix[:, 6:8], matrix[:, 8:10]
+    assert np.allclose(month, [(day.month - 1) * 2 / 11 - 1 for day in days])
+    assert np.allclose(month_day, [(day.day - 1) * 2 / 30 - 1 for day in days])
     assert len(set(year[:2])) == len(set(year[2:])) == 1
     assert year[0] < year[2]
     assert np.allclose(of_week[0], [0, 1])  # 2019-12-30 is a Monday, the start of the week, with sine 0 and cosine 1
@@ -147,9 +151,9 @@ def test_dates_become_days_year_and_cyclic_features():
     assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # 06:00 is a quarter of the day, with sine 1 and cosine 0
     assert np.all(np.diff(matrix[:, 0]) > 0)
     schema, matrix = learn_column([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
-    assert schema.columns[0].encoding.parts == ("time of year", "day of the week")
-    assert matrix[-1].tolist() == [0, 1, 0, 0, 0, 0]
-    assert schema.describe()[0].encoding == "days, time of year, day of the week, 4.8 % missing"
+    assert schema.columns[0].encoding.parts == ("time of year", "day of the month", "day of the week")
+    assert matrix[-1].tolist() == [0, 1, 0, 0, 0, 0, 0]
+    assert schema.describe()[0].encoding == "days, time of year, day of the month, day of the week, 4.8 % missing"
 
 
 def test_numbers_and_dates_as_text_are_recognized():

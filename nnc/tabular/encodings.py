@@ -23,7 +23,7 @@ from nnc._utils.checks import check_finite, check_fraction, pluralize
 from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers
-from nnc.tabular.dates import DAY_SECONDS, PART_FORMULAS, PART_PERIODS, circle_table, date_parts
+from nnc.tabular.dates import CALENDAR_RANGES, DAY_SECONDS, PART_FORMULAS, PART_PERIODS, circle_table, date_parts
 from nnc.tabular.encoding import (
     SMALLEST_NORMAL,
     Encoding,
@@ -349,8 +349,8 @@ class Date(Encoding):
     """Encoding of dates as the number of days since 1970 and as calendar parts.
 
     Only parts that differ between training rows are encoded. The year is encoded as its first day, scaled like the
-    number of days. The time of the year, the day of the week and the time of day are periodic: each of them has two
-    features, a sine and a cosine.
+    number of days. The month and the day of the month are scaled to [-1, 1]. The time of the year, the day of the week
+    and the time of day are periodic: each of them has two features, a sine and a cosine.
 
     Parameters
     ----------
@@ -382,9 +382,10 @@ class Date(Encoding):
     def width(self) -> int:
         """Number of features that `write` computes.
 
-        There are the features of the date as a number, one feature for the year, and two for each other calendar part.
+        There are the features of the date as a number, one feature for each part without a period, and two for each
+        periodic part.
         """
-        return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
+        return self.days.width + sum(2 if PART_PERIODS[part] else 1 for part in self.parts)
 
     @property
     def n_bins(self) -> int:
@@ -401,9 +402,12 @@ class Date(Encoding):
         self.days.write(cells / DAY_SECONDS, out[:, :start])
         present = ~np.isnan(cells)
         parts = date_parts(np.where(present, cells, 0.0))
+        values: NDArray[Any]
         for part in self.parts:
             if part == "year":
                 values = self.days.scale_and_clip(parts[part].astype(np.float64))[:, None]
+            elif part in CALENDAR_RANGES:
+                values = (parts[part] * (2 / CALENDAR_RANGES[part]) - 1)[:, None]
             else:
                 values = circle_table(PART_PERIODS[part])[parts[part]]
             out[:, start : start + values.shape[1]] = np.where(present[:, None], values, 0)
@@ -423,6 +427,8 @@ class Date(Encoding):
             if part == "year":
                 steps |= self.days.scaling_steps("years", step)
                 plain += ("0 if missing(x) else years / sqrt(1 + years / 3 * (years / 3))",)
+            elif part in CALENDAR_RANGES:
+                plain += (f"0 if missing(x) else {step} * {2 / CALENDAR_RANGES[part]!r} - 1",)
             else:
                 angle = f"{2 * pi / PART_PERIODS[part]!r} * {step}"
                 plain += (f"0 if missing(x) else sin({angle})", f"0 if missing(x) else sin({angle} + {pi / 2!r})")
