@@ -177,6 +177,14 @@ EVALUATION_SETS = {
     "movies": r_package("ggplot2movies", "movies", "rating", "numbers", tuple(f"r{i}" for i in range(1, 11))),
 }
 SETS = TUNING_SETS | UNSEEN_SETS | FURTHER_SETS | EVALUATION_SETS
+# Groups of sets for which a report contains geometric means of ratios.
+GROUPS = {
+    "five sets used for tuning": TUNING_SETS,
+    "five unseen sets": UNSEEN_SETS,
+    "all ten": TUNING_SETS | UNSEEN_SETS,
+    "further sets": FURTHER_SETS,
+    "sets of the final evaluation": EVALUATION_SETS,
+}
 
 
 def available(folder: Path | None, names: Iterable[str]) -> list[str]:
