@@ -15,6 +15,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc._model import cores
 from nnc._utils import processors
+from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Flatten, Input
 
 PACKAGE = Path(nnc.__file__).parent
 AVAILABLE = cores.available()
@@ -79,6 +80,30 @@ def test_default_core_has_widest_vectors(tmp_path):
         chosen, *_, wide64, wide32 = json.loads(python_output(PRINT_CORES, tmp_path, isa=isa))
         assert chosen == AVAILABLE[0]
         assert [wide64, wide32] == [f"nnc._core_{chosen}_f64", f"nnc._core_{chosen}_f32"]
+
+
+@pytest.mark.skipif(AVAILABLE[0] != "avx512", reason="needs vectors of 64 bytes")
+def test_networks_of_few_units_use_shorter_vectors(monkeypatch):
+    monkeypatch.delenv("NNC_ISA", raising=False)
+    sequences = Input(steps=40, features=1)
+    steps = Bidirectional(GRU(6, return_sequences=True))
+    for expected, layers, dtype in (
+        ("avx2", [3, 8, 2], "float32"),
+        ("avx512", [3, 9, 2], "float32"),
+        ("avx2", [sequences, steps, Flatten(), 10], "float32"),  # 12 outputs at each step, but 6 units
+        ("avx512", [sequences, steps, Flatten(), 10], "float64"),
+        ("avx512", [sequences, steps, Flatten(), 17], "float32"),
+        ("avx2", [sequences, LSTM(8), 16], "float32"),
+        ("avx512", [sequences, LSTM(9), 1], "float32"),
+        ("avx2", [sequences, LSTM(4), 8], "float64"),
+        ("avx512", [sequences, Conv1D(6, 3), Flatten(), 2], "float32"),  # convolutions keep the widest vectors
+    ):
+        core = NeuralNetwork(layers, dtype=dtype).model.engine
+        assert type(core).__module__ == f"nnc._core_{expected}_{'f32' if dtype == 'float32' else 'f64'}", layers
+    # The core does not depend on the number of steps.
+    net = NeuralNetwork([Input(steps=None, features=1), GRU(2, return_sequences=True), Dense(1)], seed=0)
+    assert net.predict(np.ones((1, 2, 1))).shape == (1, 2, 1)
+    assert np.array_equal(net.predict(np.ones((1, 9, 1)))[:, :2], net.predict(np.ones((1, 2, 1))))
 
 
 def test_available_cores_are_ordered_by_vector_width():

@@ -89,15 +89,25 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return checked
 
 
-def load_core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
+def load_core(dtype: np.dtype, widths: Sequence[int] = (), recurrent_widths: Sequence[int] = ()) -> ModuleType:
     """Return the core for a network of this dtype.
 
-    `widths` are the numbers of units of all layers except the input; it is empty for networks of images.
+    Parameters
+    ----------
+    dtype : np.dtype
+        float32 or float64.
+    widths : sequence of int
+        Numbers of units of all layers except the input and recurrent layers; empty for networks of images.
+    recurrent_widths : sequence of int
+        Numbers of units of the recurrent layers, in one direction.
     """
     isa = selected()
-    # Use 32-byte vectors, which are faster if the outputs of each layer fill at most half of a 64-byte vector.
-    if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
-        isa = "avx2"
+    if isa == "avx512" and not os.environ.get("NNC_ISA") and (widths or recurrent_widths):
+        # Use 32-byte vectors, which are faster if the outputs of each layer fill at most half of a 64-byte vector. Next
+        # to recurrent layers, which take most of the time, the other layers may fill a 64-byte vector.
+        recurrent_bytes = max(recurrent_widths, default=0) * dtype.itemsize
+        if recurrent_bytes <= 32 and max(widths, default=0) * dtype.itemsize <= (64 if recurrent_widths else 32):
+            isa = "avx2"
     return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
 
 

@@ -131,7 +131,7 @@ class Model:
         self.has_dropout = stack.has_dropout
         self._store_learning_options()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
-        self.core = cores.load_core(self.dtype, () if self.uses_lanes else self.sizes[1:])
+        self.core = cores.load_core(self.dtype, *(() if self.uses_lanes else stack.widths))
         self.loss_function = self.custom or self.heads
         create_engine(self)
         self._allocate()

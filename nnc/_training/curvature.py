@@ -222,7 +222,7 @@ class NormalEquations:
     cosine: float
 
     def __init__(self, n: int) -> None:
-        self.n, self.core = n, load_core(np.dtype(np.float64), ())
+        self.n, self.core = n, load_core(np.dtype(np.float64))
         # Number of columns of J and r, padded to whole vector registers.
         self.width = -(-(n + 1) // self.core.LANES) * self.core.LANES
         check_memory(

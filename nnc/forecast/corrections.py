@@ -102,7 +102,7 @@ def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corr
 
 def solve(A: Floats, b: Floats) -> Floats:
     """Return the solution (k, columns) of A x = b for a positive definite matrix A (k, k), independent of a BLAS."""
-    core = load_core(np.dtype(np.float64), ())
+    core = load_core(np.dtype(np.float64))
     k, columns = b.shape
     width = -(-k // core.LANES) * core.LANES
     factor, solution = np.zeros((width, width)), np.zeros((columns, width))
@@ -119,7 +119,7 @@ def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
     The engine computes the products and the factorization, so the result does not depend on a BLAS library.
     """
     width, outputs = X.shape[1], Y.shape[1]
-    core = load_core(np.dtype(np.float64), ())
+    core = load_core(np.dtype(np.float64))
     columns = -(-(width + outputs) // core.LANES) * core.LANES
     rows, sums = np.zeros((len(X), columns)), np.zeros((columns, columns))
     rows[:, :width], rows[:, width : width + outputs] = X, Y

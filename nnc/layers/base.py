@@ -211,6 +211,10 @@ class ParametricLayer(Layer):
     def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         """Return the arguments from which the engine creates the layer."""
 
+    def width(self, input_shape: Shape) -> int:
+        """Return the number of outputs that the engine computes together: those of one step or pixel."""
+        return self.output_shape(input_shape)[-1]
+
     @property
     def summary_note(self) -> str:
         """Return the activation, for the last column of `summary`."""

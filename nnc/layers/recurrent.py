@@ -57,6 +57,10 @@ class RecurrentLayer(ParametricLayer):
         """Return the number of directions in which the layer processes the steps."""
         return 1 + self.bidirectional
 
+    def width(self, input_shape: Shape) -> int:
+        """Return the number of outputs that the engine computes together: the units of one direction."""
+        return self.units
+
     @property
     def stream_obstacle(self) -> str | None:
         """Return why the layer cannot process sequences step by step, or None if it can."""

@@ -98,6 +98,14 @@ class Stack(Value):
         return _begins_in_lanes([self.input, *(layer.kind for layer in self.layers)])
 
     @property
+    def widths(self) -> tuple[list[int], list[int]]:
+        """Return the widths of the layers with parameters: of all but recurrent layers, then of recurrent layers."""
+        groups: tuple[list[int], list[int]] = [], []
+        for layer in self.parametric_layers:
+            groups[layer.kind.recurrent].append(layer.kind.width(layer.input_shape))
+        return groups
+
+    @property
     def output_shape(self) -> Shape:
         """Return the shape of one row of outputs: (n,), or (steps, n) if the last layer is applied to each step."""
         return self.layers[-1].output_shape
