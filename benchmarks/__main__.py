@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import report, runner
 from .peers import PEERS
-from .works import WORKS
+from .workloads import WORKLOADS
 
 
 def list_of(names):
@@ -27,7 +27,7 @@ def list_of(names):
 def main():
     """Run the benchmark, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare nnc with other packages.")
-    parser.add_argument("--works", type=list_of(WORKS), default=list(WORKS), help="A,B,... (default: all)")
+    parser.add_argument("--workloads", type=list_of(WORKLOADS), default=list(WORKLOADS), help="A,B,... (default: all)")
     parser.add_argument(
         "--peers", type=list_of(PEERS), default=list(PEERS), help=f"default: all, which are {','.join(PEERS)}"
     )
@@ -46,16 +46,16 @@ def main():
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
 
-    works = [WORKS[key] for key in args.works]
+    workloads = [WORKLOADS[key] for key in args.workloads]
     if args.roofline:
         from . import roofline
 
-        return roofline.main(works)
+        return roofline.main(workloads)
 
     rounds, seconds = (1, 0.0) if args.quick else (args.rounds, args.seconds)
     thread_counts = [1] if args.one_thread else runner.THREADS
     with runner.start_peers(args.peers, thread_counts) as (children, versions, missing):
-        outcomes = [report.Outcome(work, runner.measure(work, children, rounds, seconds)) for work in works]
+        outcomes = [report.Outcome(item, runner.measure(item, children, rounds, seconds)) for item in workloads]
     report.show(outcomes, versions, missing)
     if args.json:
         document = report.document(outcomes, versions, missing)

@@ -9,8 +9,8 @@ from importlib import import_module
 from statistics import median
 from time import perf_counter
 
-from .peers import PEERS, UnsupportedWork
-from .works import WORKS
+from .peers import PEERS, UnsupportedWorkload
+from .workloads import WORKLOADS
 
 
 class Server:
@@ -18,7 +18,7 @@ class Server:
 
     def __init__(self, name, threads):
         self.name, self.threads = name, threads
-        self.work, self.runs, self.results = None, {}, {}
+        self.workload, self.runs, self.results = None, {}, {}
 
     def load(self):
         """Import the peer; return its version, the names of its variants, and whether it uses several threads."""
@@ -27,18 +27,18 @@ class Server:
 
     def prepare(self, key, variant):
         """Prepare a variant and perform a first run; return the seconds of both, including compilation."""
-        if self.work is None or self.work.key != key:
-            # The work is copied, because a work caches its data.
-            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}
-        if self.work.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
-            raise UnsupportedWork("the peer has no convolutions")
-        if self.work.has_sequences and not getattr(self.peer, "SUPPORTS_SEQUENCES", False):
-            raise UnsupportedWork("the peer has no layers for sequences")
-        if self.work.single_steps and not getattr(self.peer, "SUPPORTS_SINGLE_STEPS", False):
-            raise UnsupportedWork("the peer has no single training steps")
-        _ = self.work.data, self.work.weights  # create data and weights before the timer starts
+        if self.workload is None or self.workload.key != key:
+            # The workload is copied, because a workload caches its data.
+            self.workload, self.runs, self.results = replace(WORKLOADS[key]), {}, {}
+        if self.workload.has_images and not getattr(self.peer, "SUPPORTS_IMAGES", False):
+            raise UnsupportedWorkload("the peer has no convolutions")
+        if self.workload.has_sequences and not getattr(self.peer, "SUPPORTS_SEQUENCES", False):
+            raise UnsupportedWorkload("the peer has no layers for sequences")
+        if self.workload.single_steps and not getattr(self.peer, "SUPPORTS_SINGLE_STEPS", False):
+            raise UnsupportedWorkload("the peer has no single training steps")
+        _ = self.workload.data, self.workload.weights  # create data and weights before the timer starts
         start = perf_counter()
-        self.runs[variant] = self.peer.VARIANTS[variant](self.work, self.threads)
+        self.runs[variant] = self.peer.VARIANTS[variant](self.workload, self.threads)
         self.runs[variant]()
         return perf_counter() - start
 
@@ -47,16 +47,16 @@ class Server:
         times, end = [], perf_counter() + seconds
         while not times or perf_counter() < end:
             run_seconds, self.results[variant] = self.runs[variant]()
-            times.append(run_seconds / self.work.steps)
+            times.append(run_seconds / self.workload.steps)
         return median(times)
 
     def measure_peak(self):
         """Return the multiply-add peak of the processor in GFLOP/s for the threads of this process."""
-        return self.peer.measure_peak(self.work.dtype, self.threads)
+        return self.peer.measure_peak(self.workload.dtype, self.threads)
 
     def final_loss(self, variant):
         """Return the loss at the end of the last run."""
-        return self.work.final_loss(self.results[variant])
+        return self.workload.final_loss(self.results[variant])
 
 
 def use_one_processor():

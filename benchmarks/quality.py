@@ -4,7 +4,7 @@
   mean squared error) of a network with one hidden layer of 50 relu units, compared with scikit-learn's MLPRegressor
   with the same settings.
 - MNIST: accuracy of two dense networks on the 10,000 test digits.
-- LeNet-5 on MNIST with ten seeds: mean and standard deviation of this accuracy (`--works lenet`).
+- LeNet-5 on MNIST with ten seeds: mean and standard deviation of this accuracy (`--workloads lenet`).
 
 The data folder is `--data` or the environment variable `NNC_DATA`. Missing sets are skipped and listed.
 """
@@ -108,7 +108,7 @@ def digits(folder, runs=3):
     from nnc import CosineLR, NeuralNetwork, OneCycleLR
 
     X, y, X_test, y_test = mnist(folder)
-    works = [
+    workloads = [
         ("784-128-10", (128,), 0.975, {"epochs": 6, "batch_size": 32, "lr": CosineLR(0.15, min_lr=0.005)}),
         (
             "784-512-512-10, dropout",
@@ -119,7 +119,7 @@ def digits(folder, runs=3):
     ]  # fmt: skip
     print("\nMNIST: accuracy on the 10,000 test digits, and seconds of training\n")
     good = True
-    for name, hidden, goal, settings in works:
+    for name, hidden, goal, settings in workloads:
         for seed in range(runs):
             net = NeuralNetwork([784, *hidden, 10], activation="relu", loss="cross_entropy", dtype="float32", seed=seed)
             history = net.fit(X, y, **settings)
@@ -152,10 +152,10 @@ def lenet(folder, seeds=10):
 
 
 def main():
-    """Run the selected works; return 1 if a result is worse than its goal, else 0."""
+    """Run the selected workloads; return 1 if a result is worse than its goal, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n", 1)[0])
     data.add_option(parser)
-    parser.add_argument("--works", default="uci,mnist", help="from uci,mnist,lenet (default: uci,mnist)")
+    parser.add_argument("--workloads", default="uci,mnist", help="from uci,mnist,lenet (default: uci,mnist)")
     args = parser.parse_args()
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
     peers = {"nnc": predict_with_nnc}
@@ -166,12 +166,12 @@ def main():
     except ImportError:
         print('skipped: scikit-learn is not installed; run pip install ".[bench]"')
     good = True
-    if "uci" in args.works:
+    if "uci" in args.workloads:
         good = regression(args.data, peers)
-    works = [work for name, work in (("mnist", digits), ("lenet", lenet)) if name in args.works]
-    if works and data.available(args.data, "mnist"):
-        for work in works:
-            good = work(args.data) and good
+    workloads = [workload for name, workload in (("mnist", digits), ("lenet", lenet)) if name in args.workloads]
+    if workloads and data.available(args.data, "mnist"):
+        for workload in workloads:
+            good = workload(args.data) and good
     return 0 if good else 1
 
 

@@ -13,23 +13,23 @@ from .runner import THREADS
 
 
 class Outcome:
-    """Results of all candidates for one work.
+    """Results of all candidates for one workload.
 
     Attributes
     ----------
-    work : Work
+    workload : Workload
     candidates : list of Candidate
     best, best_single_thread : dict of str to Candidate
         Fastest candidate of each peer, with any number of threads and with one thread.
     start_loss : float or None
-        Loss of the initial weights; None if the work is prediction.
+        Loss of the initial weights; None if the workload is prediction.
     """
 
-    def __init__(self, work, candidates):
-        self.work, self.candidates = work, candidates
+    def __init__(self, workload, candidates):
+        self.workload, self.candidates = workload, candidates
         self.best = fastest(candidates)
         self.best_single_thread = fastest(candidate for candidate in candidates if candidate.threads == 1)
-        self.start_loss = work.final_loss(work.weights) if work.training else None
+        self.start_loss = workload.final_loss(workload.weights) if workload.training else None
 
     def ratio(self, peer, single_thread=False):
         """Return the time of the peer divided by that of nnc, both in their best variant; None if a time is missing.
@@ -47,8 +47,9 @@ class Outcome:
 
         The fraction is the median over the rounds. The peak is measured in each round, because it varies.
         """
-        work = self.work
-        gflop = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.is_fit else 0
+        workload = self.workload
+        rows = workload.rows * workload.epochs if workload.is_fit else 0
+        gflop = 2e-9 * workload.multiply_adds * rows / workload.steps
         measured = [candidate for candidate in self.candidates if candidate.peaks and candidate.error is None and gflop]
         return {
             candidate.threads: median(
@@ -91,18 +92,18 @@ def cell_with_goal(value, goal, format_value):
 
 def ratio_cell(outcome, peer):
     """Return the ratio of the times of a peer and nnc."""
-    return cell_with_goal(outcome.ratio(peer), outcome.work.goals.get(peer), format_number)
+    return cell_with_goal(outcome.ratio(peer), outcome.workload.goals.get(peer), format_number)
 
 
 def single_thread_ratio_cell(outcome, peer):
     """Return the ratio of the times of a peer and nnc, both with one thread."""
-    goal = outcome.work.single_thread_goals.get(peer)
+    goal = outcome.workload.single_thread_goals.get(peer)
     return cell_with_goal(outcome.ratio(peer, single_thread=True), goal, format_number)
 
 
 def peak_fraction_cell(outcome, threads):
     """Return the fraction of the multiply-add peak that nnc reaches with a number of threads."""
-    goals = dict(zip(THREADS, outcome.work.peak_goals, strict=False))
+    goals = dict(zip(THREADS, outcome.workload.peak_goals, strict=False))
     return cell_with_goal(outcome.peak_fractions.get(threads), goals.get(threads), "{:.2f}".format)
 
 
@@ -129,7 +130,7 @@ def first_run_cell(outcome, peer):
 
 
 def table(title, cell, outcomes, columns):
-    """Print a table with a row for each work.
+    """Print a table with a row for each workload.
 
     The columns are peers or numbers of threads. `cell(outcome, column)` returns the text of a cell, or None.
     """
@@ -137,7 +138,7 @@ def table(title, cell, outcomes, columns):
     for outcome in outcomes:
         available = {*outcome.best, *outcome.peak_fractions}
         cells = [cell(outcome, column) if column in available else None for column in columns]
-        rows.append([outcome.work.name, *(text or "-" for text in cells)])
+        rows.append([outcome.workload.name, *(text or "-" for text in cells)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{title}\n")
     for name, *cells in rows:
@@ -145,7 +146,7 @@ def table(title, cell, outcomes, columns):
 
 
 def show(outcomes, versions, missing):
-    """Print the machine, the versions, the works and all tables."""
+    """Print the machine, the versions, the workloads and all tables."""
     host = describe_machine()
     print(f"\n{host['processor']}, {host['cores']} cores, Python {host['python']}")
     print(", ".join(versions.values()))
@@ -153,14 +154,14 @@ def show(outcomes, versions, missing):
         print(f"missing: {peer} ({reason})")
     print()
     for outcome in outcomes:
-        print(outcome.work.title)
+        print(outcome.workload.title)
 
     peers = list(versions)
     others = [peer for peer in peers if peer != "nnc"]
     if "nnc" in peers:
         table("Time of the peer / time of nnc (goal; < means below the goal)", ratio_cell, outcomes, others)
         table("Time of the peer / time of nnc, both with one thread", single_thread_ratio_cell, outcomes, others)
-        fits = [outcome for outcome in outcomes if outcome.work.is_fit]
+        fits = [outcome for outcome in outcomes if outcome.workload.is_fit]
         thread_counts = sorted({threads for outcome in fits for threads in outcome.peak_fractions})
         table("Fraction of the multiply-add peak of nnc, by threads (goal)", peak_fraction_cell, fits, thread_counts)
     table("Microseconds of a step or call (best variant, threads)", time_cell, outcomes, peers)
@@ -171,7 +172,7 @@ def show(outcomes, versions, missing):
     for outcome in outcomes:
         for c in outcome.candidates:
             if c.error is not None:
-                print(f"failed: {outcome.work.key} {c.peer} ({c.variant}, {c.threads}): {c.error}")
+                print(f"failed: {outcome.workload.key} {c.peer} ({c.variant}, {c.threads}): {c.error}")
 
 
 def describe_machine():
@@ -197,16 +198,17 @@ def document(outcomes, versions, missing):
             "loss": c.loss if math.isfinite(c.loss) else None, "error": c.error,
         }  # fmt: skip
 
-    def work(outcome):
+    def workload(outcome):
         return {
-            "work": outcome.work.key, "title": outcome.work.title, "steps": outcome.work.steps,
-            "start_loss": outcome.start_loss, "goals": outcome.work.goals,
-            "goals_alone": outcome.work.single_thread_goals,
+            "workload": outcome.workload.key, "title": outcome.workload.title, "steps": outcome.workload.steps,
+            "start_loss": outcome.start_loss, "goals": outcome.workload.goals,
+            "goals_alone": outcome.workload.single_thread_goals,
             "ratios": {peer: outcome.ratio(peer) for peer in outcome.best},
             "ratios_alone": {peer: outcome.ratio(peer, single_thread=True) for peer in outcome.best_single_thread},
-            "shares": outcome.peak_fractions, "goals_of_shares": outcome.work.peak_goals,
+            "shares": outcome.peak_fractions, "goals_of_shares": outcome.workload.peak_goals,
             "losses_differ": [peer for peer in outcome.best if not outcome.agrees(peer)],
             "candidates": [candidate(c) for c in outcome.candidates],
         }  # fmt: skip
 
-    return {"machine": describe_machine(), "peers": versions, "missing": missing, "works": list(map(work, outcomes))}
+    workloads = list(map(workload, outcomes))
+    return {"machine": describe_machine(), "peers": versions, "missing": missing, "workloads": workloads}

@@ -19,7 +19,7 @@ from nnc._utils.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
 
 from .peers.nnc_itself import core_for, create_layer, create_network, measure_peak, shortest_time
-from .works import Conv
+from .workloads import Conv
 
 
 def products(core, dtype, rows, n_in, n_out, backward):
@@ -75,49 +75,50 @@ def convolutions(core, dtype, rows, placed, activation, backward):
         yield 2 * placed.multiply_adds * rows * repetitions / seconds / 1e9
 
 
-def measure_steps(work, threads, rounds=15):
+def measure_steps(workload, threads, rounds=15):
     """Return the GFLOP/s of whole training steps and their fraction of the peak.
 
     Both are medians over the rounds. The peak is measured in each round, because it varies.
     """
-    net = create_network(work)
+    net = create_network(workload)
     arguments = {
-        "epochs": 2_000 if work.rows <= 4 else max(1, int(2e9 / (work.rows * work.multiply_adds))),
-        "lr": work.lr / 10,
-        "batch_size": work.batch,
-        "optimizer": work.optimizer,
+        "epochs": 2_000 if workload.rows <= 4 else max(1, int(2e9 / (workload.rows * workload.multiply_adds))),
+        "lr": workload.lr / 10,
+        "batch_size": workload.batch,
+        "optimizer": workload.optimizer,
     }
-    gflop = 2e-9 * work.multiply_adds * arguments["epochs"] * work.rows
+    gflop = 2e-9 * workload.multiply_adds * arguments["epochs"] * workload.rows
     rates, fractions = [], []
     for _ in range(rounds):
-        rates.append(gflop / shortest_time(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=1))
-        fractions.append(rates[-1] / measure_peak(work.dtype, threads))
+        seconds = shortest_time(lambda: net.fit(workload.X, workload.y, n_threads=threads, **arguments), rounds=1)
+        rates.append(gflop / seconds)
+        fractions.append(rates[-1] / measure_peak(workload.dtype, threads))
     return median(rates), median(fractions)
 
 
-def main(works):
-    """Print the GFLOP/s of the products and steps of works, and return the exit status 0."""
-    works = [work for work in works if work.is_fit]
+def main(workloads):
+    """Print the GFLOP/s of the products and steps of workloads, and return the exit status 0."""
+    workloads = [workload for workload in workloads if workload.is_fit]
     n_cores = cpu_count()
-    for dtype in dict.fromkeys(work.dtype for work in works):
+    for dtype in dict.fromkeys(workload.dtype for workload in workloads):
         core = core_for(dtype)
         peaks = {threads: measure_peak(dtype, threads) for threads in sorted({1, n_cores})}
         peak_texts = (f"{rate:.0f} GFLOP/s ({n} {'thread' if n == 1 else 'threads'})" for n, rate in peaks.items())
         print(f"{cores.selected()}, {dtype}: measured peak {', '.join(peak_texts)}")
         print(f"\n{'':28}{'product, GFLOP/s (fraction of peak)':^42}{'step, GFLOP/s (fraction of peak)':>40}")
         print(f"{'':28}{'forward':>14}{'backward':>14}{'gradient':>14}", *(f"{f'{n} threads':>17}" for n in peaks))
-        for work in works:
-            if work.dtype != dtype:
+        for workload in workloads:
+            if workload.dtype != dtype:
                 continue
-            rates = {threads: measure_steps(work, threads) for threads in peaks}
+            rates = {threads: measure_steps(workload, threads) for threads in peaks}
             step_cells = "".join(f"{rate:9.1f} ({fraction:4.0%})  " for rate, fraction in rates.values())
-            print(f"{work.name:70} {step_cells}")
-            if work.has_sequences:  # skip recurrent layers, whose products cannot be called separately
+            print(f"{workload.name:70} {step_cells}")
+            if workload.has_sequences:  # skip recurrent layers, whose products cannot be called separately
                 continue
-            rows = min(work.batch or work.rows, 256)
-            for index, placed in enumerate(work.parametric_layers):
+            rows = min(workload.batch or workload.rows, 256)
+            for index, placed in enumerate(workload.parametric_layers):
                 if isinstance(placed.layer, Conv):
-                    layer = convolutions(core, dtype, rows, placed, work.hidden, index > 0)
+                    layer = convolutions(core, dtype, rows, placed, workload.hidden, index > 0)
                 else:
                     layer = products(core, dtype, rows, *placed.layer.weight_shape(placed.input_shape), index > 0)
                 cells = "".join(f"{rate:7.0f} ({rate / peaks[1]:4.0%})" if rate else f"{'':14}" for rate in layer)

@@ -87,7 +87,7 @@ class Child:
 
 @dataclass
 class Candidate:
-    """A variant of a peer with a number of threads, and its measurements for one work.
+    """A variant of a peer with a number of threads, and its measurements for one workload.
 
     Attributes
     ----------
@@ -155,24 +155,24 @@ def start_peers(names, thread_counts):
         yield children, versions, missing
 
 
-def measure(work, children, rounds, seconds):
-    """Measure all variants for a work, and return a list of `Candidate`.
+def measure(workload, children, rounds, seconds):
+    """Measure all variants for a workload, and return a list of `Candidate`.
 
-    Variants that do not support the work are omitted. A candidate that failed contains its error.
+    Variants that do not support the workload are omitted. A candidate that failed contains its error.
     """
     candidates = []
     for child, variants in children:
         for variant in variants:
             candidate = Candidate(child, child.name, variant, child.threads)
             try:
-                candidate.first_run = child.request("prepare", work.key, variant)
+                candidate.first_run = child.request("prepare", workload.key, variant)
             except PeerError as error:
-                if error.error_name == "UnsupportedWork":
+                if error.error_name == "UnsupportedWorkload":
                     continue
                 candidate.error = str(error)
             candidates.append(candidate)
     for number in range(rounds):
-        print(f"\r{work.key}: round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+        print(f"\r{workload.key}: round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
         for candidate in candidates:
             if candidate.error is None:
                 try:

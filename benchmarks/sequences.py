@@ -157,15 +157,15 @@ def forecasting():
     return good
 
 
-WORKS = {"mnist-1d": mnist_1d, "copying": copying, "mackey-glass": forecasting}
+WORKLOADS = {"mnist-1d": mnist_1d, "copying": copying, "mackey-glass": forecasting}
 
 
 def main():
-    """Run the selected works; return 1 if a result is worse than its goal, else 0."""
+    """Run the selected workloads; return 1 if a result is worse than its goal, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sequences", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--works", default=",".join(WORKS), help=f"from {','.join(WORKS)} (default: all)")
-    works = parser.parse_args().works.split(",")
-    results = [WORKS[name]() for name in works]
+    parser.add_argument("--workloads", default=",".join(WORKLOADS), help=f"from {','.join(WORKLOADS)} (default: all)")
+    workloads = parser.parse_args().workloads.split(",")
+    results = [WORKLOADS[name]() for name in workloads]
     return 0 if all(results) else 1
 
 

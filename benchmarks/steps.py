@@ -1,7 +1,7 @@
 """Time of a single training step that is called from Python: `python -m benchmarks.steps`, in the root of the checkout.
 
-The benchmark runs the works S1 and S32 of `python -m benchmarks`: one call for each step, on 1 or 32 rows, with plain
-gradient descent and with Adam. Reinforcement learning and control make millions of such calls. All peers run
+The benchmark runs the workloads S1 and S32 of `python -m benchmarks`: one call for each step, on 1 or 32 rows, with
+plain gradient descent and with Adam. Reinforcement learning and control make millions of such calls. All peers run
 alternately in one process with one thread.
 
 The columns are the median of a call in microseconds, the 99.9th percentile, the percentile divided by the median, and
@@ -26,10 +26,10 @@ import nnc
 
 from .__main__ import list_of
 from .child import use_one_processor
-from .peers import PEERS, UnsupportedWork
+from .peers import PEERS, UnsupportedWorkload
 from .peers.nnc_itself import create_network
 from .runner import environment
-from .works import WORKS
+from .workloads import WORKLOADS
 
 OTHERS = ["numpy", "torch", "jax"]
 WARM_UP_CALLS = 20  # number of calls of each step before the measurement
@@ -37,7 +37,7 @@ FIRST_FITS = 200  # number of new networks in each round; the first fit of each 
 MAX_CALLS = 1_000_000  # maximum number of calls of each peer in a round
 
 
-def create_steps(work, peers, compiled):
+def create_steps(workload, peers, compiled):
     """Return a training step of each variant of each peer by name, compiled and warmed up."""
     steps = {}
     for peer, module in peers.items():
@@ -45,11 +45,11 @@ def create_steps(work, peers, compiled):
             if "compiled" in variant and not compiled:
                 continue
             try:
-                step, _ = create(work, 1).start()
-            except UnsupportedWork:
+                step, _ = create(workload, 1).start()
+            except UnsupportedWorkload:
                 continue
             has_one_variant = len(module.VARIANTS) == 1 or peer == "nnc"
-            steps[peer if has_one_variant else f"{peer}, {variant}"] = partial(step, work.X, work.Y)
+            steps[peer if has_one_variant else f"{peer}, {variant}"] = partial(step, workload.X, workload.Y)
     for step in steps.values():
         for _ in range(WARM_UP_CALLS):
             step()
@@ -104,10 +104,10 @@ def measure(calls, seconds, rounds):
     return {name: np.concatenate(parts) for name, parts in times.items()}
 
 
-def measure_first_fits(work, n):
+def measure_first_fits(workload, n):
     """Return the microseconds of the first fit of each of n new networks."""
-    nets = [create_network(work) for _ in range(n)]
-    X, Y, times = work.X, work.Y, []
+    nets = [create_network(workload) for _ in range(n)]
+    X, Y, times = workload.X, workload.Y, []
     for net in nets:
         before = perf_counter_ns()
         net.fit(X, Y, epochs=1, lr=0.01)
@@ -149,12 +149,12 @@ def run(arguments):
             print(f"skipped: {peer} ({error})")
     print(f"nnc {nnc.__version__}\n{'':26}{'':16}{'median, us':>10}{'99.9 %, us':>12}{'/ median':>9}{'/ nnc':>9}")
     gc.disable()
-    works = [work for work in WORKS.values() if work.single_steps]
-    for work in works:
-        steps = create_steps(work, peers, arguments.compiled)
-        show(work.name, measure(steps, arguments.seconds, arguments.rounds))
-    work = works[0]
-    X, Y, net = work.X, work.Y, create_network(work)
+    workloads = [workload for workload in WORKLOADS.values() if workload.single_steps]
+    for workload in workloads:
+        steps = create_steps(workload, peers, arguments.compiled)
+        show(workload.name, measure(steps, arguments.seconds, arguments.rounds))
+    workload = workloads[0]
+    X, Y, net = workload.X, workload.Y, create_network(workload)
     net.fit(X, Y, epochs=1, lr=0.01)
     step = net.stepper(lr=0.01)
     calls = {
@@ -167,16 +167,16 @@ def run(arguments):
         "fit, 1 epoch": lambda: net.fit(X, Y, epochs=1, lr=0.01),
     }
     results = measure(calls, arguments.seconds, arguments.rounds)
-    results["first fit"] = np.concatenate([measure_first_fits(work, FIRST_FITS) for _ in range(arguments.rounds)])
+    results["first fit"] = np.concatenate([measure_first_fits(workload, FIRST_FITS) for _ in range(arguments.rounds)])
     show("nnc, 1 row, 4-16-3", results)
-    for work in works:
-        step = create_steps(work, {"nnc": peers["nnc"]}, compiled=False)["nnc"]
+    for workload in workloads:
+        step = create_steps(workload, {"nnc": peers["nnc"]}, compiled=False)["nnc"]
         calls = {
             "train_step": step,
             "NumPy sum": call_of_same_duration(step, numpy_sum),
             "NumPy product": call_of_same_duration(step, numpy_product),
         }
-        show(f"same time: {work.key}", measure(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
+        show(f"same time: {workload.key}", measure(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Speed of the automatic number of threads: `python -m benchmarks.threads`, in the root of the checkout.
 
-The works of the main benchmark and an estimator are trained with one thread, with one thread for each processor, and
-with the automatic number of threads. The three run alternately. Each has its own process, because the placement of
+The workloads of the main benchmark and an estimator are trained with one thread, with one thread for each processor,
+and with the automatic number of threads. The three run alternately. Each has its own process, because the placement of
 threads by the scheduler has an effect on later runs of the same process.
 
 The conditions are an idle machine, one or two busy processes, a single processor, and a control group that is limited
@@ -27,12 +27,12 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.peers.nnc_itself import fit
-from benchmarks.works import WORKS
+from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 BUSY_COMMAND = [sys.executable, "-c", "while True: pass"]
-ESTIMATOR = "digits"  # name of the work that fits an estimator
+ESTIMATOR = "digits"  # name of the workload that fits an estimator
 ALL_PROCESSORS = os.cpu_count() or 1
 
 
@@ -83,8 +83,8 @@ def standard_error(times):
 
 
 def serve(key, threads, seconds):
-    """Measure a work and print its mean time for each line on the standard input; child processes run this function."""
-    run = create_estimator_run(threads) if key == ESTIMATOR else fit(WORKS[key], threads)
+    """Print the mean time of a workload for each line on the standard input; child processes run this function."""
+    run = create_estimator_run(threads) if key == ESTIMATOR else fit(WORKLOADS[key], threads)
     run()
     for _ in sys.stdin:
         print(mean_time(run, seconds), flush=True)
@@ -111,7 +111,7 @@ def start_child(key, threads, seconds, popen_options):
 
 
 def measure(key, rounds, seconds, popen_options):
-    """Return the seconds of a work with one thread, with all processors and with the automatic number: (3, rounds)."""
+    """Return the seconds of a workload, shape (3, rounds): with one thread, all processors and the automatic number."""
     thread_counts = 1, ALL_PROCESSORS, None
     with ExitStack() as stack:
         children = [stack.enter_context(start_child(key, n, seconds, popen_options)) for n in thread_counts]
@@ -175,7 +175,7 @@ CONDITIONS = {
 def main():
     """Print a table for each condition, and the largest ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--works", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="default: %(default)s")
+    parser.add_argument("--workloads", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each number of threads (default: 15)")
     parser.add_argument("--seconds", type=float, default=0.4, help="minimum duration of a measurement (default: 0.4)")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="default: %(default)s")
@@ -186,12 +186,12 @@ def main():
         serve(key, int(threads) or None, float(seconds))
         return
     max_ratio = 0.0
-    heads = f"{'work':10}{'1, ms':>12}{f'{ALL_PROCESSORS}, ms':>12}{'auto, ms':>12}{'auto / better':>18}"
+    heads = f"{'workload':10}{'1, ms':>12}{f'{ALL_PROCESSORS}, ms':>12}{'auto, ms':>12}{'auto / better':>18}"
     for name in arguments.conditions.split(","):
         print(f"\n{name}\n{heads}")
         try:
             with CONDITIONS[name]() as popen_options:
-                for key in arguments.works.split(","):
+                for key in arguments.workloads.split(","):
                     times = measure(key, arguments.rounds, arguments.seconds, popen_options)
                     max_ratio = max(max_ratio, ratio(times))
                     row = "".join(f"{1e3 * median(seconds):12.3f}" for seconds in times)

@@ -368,19 +368,19 @@ def test_trial_ends_if_fewer_threads_run_than_requested(candidates):
     assert tuner.best == candidates[0]
 
 
-def test_next_run_of_same_work_reuses_tuner():
-    work = object()
-    tuner = borrow_tuner(work, [1, 2], lambda: 2)
+def test_next_run_of_same_workload_reuses_tuner():
+    workload = object()
+    tuner = borrow_tuner(workload, [1, 2], lambda: 2)
     machine = Machine({1: 1e6, 2: 2e6})
     machine.tuner = tuner
-    return_tuner(work, machine.run(0.9).tuner)
-    second_tuner = borrow_tuner(work, [1, 2], lambda: 2)
+    return_tuner(workload, machine.run(0.9).tuner)
+    second_tuner = borrow_tuner(workload, [1, 2], lambda: 2)
     assert second_tuner is tuner
     assert second_tuner.next(1e9)[0] == 2
     assert second_tuner.next(100)[0] == 1  # 100 rows are too few for a second thread
-    assert borrow_tuner(work, [1, 2], lambda: 2) is not tuner  # `tuner` is still borrowed, so a new one is created
-    return_tuner(work, tuner)
-    assert borrow_tuner(work, [1, 2, 4], lambda: 4).best == 1  # a tuner with other candidates is not reused
+    assert borrow_tuner(workload, [1, 2], lambda: 2) is not tuner  # `tuner` is still borrowed, so a new one is created
+    return_tuner(workload, tuner)
+    assert borrow_tuner(workload, [1, 2, 4], lambda: 4).best == 1  # a tuner with other candidates is not reused
 
 
 def test_history_contains_thread_count():

@@ -72,7 +72,7 @@ def test_slices_use_chosen_thread_count_after_more_threads_started(monkeypatch, 
     # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
     # The measured choice depends on the load of the machine; here it must decrease after the first slice.
-    monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: DecreasingTuner(sizes, limit))
+    monkeypatch.setattr(loop, "borrow_tuner", lambda workload, sizes, limit: DecreasingTuner(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}

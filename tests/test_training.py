@@ -934,7 +934,7 @@ def test_changing_thread_count_between_slices_does_not_change_bits(monkeypatch, 
     # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     # The measured choice depends on the load of the machine; it must change with each slice here.
-    monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: AlternatingTuner(sizes, limit))
+    monkeypatch.setattr(loop, "borrow_tuner", lambda workload, sizes, limit: AlternatingTuner(sizes, limit))
     nets = []
     for n_threads in (1, 3, None):
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)

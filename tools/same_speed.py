@@ -84,20 +84,20 @@ def serve() -> None:
     """Read workload names from stdin, and answer each with the median duration of a step in seconds."""
     sys.path.append(str(HERE.parents[1]))  # last in the path, so that the installed nnc is imported
     from benchmarks.peers.nnc_itself import VARIANTS
-    from benchmarks.works import WORKS
+    from benchmarks.workloads import WORKLOADS
 
     warnings.simplefilter("ignore")
     runs: dict[str, Callable[[], tuple[float, object]]] = {}
     for line in sys.stdin:
         key, threads = line.split()
-        work = MANY_NETWORKS[key] if key in MANY_NETWORKS else WORKS[key]
+        workload = MANY_NETWORKS[key] if key in MANY_NETWORKS else WORKLOADS[key]
         if key not in runs:
-            way = "train_step" if key in WORKS and work.single_steps else "fit"
-            runs[key] = work.run(int(threads)) if key in MANY_NETWORKS else VARIANTS[way](work, int(threads))
+            way = "train_step" if key in WORKLOADS and workload.single_steps else "fit"
+            runs[key] = workload.run(int(threads)) if key in MANY_NETWORKS else VARIANTS[way](workload, int(threads))
             runs[key]()  # the first run fills caches and is not measured
         times, end = [], perf_counter() + MIN_SECONDS
         while not times or perf_counter() < end:
-            times.append(runs[key]()[0] / work.steps)
+            times.append(runs[key]()[0] / workload.steps)
         print(median(times), flush=True)
 
 
@@ -132,7 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the speed of two builds of nnc.")
     parser.add_argument("old", metavar="OLD", help="Python interpreter in which nnc is installed")
     parser.add_argument("new", metavar="NEW", help="another interpreter, or the same one with another --new-path")
-    parser.add_argument("works", metavar="WORKLOAD", nargs="*", default=list("ABCDEFGH"), help="default: A to H")
+    parser.add_argument("workloads", metavar="WORKLOAD", nargs="*", default=list("ABCDEFGH"), help="default: A to H")
     parser.add_argument("--old-path", metavar="FOLDER", help="folder to put first on the search path of OLD")
     parser.add_argument("--new-path", metavar="FOLDER", help="folder to put first on the search path of NEW")
     parser.add_argument(
@@ -142,7 +142,7 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     builds = Build(arguments.old, arguments.old_path), Build(arguments.new, arguments.new_path)
     print(f"{'workload':<12}{'old, us':>12}{'new, us':>12}{'new / old':>12}{'quartiles':>18}")
-    for key in arguments.works:
+    for key in arguments.workloads:
         pairs = []
         for number in range(arguments.pairs):
             order = builds if number % 2 else builds[::-1]

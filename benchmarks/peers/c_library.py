@@ -62,14 +62,14 @@ def build(name, sources, flags=(), include=".", system=None):
     return library
 
 
-def create_run(library, work, threads, layers, pack, unpack, rate_factor):
+def create_run(library, workload, threads, layers, pack, unpack, rate_factor):
     """Return the function `run` of a peer that is a C library.
 
     Parameters
     ----------
     library : ctypes.CDLL
         A library that `build` returned.
-    work : Work
+    workload : Workload
     threads : int
         Number of threads.
     layers : sequence of int
@@ -79,21 +79,21 @@ def create_run(library, work, threads, layers, pack, unpack, rate_factor):
     unpack : callable
         `unpack(vector, *W.shape)` is the inverse of `pack` and returns W and b.
     rate_factor : float
-        Factor of the learning rate, for a library whose loss differs from the work's loss by a constant factor.
+        Factor of the learning rate, for a library whose loss differs from the workload's loss by a constant factor.
     """
-    real = np.ctypeslib.as_ctypes_type(work.dtype)
-    batch = work.batch or work.rows
+    real = np.ctypeslib.as_ctypes_type(workload.dtype)
+    batch = workload.batch or workload.rows
     net = ctypes.c_void_p(library.create((ctypes.c_int * len(layers))(*layers), len(layers), batch, threads))
-    weights = channels_first(work, work.weights)
+    weights = channels_first(workload, workload.weights)
     packed = [pack(W, b).ravel() for W, b in weights]
     initial = np.concatenate(packed)
     pointer = ctypes.cast(library.parameters(net), ctypes.POINTER(real))
     params = np.ctypeslib.as_array(pointer, initial.shape)
     ends = np.cumsum([part.size for part in packed])[:-1]
-    images = np.moveaxis(work.X, 3, 1) if work.has_images else work.X
-    X, Y = (np.ascontiguousarray(table) for table in (images, work.Y))
+    images = np.moveaxis(workload.X, 3, 1) if workload.has_images else workload.X
+    X, Y = (np.ascontiguousarray(table) for table in (images, workload.Y))
     tables = [table.ctypes.data_as(ctypes.c_void_p) for table in (X, Y)]
-    arguments = net, *tables, work.rows, batch, work.epochs, ctypes.c_double(work.lr * rate_factor)
+    arguments = net, *tables, workload.rows, batch, workload.epochs, ctypes.c_double(workload.lr * rate_factor)
 
     def run():
         params[:] = initial
@@ -101,6 +101,6 @@ def create_run(library, work, threads, layers, pack, unpack, rate_factor):
         library.train(*arguments)
         seconds = perf_counter() - start
         layers = zip(np.split(params, ends), weights, strict=True)
-        return seconds, channels_last(work, [unpack(part, *W.shape) for part, (W, _) in layers])
+        return seconds, channels_last(workload, [unpack(part, *W.shape) for part, (W, _) in layers])
 
     return run

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import UnsupportedWork
+from . import UnsupportedWorkload
 from .c_library import build, create_run
 
 VERSION = "FANN"
@@ -22,12 +22,12 @@ def unpack(vector, n_in, n_out):
     return table[:, :-1].T, table[:, -1]
 
 
-def full_batch(work, threads):
+def full_batch(workload, threads):
     """Return the function `run`, which trains with all rows in each step."""
-    if work.loss != "sse" or work.batch is not None or not work.training:
-        raise UnsupportedWork("FANN is used only for full batches with sigmoid and squared error")
+    if workload.loss != "sse" or workload.batch is not None or not workload.training:
+        raise UnsupportedWorkload("FANN is used only for full batches with sigmoid and squared error")
     # Double the learning rate, because FANN's loss is half of `sse`.
-    return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
+    return create_run(library, workload, threads, workload.sizes, pack, unpack, rate_factor=2)
 
 
 VARIANTS = {"full batch": full_batch}

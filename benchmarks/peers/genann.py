@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import UnsupportedWork
+from . import UnsupportedWorkload
 from .c_library import build, create_run
 
 VERSION = "genann"
@@ -22,12 +22,12 @@ def unpack(vector, n_in, n_out):
     return table[:, 1:].T, -table[:, 0]
 
 
-def row_by_row(work, threads):
+def row_by_row(workload, threads):
     """Return the function `run`, which trains with one row in each step."""
-    if work.loss != "sse" or work.dtype != "float64" or not work.training:
-        raise UnsupportedWork("genann has only sigmoid, squared error and double precision")
+    if workload.loss != "sse" or workload.dtype != "float64" or not workload.training:
+        raise UnsupportedWorkload("genann has only sigmoid, squared error and double precision")
     # Double the learning rate, because genann's loss is half of `sse`.
-    return create_run(library, work, threads, work.sizes, pack, unpack, rate_factor=2)
+    return create_run(library, workload, threads, workload.sizes, pack, unpack, rate_factor=2)
 
 
 VARIANTS = {"row by row": row_by_row}

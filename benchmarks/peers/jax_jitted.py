@@ -14,8 +14,8 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from ..works import Conv, Conv1D, MaxPool, Recurrent
-from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
+from ..workloads import Conv, Conv1D, MaxPool, Recurrent
+from . import SingleSteps, UnsupportedWorkload, channels_first, channels_last, repeat_predict
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
@@ -90,10 +90,10 @@ def process_steps(X, W, b, layer, unroll):
     return jnp.concatenate(outputs, axis=-1)
 
 
-def forward(work, params, X, layout=None, unroll=1):
+def forward(workload, params, X, layout=None, unroll=1):
     """Return the outputs of the network, or logits instead of softmax outputs."""
     parts = iter(params)
-    for number, (layer, _, _) in enumerate(work.stack, start=1):
+    for number, (layer, _, _) in enumerate(workload.stack, start=1):
         if isinstance(layer, MaxPool):
             X = pool(X, layer.size, layout)
             continue
@@ -110,90 +110,90 @@ def forward(work, params, X, layout=None, unroll=1):
         else:
             X = (X if layer.each_step else X.reshape(len(X), -1)) @ W
         X = X + b[0] if b else X
-        X = ACTIVATIONS[work.hidden if number < len(work.stack) else work.output](X)
+        X = ACTIVATIONS[workload.hidden if number < len(workload.stack) else workload.output](X)
     return X
 
 
-def create_step(work, weights, layout, unroll=1):
+def create_step(workload, weights, layout, unroll=1):
     """Return a function that creates the training state, and a function of (state, X, Y) that returns the next state.
 
     The state contains the parameters, and for Adam also the moments and the number of steps.
     """
-    gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X, layout, unroll), Y))
+    gradient = jax.grad(lambda params, X, Y: LOSSES[workload.loss](forward(workload, params, X, layout, unroll), Y))
 
     def sgd(state, X, Y):
-        return jax.tree.map(lambda part, g: part - work.lr * g, state, gradient(state, X, Y))
+        return jax.tree.map(lambda part, g: part - workload.lr * g, state, gradient(state, X, Y))
 
     def adam(state, X, Y, beta1=0.9, beta2=0.999, eps=1e-8):
         params, m, v, t = state
         g, t = gradient(params, X, Y), t + 1
         m = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, m, g)
         v = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, g)
-        rate, correction = work.lr / (1 - beta1**t), 1 / (1 - beta2**t)
+        rate, correction = workload.lr / (1 - beta1**t), 1 / (1 - beta2**t)
         params = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v * correction) + eps), params, m, v)
         return params, m, v, t
 
     def start():
-        params = [(jnp.array(W), jnp.array(b)) if work.bias else (jnp.array(W),) for W, b in weights]
-        if work.optimizer == "sgd":
+        params = [(jnp.array(W), jnp.array(b)) if workload.bias else (jnp.array(W),) for W, b in weights]
+        if workload.optimizer == "sgd":
             return params
         m, v = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return params, m, v, jnp.zeros((), work.dtype)
+        return params, m, v, jnp.zeros((), workload.dtype)
 
-    return start, sgd if work.optimizer == "sgd" else adam
+    return start, sgd if workload.optimizer == "sgd" else adam
 
 
-def create_epoch(work, step):
+def create_epoch(workload, step):
     """Return a function of (state, X, Y, order) that trains one epoch: a scan over full batches, then a smaller one."""
-    full = work.rows // work.batch
+    full = workload.rows // workload.batch
 
     def epoch(state, X, Y, order):
         def body(state, rows):
             return step(state, X[rows], Y[rows]), None
 
-        state, _ = lax.scan(body, state, order[: full * work.batch].reshape(full, work.batch))
-        remainder = order[full * work.batch :]
+        state, _ = lax.scan(body, state, order[: full * workload.batch].reshape(full, workload.batch))
+        remainder = order[full * workload.batch :]
         return body(state, remainder)[0] if len(remainder) else state
 
     return epoch
 
 
-def create_train_by_epoch(work, step):
+def create_train_by_epoch(workload, step):
     """Return a function of (state, X, Y) that trains all epochs: one call for each, or one call without shuffling."""
-    if work.batch is None:
+    if workload.batch is None:
         return jax.jit(
-            lambda state, X, Y: lax.fori_loop(0, work.epochs, lambda i, state: step(state, X, Y), state),
+            lambda state, X, Y: lax.fori_loop(0, workload.epochs, lambda i, state: step(state, X, Y), state),
             donate_argnums=0,
         )
-    epoch = jax.jit(create_epoch(work, step), donate_argnums=0)
+    epoch = jax.jit(create_epoch(workload, step), donate_argnums=0)
     rng = np.random.default_rng(0)  # NumPy draws the permutations, because JAX takes ten times as long
 
     def train(state, X, Y):
-        for _ in range(work.epochs):
-            state = epoch(state, X, Y, rng.permutation(work.rows).astype(np.int32))
+        for _ in range(workload.epochs):
+            state = epoch(state, X, Y, rng.permutation(workload.rows).astype(np.int32))
         return state
 
     return train
 
 
-def create_train_by_step(work, step):
+def create_train_by_step(workload, step):
     """Return a function of (state, X, Y) that trains all epochs with one call for each step."""
     jitted_step = jax.jit(lambda state, X, Y, rows: step(state, X[rows], Y[rows]), donate_argnums=0)
     rng = np.random.default_rng(0)
 
     def train(state, X, Y):
-        for _ in range(work.epochs):
-            order = rng.permutation(work.rows).astype(np.int32)
-            for first in range(0, work.rows, work.batch):
-                state = jitted_step(state, X, Y, order[first : first + work.batch])
+        for _ in range(workload.epochs):
+            order = rng.permutation(workload.rows).astype(np.int32)
+            for first in range(0, workload.rows, workload.batch):
+                state = jitted_step(state, X, Y, order[first : first + workload.batch])
         return state
 
     return train
 
 
-def single_steps(work, threads):
+def single_steps(workload, threads):
     """Return the function `run`, which calls the compiled step for each step and waits for its result."""
-    create_state, step = create_step(work, work.weights, None)
+    create_state, step = create_step(workload, workload.weights, None)
     jitted_step = jax.jit(step, donate_argnums=0)
 
     def start():
@@ -203,43 +203,43 @@ def single_steps(work, threads):
             nonlocal state
             state = jax.block_until_ready(jitted_step(state, X, Y))
 
-        return call, lambda: layer_weights(work, state)
+        return call, lambda: layer_weights(workload, state)
 
-    return SingleSteps(work, threads, start)
+    return SingleSteps(workload, threads, start)
 
 
-def layer_weights(work, state):
+def layer_weights(workload, state):
     """Return W and b of each layer as arrays."""
-    params = state if work.optimizer == "sgd" else state[0]
-    return [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
+    params = state if workload.optimizer == "sgd" else state[0]
+    return [(np.asarray(layer[0]), layer[1] if workload.bias else None) for layer in params]
 
 
-def jitted(work, threads, layout=None, create_train=create_train_by_epoch, unroll=None):
+def jitted(workload, threads, layout=None, create_train=create_train_by_epoch, unroll=None):
     """Return the function `run`, which trains with compiled code.
 
     `layout` is only for images, and `unroll` is only for sequences.
     """
-    if (work.has_images, work.has_sequences) != (layout is not None, unroll is not None):
-        raise UnsupportedWork("the variant is for rows of another kind: vectors, images or sequences")
-    if not work.training:
-        params = [tuple(map(jnp.array, layer)) for layer in work.weights]
-        predict = jax.jit(partial(forward, work))
-        return repeat_predict(lambda row: np.asarray(predict(params, row)), work)
-    if work.single_steps:
-        return single_steps(work, threads)
+    if (workload.has_images, workload.has_sequences) != (layout is not None, unroll is not None):
+        raise UnsupportedWorkload("the variant is for rows of another kind: vectors, images or sequences")
+    if not workload.training:
+        params = [tuple(map(jnp.array, layer)) for layer in workload.weights]
+        predict = jax.jit(partial(forward, workload))
+        return repeat_predict(lambda row: np.asarray(predict(params, row)), workload)
+    if workload.single_steps:
+        return single_steps(workload, threads)
     is_channels_first = layout == "NCHW"
-    weights = channels_first(work, work.weights) if is_channels_first else work.weights
-    create_state, step = create_step(work, weights, layout, unroll)
-    train = create_train(work, step)
-    X, Y = jnp.array(np.moveaxis(work.X, 3, 1) if is_channels_first else work.X), jnp.array(work.Y)
+    weights = channels_first(workload, workload.weights) if is_channels_first else workload.weights
+    create_state, step = create_step(workload, weights, layout, unroll)
+    train = create_train(workload, step)
+    X, Y = jnp.array(np.moveaxis(workload.X, 3, 1) if is_channels_first else workload.X), jnp.array(workload.Y)
 
     def run():
         state = jax.block_until_ready(create_state())
         start = perf_counter()
         state = jax.block_until_ready(train(state, X, Y))
         seconds = perf_counter() - start
-        weights = layer_weights(work, state)
-        return seconds, channels_last(work, weights) if is_channels_first else weights
+        weights = layer_weights(workload, state)
+        return seconds, channels_last(workload, weights) if is_channels_first else weights
 
     return run
 

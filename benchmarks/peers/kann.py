@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from ..works import Conv, MaxPool
-from . import UnsupportedWork
+from ..workloads import Conv, MaxPool
+from . import UnsupportedWorkload
 from .c_library import build, create_run
 
 VERSION = "KANN"
@@ -40,18 +40,18 @@ def layer_numbers(layer):
     """Return the two numbers that describe a layer to kann.c: neurons, filters or 0, and the window size or 0."""
     if isinstance(layer, Conv):
         if layer.same:
-            raise UnsupportedWork("KANN's convolutions with padding omit rows of the window")
+            raise UnsupportedWorkload("KANN's convolutions with padding omit rows of the window")
         return layer.filters, layer.size
     return (0, layer.size) if isinstance(layer, MaxPool) else (layer.n, 0)
 
 
-def mini_batch(work, threads, library):
+def mini_batch(workload, threads, library):
     """Return the function `run`, which trains in mini-batches."""
-    if work.loss != "cross_entropy" or work.optimizer != "sgd":
-        raise UnsupportedWork("KANN is used only with cross-entropy and gradient descent")
-    height, width, channels = work.shape if work.has_images else (0, 0, *work.shape)
-    layers = [channels, height, width, *(n for placed in work.stack for n in layer_numbers(placed.layer))]
-    return create_run(library, work, threads, layers, pack, unpack, rate_factor=1)
+    if workload.loss != "cross_entropy" or workload.optimizer != "sgd":
+        raise UnsupportedWorkload("KANN is used only with cross-entropy and gradient descent")
+    height, width, channels = workload.shape if workload.has_images else (0, 0, *workload.shape)
+    layers = [channels, height, width, *(n for placed in workload.stack for n in layer_numbers(placed.layer))]
+    return create_run(library, workload, threads, layers, pack, unpack, rate_factor=1)
 
 
 VARIANTS = {name: partial(mini_batch, library=library) for name, library in libraries.items()}

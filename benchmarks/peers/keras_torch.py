@@ -1,4 +1,4 @@
-"""Keras with the backend PyTorch: one call of `fit`, for works with sequences."""
+"""Keras with the backend PyTorch: one call of `fit`, for workloads with sequences."""
 
 import os
 

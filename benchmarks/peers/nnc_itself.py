@@ -11,75 +11,77 @@ import nnc
 from nnc._model import cores
 from nnc.layers import GRU, LSTM, Conv1D, Conv2D, Dense, Flatten, Input, MaxPool2D
 
-from .. import works
-from . import SingleSteps, UnsupportedWork, repeat_predict
+from .. import workloads
+from . import SingleSteps, UnsupportedWorkload, repeat_predict
 
 VERSION = f"nnc {nnc.__version__}"
 SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
 
 
 def create_layer(layer):
-    """Return the nnc layer for a layer of a work."""
-    if isinstance(layer, works.Conv):
+    """Return the nnc layer for a layer of a workload."""
+    if isinstance(layer, workloads.Conv):
         return Conv2D(layer.filters, layer.size, padding="same" if layer.same else "valid")
-    if isinstance(layer, works.Conv1D):
+    if isinstance(layer, workloads.Conv1D):
         return Conv1D(layer.filters, layer.size, stride=layer.stride, padding=layer.padding)
-    if isinstance(layer, works.Recurrent):
+    if isinstance(layer, workloads.Recurrent):
         recurrent_class = {"gru": GRU, "lstm": LSTM}[layer.cell]
         return recurrent_class(layer.units, return_sequences=layer.sequences, bidirectional=layer.bidirectional)
-    return MaxPool2D(layer.size) if isinstance(layer, works.MaxPool) else Dense(layer.n)
+    return MaxPool2D(layer.size) if isinstance(layer, workloads.MaxPool) else Dense(layer.n)
 
 
-def create_network(work):
-    """Return the network of a work with its initial weights."""
-    layers = [Input(steps=work.shape[0], features=work.shape[1]) if work.has_sequences else Input(*work.shape)]
-    for layer, input_shape, _ in work.stack:
-        if len(input_shape) == 2 and isinstance(layer, works.Dense) and not layer.each_step:
+def create_network(workload):
+    """Return the network of a workload with its initial weights."""
+    shape = workload.shape
+    layers = [Input(steps=shape[0], features=shape[1]) if workload.has_sequences else Input(*shape)]
+    for layer, input_shape, _ in workload.stack:
+        if len(input_shape) == 2 and isinstance(layer, workloads.Dense) and not layer.each_step:
             layers.append(Flatten())  # flatten, because nnc would apply the dense layer to each step of a sequence
         layers.append(create_layer(layer))
     net = nnc.NeuralNetwork(
         layers,
-        activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias, dtype=work.dtype,
+        activation=workload.hidden, output=workload.output, loss=workload.loss, bias=workload.bias,
+        dtype=workload.dtype,
     )  # fmt: skip
-    for k, (W, b) in enumerate(work.weights):
+    for k, (W, b) in enumerate(workload.weights):
         net.weights[k][...] = W
-        if work.bias:
+        if workload.bias:
             net.biases[k][...] = b
     return net
 
 
 def layer_weights(net):
-    """Return W and b of each layer, the argument of `work.final_loss`."""
+    """Return W and b of each layer, the argument of `workload.final_loss`."""
     return list(zip(net.weights, net.biases or [None] * len(net.weights), strict=True))
 
 
-def train_step(work, threads):
+def train_step(workload, threads):
     """Return the function `run`, which calls `train_step` for each step."""
-    if not work.single_steps:
-        raise UnsupportedWork("train_step is used only for workloads with single steps")
+    if not workload.single_steps:
+        raise UnsupportedWorkload("train_step is used only for workloads with single steps")
 
     def start():
-        net = create_network(work)
+        net = create_network(workload)
         # Pass lr and optimizer only to the first call; later calls of train_step continue with them.
-        net.train_step(work.X, work.Y, work.lr, work.optimizer)
+        net.train_step(workload.X, workload.Y, workload.lr, workload.optimizer)
         return net.train_step, partial(layer_weights, net)
 
-    return SingleSteps(work, threads, start)
+    return SingleSteps(workload, threads, start)
 
 
-def fit(work, threads):
-    """Return the function `run`, which calls `fit` once, or `predict` many times if the work is prediction."""
-    if work.single_steps:
-        raise UnsupportedWork("fit performs all steps in one call")
-    if not work.training:
-        return repeat_predict(create_network(work).predict, work)
+def fit(workload, threads):
+    """Return the function `run`, which calls `fit` once, or `predict` many times if the workload is prediction."""
+    if workload.single_steps:
+        raise UnsupportedWorkload("fit performs all steps in one call")
+    if not workload.training:
+        return repeat_predict(create_network(workload).predict, workload)
 
     def run():
-        net = create_network(work)
+        net = create_network(workload)
         start = perf_counter()
         net.fit(
-            work.X, work.y, epochs=work.epochs, lr=work.lr, optimizer=work.optimizer, batch_size=work.batch,
-            n_threads=threads,
+            workload.X, workload.y, epochs=workload.epochs, lr=workload.lr, optimizer=workload.optimizer,
+            batch_size=workload.batch, n_threads=threads,
         )  # fmt: skip
         seconds = perf_counter() - start
         return seconds, layer_weights(net)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..works import Conv, Conv1D, MaxPool, Recurrent
-from . import SingleSteps, UnsupportedWork, channels_first, channels_last, repeat_predict
+from ..workloads import Conv, Conv1D, MaxPool, Recurrent
+from . import SingleSteps, UnsupportedWorkload, channels_first, channels_last, repeat_predict
 
 VERSION = f"PyTorch {torch.__version__}"
 SUPPORTS_IMAGES = SUPPORTS_SEQUENCES = SUPPORTS_SINGLE_STEPS = True
@@ -29,12 +29,13 @@ LOSSES = {
 COMPILE = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
 
 
-def create_forward(work):
+def create_forward(workload):
     """Return a function of (parameters, X) that computes the outputs, or logits instead of softmax outputs."""
-    arrays_per_layer = 1 + work.bias
-    activations = [ACTIVATIONS[work.hidden]] * (len(work.parametric_layers) - 1) + [ACTIVATIONS[work.output]]
+    arrays_per_layer = 1 + workload.bias
+    hidden, output = ACTIVATIONS[workload.hidden], ACTIVATIONS[workload.output]
+    activations = [hidden] * (len(workload.parametric_layers) - 1) + [output]
     operations, k = [], 0
-    for placed in work.stack:
+    for placed in workload.stack:
         if isinstance(placed.layer, MaxPool):
             operations.append(partial(max_pool, placed.layer.size))
         else:
@@ -70,10 +71,10 @@ def create_dense(input_shape):
     return lambda activation, layer_slice, params, X: activation(F.linear(X, *params[layer_slice]))
 
 
-def initial_parameters(work, requires_grad=True, layout=torch.contiguous_format):
+def initial_parameters(workload, requires_grad=True, layout=torch.contiguous_format):
     """Return tensors W and b of all layers in one list; W of a dense layer has PyTorch's shape (n_out, n_in)."""
-    pairs = [(W.T if W.ndim == 2 else W, b) for W, b in channels_first(work, work.weights)]
-    parts = [torch.tensor(part) for W, b in pairs for part in ((W, b) if work.bias else (W,))]
+    pairs = [(W.T if W.ndim == 2 else W, b) for W, b in channels_first(workload, workload.weights)]
+    parts = [torch.tensor(part) for W, b in pairs for part in ((W, b) if workload.bias else (W,))]
     return [convert_layout(part, layout).requires_grad_(requires_grad) for part in parts]
 
 
@@ -82,65 +83,65 @@ def convert_layout(tensor, layout):
     return tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor
 
 
-def layer_weights(work, params):
-    """Return W and b of each layer as NumPy arrays in the order of `Work.weights`."""
+def layer_weights(workload, params):
+    """Return W and b of each layer as NumPy arrays in the order of `Workload.weights`."""
     arrays = [part.detach().numpy() for part in params]
-    if work.has_sequences:
+    if workload.has_sequences:
         iterator = iter(arrays)
-        return [weights_of_model(placed, iterator) for placed in work.parametric_layers]
-    pairs = zip(arrays[::2], arrays[1::2], strict=True) if work.bias else ((W, None) for W in arrays)
-    return channels_last(work, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
+        return [weights_of_model(placed, iterator) for placed in workload.parametric_layers]
+    pairs = zip(arrays[::2], arrays[1::2], strict=True) if workload.bias else ((W, None) for W in arrays)
+    return channels_last(workload, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
 
 
-def create_step(work, start):
+def create_step(workload, start):
     """Return a function that trains a step on NumPy arrays, and a function that returns the weights."""
     params, step = start()
     to_tensor = torch.from_numpy
-    return lambda X, y: step(to_tensor(X), to_tensor(y)), lambda: layer_weights(work, params)
+    return lambda X, y: step(to_tensor(X), to_tensor(y)), lambda: layer_weights(workload, params)
 
 
-def create_run(work, threads, start, layout):
+def create_run(workload, threads, start, layout):
     """Return `run` for a function `start` that returns new parameters and a function that trains a step on X and y."""
-    if work.single_steps:
-        return SingleSteps(work, threads, partial(create_step, work, start))
-    X, y = torch.from_numpy(work.X), torch.from_numpy(work.y)
-    if work.has_images:
+    if workload.single_steps:
+        return SingleSteps(workload, threads, partial(create_step, workload, start))
+    X, y = torch.from_numpy(workload.X), torch.from_numpy(workload.y)
+    if workload.has_images:
         X = convert_layout(X.permute(0, 3, 1, 2), layout)
-    if isinstance(work.stack[0].layer, Conv1D):
+    if isinstance(workload.stack[0].layer, Conv1D):
         X = X.transpose(1, 2).contiguous()
 
     def run():
         params, step = start()
         start_time = perf_counter()
-        for _ in range(work.epochs):
-            if work.batch is None:
+        for _ in range(workload.epochs):
+            if workload.batch is None:
                 step(X, y)
                 continue
-            order = torch.randperm(work.rows)
-            for X_batch, y_batch in zip(X[order].split(work.batch), y[order].split(work.batch), strict=True):
+            order = torch.randperm(workload.rows)
+            for X_batch, y_batch in zip(X[order].split(workload.batch), y[order].split(workload.batch), strict=True):
                 step(X_batch, y_batch)
-        return perf_counter() - start_time, layer_weights(work, params)
+        return perf_counter() - start_time, layer_weights(workload, params)
 
     return run
 
 
-def create_optimizer(work, params):
-    """Return the optimizer of a work."""
-    optimizer_class = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[work.optimizer]
-    return optimizer_class(params, lr=work.lr, fused=True)
+def create_optimizer(workload, params):
+    """Return the optimizer of a workload."""
+    optimizer_class = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[workload.optimizer]
+    return optimizer_class(params, lr=workload.lr, fused=True)
 
 
-def eager(work, threads, layout=torch.contiguous_format):
+def eager(workload, threads, layout=torch.contiguous_format):
     """Return the function `run`, which trains in eager mode."""
-    if work.has_sequences:
-        return train_model(work, threads, lambda loss: loss)
-    forward, loss = create_forward(work), LOSSES[work.loss]
-    if not work.training:
-        return repeat_predict(create_predict(forward, initial_parameters(work, requires_grad=False)), work)
+    if workload.has_sequences:
+        return train_model(workload, threads, lambda loss: loss)
+    forward, loss = create_forward(workload), LOSSES[workload.loss]
+    if not workload.training:
+        return repeat_predict(create_predict(forward, initial_parameters(workload, requires_grad=False)), workload)
 
     def start():
-        params = initial_parameters(work, layout=layout)
-        optimizer = create_optimizer(work, params)
+        params = initial_parameters(workload, layout=layout)
+        optimizer = create_optimizer(workload, params)
 
         def step(X, y):
             optimizer.zero_grad(set_to_none=True)
@@ -149,37 +150,37 @@ def eager(work, threads, layout=torch.contiguous_format):
 
         return params, step
 
-    return create_run(work, threads, start, layout)
+    return create_run(workload, threads, start, layout)
 
 
-def compiled(work, threads, layout=torch.contiguous_format):
+def compiled(workload, threads, layout=torch.contiguous_format):
     """Return the function `run`, which trains with a compiled graph.
 
     The graph contains loss and gradients, without autograd's recording. Plain gradient descent is part of the graph;
     Adam is called in eager mode.
     """
     torch._dynamo.reset()
-    if work.has_sequences:
-        return train_model(work, threads, torch.compile)
-    forward, loss = create_forward(work), LOSSES[work.loss]
-    if not work.training:
-        params = initial_parameters(work, requires_grad=False)
-        return repeat_predict(create_predict(torch.compile(forward, **COMPILE), params), work)
+    if workload.has_sequences:
+        return train_model(workload, threads, torch.compile)
+    forward, loss = create_forward(workload), LOSSES[workload.loss]
+    if not workload.training:
+        params = initial_parameters(workload, requires_grad=False)
+        return repeat_predict(create_predict(torch.compile(forward, **COMPILE), params), workload)
 
     gradients = torch.func.grad(lambda params, X, y: loss(forward(params, X), y))
 
     @torch.compile(**COMPILE)
     def sgd(params, X, y):
         for part, gradient in zip(params, gradients(params, X, y), strict=True):
-            part.sub_(gradient, alpha=work.lr)
+            part.sub_(gradient, alpha=workload.lr)
 
     compiled_gradients = torch.compile(gradients, **COMPILE)
 
     def start():
-        params = initial_parameters(work, requires_grad=False, layout=layout)
-        if work.optimizer == "sgd":
+        params = initial_parameters(workload, requires_grad=False, layout=layout)
+        if workload.optimizer == "sgd":
             return params, lambda X, y: sgd(params, X, y)
-        optimizer = create_optimizer(work, params)
+        optimizer = create_optimizer(workload, params)
 
         def step(X, y):
             for part, gradient in zip(params, compiled_gradients(params, X, y), strict=True):
@@ -188,7 +189,7 @@ def compiled(work, threads, layout=torch.contiguous_format):
 
         return params, step
 
-    return create_run(work, threads, start, layout)
+    return create_run(workload, threads, start, layout)
 
 
 def create_predict(forward, params):
@@ -221,10 +222,10 @@ class RecurrentModule(torch.nn.Module):
         return torch.cat(tuple(last), 1) if self.layer.bidirectional else last[0]
 
 
-def create_model(work):
-    """Return the network of a work with sequences as a module."""
+def create_model(workload):
+    """Return the network of a workload with sequences as a module."""
     modules = []
-    for layer, input_shape, _ in work.stack:
+    for layer, input_shape, _ in workload.stack:
         if isinstance(layer, Recurrent):
             modules.append(RecurrentModule(layer, input_shape[1]))
         elif isinstance(layer, Conv1D):
@@ -245,7 +246,7 @@ def swap_gates(array, layer):
 
 
 def model_parameters(placed, W, b):
-    """Convert W and b of a layer in `Work.weights` to the list of parameters of the module."""
+    """Convert W and b of a layer in `Workload.weights` to the list of parameters of the module."""
     layer, input_shape, _ = placed
     if isinstance(layer, Recurrent):
         directions = layer.split(W, b if layer.cell == "gru" else np.stack([b, np.zeros_like(b)]))
@@ -259,7 +260,7 @@ def model_parameters(placed, W, b):
 
 
 def weights_of_model(placed, arrays):
-    """Read the parameters of a module from an iterator, and convert them back to W and b of `Work.weights`."""
+    """Read the parameters of a module from an iterator, and convert them back to W and b of `Workload.weights`."""
     layer, input_shape, _ = placed
     if isinstance(layer, Recurrent):
         parts = [[swap_gates(next(arrays), layer) for _ in range(4)] for _ in range(layer.directions)]
@@ -274,19 +275,19 @@ def weights_of_model(placed, arrays):
     return W.T, b
 
 
-def train_model(work, threads, compile_loss):
-    """Return the function `run` for a work with sequences; `compile_loss` is torch.compile or the identity."""
-    model = create_model(work)
-    pairs = zip(work.parametric_layers, work.weights, strict=True)
+def train_model(workload, threads, compile_loss):
+    """Return the function `run` for a workload with sequences; `compile_loss` is torch.compile or the identity."""
+    model = create_model(workload)
+    pairs = zip(workload.parametric_layers, workload.weights, strict=True)
     initial = [torch.tensor(part) for placed, (W, b) in pairs for part in model_parameters(placed, W, b)]
-    loss = compile_loss(lambda X, y: LOSSES[work.loss](model(X), y))
+    loss = compile_loss(lambda X, y: LOSSES[workload.loss](model(X), y))
 
     def start():
         with torch.no_grad():
             for part, value in zip(model.parameters(), initial, strict=True):
                 part.copy_(value)
         params = list(model.parameters())
-        optimizer = create_optimizer(work, params)
+        optimizer = create_optimizer(workload, params)
 
         def step(X, y):
             optimizer.zero_grad(set_to_none=True)
@@ -295,16 +296,16 @@ def train_model(work, threads, compile_loss):
 
         return params, step
 
-    return create_run(work, threads, start, torch.contiguous_format)
+    return create_run(workload, threads, start, torch.contiguous_format)
 
 
 def with_channels_last(variant):
     """Return a variant that stores images with the channels last."""
 
-    def channels_last_variant(work, threads):
-        if not work.has_images:
-            raise UnsupportedWork("only images have channels")
-        return variant(work, threads, torch.channels_last)
+    def channels_last_variant(workload, threads):
+        if not workload.has_images:
+            raise UnsupportedWorkload("only images have channels")
+        return variant(workload, threads, torch.channels_last)
 
     return channels_last_variant
 

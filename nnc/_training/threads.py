@@ -191,16 +191,16 @@ class ThreadTuner:
 _tuners: dict[Hashable, ThreadTuner] = {}  # tuners of completed runs, by workload
 
 
-def borrow_tuner(work: Hashable, candidates: Sequence[int], limit: Callable[[], int]) -> ThreadTuner:
+def borrow_tuner(workload: Hashable, candidates: Sequence[int], limit: Callable[[], int]) -> ThreadTuner:
     """Remove and return the stored tuner for this workload, or return a new tuner if there is none."""
-    tuner = _tuners.pop(work, None)
+    tuner = _tuners.pop(workload, None)
     return tuner if tuner is not None and tuner.candidates == candidates else ThreadTuner(candidates, limit)
 
 
-def return_tuner(work: Hashable, tuner: ThreadTuner) -> None:
+def return_tuner(workload: Hashable, tuner: ThreadTuner) -> None:
     """Store a tuner for the next run with the same workload."""
-    _tuners.pop(work, None)  # move the workload to the end of the dict, whose first entries are deleted below
-    _tuners[work] = tuner
+    _tuners.pop(workload, None)  # move the workload to the end of the dict, whose first entries are deleted below
+    _tuners[workload] = tuner
     for oldest in [*_tuners][:-MAX_TUNERS]:
         _tuners.pop(oldest, None)  # no error if another thread has removed the tuner already
 

@@ -1,4 +1,4 @@
-"""Definition of the works: networks, data, initial weights and training settings, the same for all peers.
+"""Definition of the workloads: networks, data, initial weights and training settings, the same for all peers.
 
 Data and initial weights follow from fixed seeds, so each peer's process creates the same ones. The final loss is
 computed here from the weights or predictions that a peer returns, with one formula for all peers.
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Dense(NamedTuple):
-    """A dense layer for whole rows, or for each step of a sequence; the table of works lists its number of neurons."""
+    """A dense layer for whole rows, or for each step of a sequence; the text form starts with the number of neurons."""
 
     n: int
     each_step: bool = False
@@ -152,8 +152,8 @@ class PlacedLayer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
-    """A workload: network, data and training.
+class Workload:
+    """Network, data and settings of a benchmark run.
 
     Attributes
     ----------
@@ -269,7 +269,7 @@ class Work:
 
     @property
     def title(self) -> str:
-        """Description of the work in one line."""
+        """Description of the workload in one line."""
         network = f"{self.name} {self.hidden}, {self.output}, {self.dtype}"
         if not self.training:
             return f"{network}: {self.epochs} calls of predict with one row"
@@ -452,7 +452,7 @@ _ACTIVATIONS = {
     "identity": lambda Z: Z,
 }
 
-# Layers, settings and goals that several works share.
+# Layers, settings and goals that several workloads share.
 _MNIST = (784, 128, 10)
 _CLASSIFICATION = ("relu", "softmax", "cross_entropy")
 _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)
@@ -468,48 +468,51 @@ _GOALS_BATCH_128 = {
     "goals": {"torch": 4.4, "jax": 6}, "single_thread_goals": {"torch": 3.3, "jax": 6}, "peak_goals": (0.8, 0.75),
 }  # fmt: skip
 
-WORKS = {
-    work.key: work
-    for work in (
-        Work("A", (3, 4, 1), "sigmoid", "sigmoid", "sse", 1500, rows=4, lr=1.0, dtype="float64", bias=False,
-             goals={"numpy": 110, "torch": 1000, "jax": 4, "genann": 2.3}),
-        Work("B", (4, 16, 10), *_CLASSIFICATION, 5, batch=32,
-             goals={"numpy": 40, "torch": 150, "sklearn": 130, "jax": 20}),
-        Work("C", (64, 64, 10), *_CLASSIFICATION, 5, batch=32,
-             goals={"numpy": 25, "torch": 35, "sklearn": 32, "jax": 6.5, "kann": 9}),
-        Work("D", _MNIST, *_CLASSIFICATION, 3, batch=32,
-             goals={"numpy": 5, "torch": 6.5, "sklearn": 7.5, "jax": 2, "kann": 16}),
-        Work("E", _MNIST, *_CLASSIFICATION, 3, batch=256, lr=0.5,
-             goals={"numpy": 3, "torch": 3, "sklearn": 3, "jax": 1.8}),
-        Work("F", (784, 512, 512, 10), *_CLASSIFICATION, 2, batch=256, lr=0.2,
-             goals={"numpy": 2, "torch": 2.4, "sklearn": 2.2, "jax": 1.15}),
-        Work("G", (4, 32, 16, 4), "tanh", "identity", "mse", 20, rows=10_000, optimizer="adam", lr=0.01,
-             goals={"numpy": 10, "torch": 5.5, "jax": 2.7}),
-        Work("H", _SMALL, "relu", "identity", "mse", 10_000, rows=1, training=False,
-             goals={"numpy": 2, "torch": 6, "sklearn": 40}),
-        Work("L32", _LENET, *_CLASSIFICATION, 1, rows=4096, batch=32, lr=0.05, **_GOALS_BATCH_32),
-        Work("L32-adam", _LENET, *_CLASSIFICATION, 1, rows=4096, batch=32, optimizer="adam", lr=0.001,
-             **_GOALS_BATCH_32),
-        Work("L128", _LENET, *_CLASSIFICATION, 2, rows=4096, batch=128, lr=0.1, **_GOALS_BATCH_128),
-        Work("L128-adam", _LENET, *_CLASSIFICATION, 2, rows=4096, batch=128, optimizer="adam", lr=0.001,
-             **_GOALS_BATCH_128),
-        Work("K32", _TWO_CONVOLUTIONS, *_CLASSIFICATION, 1, rows=1024, batch=32, lr=0.02,
-             goals={"torch": 1.25}, single_thread_goals={"torch": 1.25}, peak_goals=(0.8, 0.8)),
-        Work("R1", ((64, 32), Recurrent("gru", 64), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
-             optimizer="adam", lr=0.003, single_thread_goals={"torch": 6, "jax": 3, "keras": 2.5}, peak_goals=(0.65,)),
-        Work("R1e", ((64, 32), Recurrent("gru", 64, sequences=True), Dense(1, each_step=True)), *_SEQUENCE_REGRESSION,
-             1, rows=1024, batch=32, optimizer="adam", lr=0.003, single_thread_goals={"torch": 6}),
-        Work("L", ((64, 32), Recurrent("lstm", 32), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
-             optimizer="adam", lr=0.003, single_thread_goals={"torch": 2.7}, peak_goals=(0.6,)),
-        Work("R2", ((40, 1), Recurrent("gru", 6, bidirectional=True), 10), *_CLASSIFICATION, 1, rows=4000, batch=100,
-             optimizer="adam", lr=0.01, single_thread_goals={"torch": 15}),
-        Work("R3", ((2048, 1), Recurrent("lstm", 16, sequences=True), Dense(1, each_step=True)), *_SEQUENCE_REGRESSION,
-             1, rows=128, batch=32, optimizer="adam", lr=0.01, single_thread_goals={"torch": 4, "jax": 8.5}),
-        Work("C1", _CONVOLUTIONS_1D, *_CLASSIFICATION, 2, rows=4000, batch=100, optimizer="adam", lr=0.003,
-             single_thread_goals={"torch": 6, "jax": 2.5}),
+WORKLOADS = {
+    workload.key: workload
+    for workload in (
+        Workload("A", (3, 4, 1), "sigmoid", "sigmoid", "sse", 1500, rows=4, lr=1.0, dtype="float64", bias=False,
+                 goals={"numpy": 110, "torch": 1000, "jax": 4, "genann": 2.3}),
+        Workload("B", (4, 16, 10), *_CLASSIFICATION, 5, batch=32,
+                 goals={"numpy": 40, "torch": 150, "sklearn": 130, "jax": 20}),
+        Workload("C", (64, 64, 10), *_CLASSIFICATION, 5, batch=32,
+                 goals={"numpy": 25, "torch": 35, "sklearn": 32, "jax": 6.5, "kann": 9}),
+        Workload("D", _MNIST, *_CLASSIFICATION, 3, batch=32,
+                 goals={"numpy": 5, "torch": 6.5, "sklearn": 7.5, "jax": 2, "kann": 16}),
+        Workload("E", _MNIST, *_CLASSIFICATION, 3, batch=256, lr=0.5,
+                 goals={"numpy": 3, "torch": 3, "sklearn": 3, "jax": 1.8}),
+        Workload("F", (784, 512, 512, 10), *_CLASSIFICATION, 2, batch=256, lr=0.2,
+                 goals={"numpy": 2, "torch": 2.4, "sklearn": 2.2, "jax": 1.15}),
+        Workload("G", (4, 32, 16, 4), "tanh", "identity", "mse", 20, rows=10_000, optimizer="adam", lr=0.01,
+                 goals={"numpy": 10, "torch": 5.5, "jax": 2.7}),
+        Workload("H", _SMALL, "relu", "identity", "mse", 10_000, rows=1, training=False,
+                 goals={"numpy": 2, "torch": 6, "sklearn": 40}),
+        Workload("L32", _LENET, *_CLASSIFICATION, 1, rows=4096, batch=32, lr=0.05, **_GOALS_BATCH_32),
+        Workload("L32-adam", _LENET, *_CLASSIFICATION, 1, rows=4096, batch=32, optimizer="adam", lr=0.001,
+                 **_GOALS_BATCH_32),
+        Workload("L128", _LENET, *_CLASSIFICATION, 2, rows=4096, batch=128, lr=0.1, **_GOALS_BATCH_128),
+        Workload("L128-adam", _LENET, *_CLASSIFICATION, 2, rows=4096, batch=128, optimizer="adam", lr=0.001,
+                 **_GOALS_BATCH_128),
+        Workload("K32", _TWO_CONVOLUTIONS, *_CLASSIFICATION, 1, rows=1024, batch=32, lr=0.02,
+                 goals={"torch": 1.25}, single_thread_goals={"torch": 1.25}, peak_goals=(0.8, 0.8)),
+        Workload("R1", ((64, 32), Recurrent("gru", 64), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
+                 optimizer="adam", lr=0.003, single_thread_goals={"torch": 6, "jax": 3, "keras": 2.5},
+                 peak_goals=(0.65,)),
+        Workload("R1e", ((64, 32), Recurrent("gru", 64, sequences=True), Dense(1, each_step=True)),
+                 *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32, optimizer="adam", lr=0.003,
+                 single_thread_goals={"torch": 6}),
+        Workload("L", ((64, 32), Recurrent("lstm", 32), 1), *_SEQUENCE_REGRESSION, 1, rows=1024, batch=32,
+                 optimizer="adam", lr=0.003, single_thread_goals={"torch": 2.7}, peak_goals=(0.6,)),
+        Workload("R2", ((40, 1), Recurrent("gru", 6, bidirectional=True), 10), *_CLASSIFICATION, 1, rows=4000,
+                 batch=100, optimizer="adam", lr=0.01, single_thread_goals={"torch": 15}),
+        Workload("R3", ((2048, 1), Recurrent("lstm", 16, sequences=True), Dense(1, each_step=True)),
+                 *_SEQUENCE_REGRESSION, 1, rows=128, batch=32, optimizer="adam", lr=0.01,
+                 single_thread_goals={"torch": 4, "jax": 8.5}),
+        Workload("C1", _CONVOLUTIONS_1D, *_CLASSIFICATION, 2, rows=4000, batch=100, optimizer="adam", lr=0.003,
+                 single_thread_goals={"torch": 6, "jax": 2.5}),
         *(
-            Work(f"S{rows}{wide}{adam}", sizes, "tanh", "identity", "mse", 2000, rows=rows, single_steps=True,
-                 optimizer=optimizer, lr=lr, goals={"torch": 70, "jax": 10} if rows == 1 and not wide else {})
+            Workload(f"S{rows}{wide}{adam}", sizes, "tanh", "identity", "mse", 2000, rows=rows, single_steps=True,
+                     optimizer=optimizer, lr=lr, goals={"torch": 70, "jax": 10} if rows == 1 and not wide else {})
             for rows in (1, 32)
             for wide, sizes in (("", _SMALL), ("-wide", (64, 64, 10)))
             for adam, optimizer, lr in (("", "sgd", 0.01), ("-adam", "adam", 0.001))
