@@ -571,7 +571,7 @@ class FaultyLoss:
 
 
 def raising(P, Y):
-    raise ValueError("no loss today")
+    raise ValueError("simulated error in the custom loss")
 
 
 FAULTS = {
@@ -585,7 +585,11 @@ FAULTS = {
     "no pair": (lambda P, Y: 1.0, TypeError, "must return a pair"),
     "no number": (lambda P, Y: ("1", P), TypeError, "the loss must be a number"),
     "texts": (lambda P, Y: (1.0, [["a"]]), TypeError, "d loss / d P must be an array of real numbers"),
-    "an error": (raising, ValueError, "no loss today\n.*'FaultyLoss', called with P of shape .* has raised this"),
+    "an error": (
+        raising,
+        ValueError,
+        "simulated error in the custom loss\n.*'FaultyLoss', called with P of shape .* has raised this",
+    ),
     "assigned targets": (lambda P, Y: Y.fill(0), ValueError, "read-only"),
 }
 

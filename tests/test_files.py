@@ -969,8 +969,8 @@ def test_errors_of_constructors_become_model_file_errors(error: Exception) -> No
     with pytest.raises(ModelFileError) as caught, _serialization.build_errors("'net.json'"):
         raise error
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
-    with pytest.raises(ModelFileError, match=r"^as it is$"), _serialization.build_errors():
-        raise ModelFileError("as it is")
+    with pytest.raises(ModelFileError, match=r"^simulated error in a file$"), _serialization.build_errors():
+        raise ModelFileError("simulated error in a file")
     with pytest.raises(OSError, match="there is not enough memory for it"), _serialization.build_errors():
         raise MemoryError
     with _serialization.build_errors():

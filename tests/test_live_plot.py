@@ -163,9 +163,9 @@ def test_no_color_and_ascii_are_respected(show, monkeypatch):
 
 def test_failed_fit_ends_with_error_of_callback(show):
     def fail(record):
-        raise RuntimeError("stop")
+        raise RuntimeError("simulated error of the callback")
 
-    with show(), pytest.raises(RuntimeError, match="stop"):
+    with show(), pytest.raises(RuntimeError, match="simulated error of the callback"):
         network().fit(X, INSIDE, epochs=20, lr=0.1, progress="plot", callback=fail)
 
 

@@ -97,7 +97,7 @@ class CallbackWithClose:
     def __call__(self, record):
         self.calls += 1
         if self.fails:
-            raise RuntimeError("no")
+            raise RuntimeError("simulated error of the callback")
 
     def close(self):
         self.closed += 1
@@ -108,7 +108,7 @@ def test_callbacks_are_closed_after_success_and_error(optimizer):
     callback, failing = CallbackWithClose(), CallbackWithClose(fails=True)
     build_network().fit(X, Y, epochs=2, optimizer=optimizer, callback=[callback])
     assert (callback.calls, callback.closed) == (2, 1)
-    with pytest.raises(RuntimeError, match="no"):
+    with pytest.raises(RuntimeError, match="simulated error of the callback"):
         build_network().fit(X, Y, epochs=2, optimizer=optimizer, callback=[callback, failing])
     assert (callback.closed, failing.closed) == (2, 1)
     build_network().fit_batches([(X, Y)], epochs=1, lr=0.001, callback=callback)

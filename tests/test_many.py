@@ -241,7 +241,7 @@ def test_diverging_network_does_not_end_other_fits():
 
 def test_exception_of_callback_ends_all_fits_and_names_network():
     def fail(record):
-        raise KeyError("no such thing")
+        raise KeyError("simulated error in the callback")
 
     networks, callback = regressors(), nnc.PerNetwork([None] * 3 + [fail] + [None] * 2)
     with pytest.raises(KeyError) as caught:
@@ -253,7 +253,7 @@ def test_exception_of_callback_ends_all_fits_and_names_network():
 
 def test_exception_of_custom_loss_during_selection_names_network():
     def fail(P, Y):
-        raise KeyError("no such thing")
+        raise KeyError("simulated error in the custom loss")
 
     networks = [NeuralNetwork([3, 4, 1], loss=loss, seed=0) for loss in ("mse", fail)]
     with pytest.raises(KeyError) as caught:
@@ -538,7 +538,7 @@ def test_fit_many_rejects_invalid_executor():
 
 
 def mean_square(P, Y):
-    """Return the mean squared error and its derivative by the outputs P; a custom loss."""
+    """Return the mean squared error and its derivative with respect to the outputs P; a custom loss."""
     return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
 
 

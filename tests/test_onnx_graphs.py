@@ -191,6 +191,6 @@ def test_campaign_reports_reading_that_exceeds_its_limits(campaign, set_limit, c
 
 def test_campaign_reports_unexpected_exceptions(campaign, make_fail, capsys):
     """An exception that is no ModelFileError is a finding."""
-    make_fail("nnc.from_onnx", AttributeError("no such thing"))
+    make_fail("nnc.from_onnx", AttributeError("simulated error"))
     assert campaign.main(["--files", "3"]) == 1
-    assert "AttributeError('no such thing')" in capsys.readouterr().out
+    assert "AttributeError('simulated error')" in capsys.readouterr().out

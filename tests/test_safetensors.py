@@ -168,7 +168,7 @@ def join_with_checksum(header, data):
 
 
 def modify_file(change):
-    """Return the bytes of a file after `change` has modified its header, document or data."""
+    """Return the bytes of a file that the function `change` has modified: its header, its document or its data."""
     header, data = decode(encode(fit_network(), checkpoint=True))
     document = json.loads(header["__metadata__"]["nnc"])
     data = change(header, document, data) or data
@@ -178,12 +178,12 @@ def modify_file(change):
 
 
 def change_first(**changes):
-    """Return a change of the description of the first tensor."""
+    """Return a function for `modify_file` that changes entries of the header for the first tensor."""
     return lambda header, document, data: header["layers.0.W"].update(changes)
 
 
 def rename_first_tensor(name):
-    """Return a change that renames the first tensor."""
+    """Return a function for `modify_file` that renames the first tensor."""
     return lambda header, document, data: header.update({name: header.pop("layers.0.W")})
 
 
@@ -201,7 +201,7 @@ def delete_last_tensor(header, document, data):
 
 
 def set_second_number(value):
-    """Return a change of the second number of the first tensor."""
+    """Return a function for `modify_file` that replaces the second number of the first tensor by `value`."""
     return lambda header, document, data: data[:8] + np.array(value).tobytes() + data[16:]
 
 

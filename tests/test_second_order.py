@@ -804,7 +804,7 @@ def test_checkpoint_of_version_without_scaling_resumes_with_marquardt_scaling():
     assert again.params.tobytes() == net.params.tobytes()
 
 
-# ------------------------------------------------------------------------------------------ derivatives by parameters
+# ----------------------------------------------------------------------------- derivatives with respect to parameters
 
 
 HEADS = nnc.Heads([nnc.Head(2, "mse"), nnc.Head(3, "cross_entropy")])
@@ -902,12 +902,12 @@ def test_exception_in_a_trial_step_restores_parameters_of_last_iteration(optimiz
             nonlocal calls
             calls += 1
             if calls > limit:
-                raise RuntimeError("stop")
+                raise RuntimeError("simulated error in the loss")
             return P - Y, np.ones((*P.shape, 1))
 
         net = NeuralNetwork([1, 5, 1], activation="tanh", loss=nnc.LeastSquares(function), seed=0)
         iterations = [net.params.copy()]
-        with pytest.raises(RuntimeError, match="stop"):
+        with pytest.raises(RuntimeError, match="simulated error in the loss"):
             net.fit(
                 X, np.sin(3 * X), epochs=100, optimizer=optimizer,
                 callback=lambda record, iterations=iterations: iterations.append(record.network.params.copy()),

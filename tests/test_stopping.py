@@ -98,7 +98,7 @@ def simulate_patience(values, patience, min_delta=0.0, larger=False):
             best, best_epoch = value, epoch
         if epoch - best_epoch >= patience:
             return epoch, best_epoch
-    raise AssertionError("patience never ends")
+    raise AssertionError(f"early stopping did not end the fit within {len(values)} epochs")
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")

@@ -158,7 +158,7 @@ case, n_threads, milliseconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]
 def leave(number, frame):
     if case == "exit":
         sys.exit(7)
-    raise LookupError("the alarm")
+    raise LookupError("simulated error of the alarm handler")
 signal.signal(signal.SIGALRM, leave)
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
@@ -169,7 +169,7 @@ try:
     net.fit(X, Y, epochs=10**9, n_threads=n_threads, callback=[None, lambda record: None][case == "callback"])
 except LookupError as error:
     signal.setitimer(signal.ITIMER_REAL, 0)
-    assert str(error) == "the alarm"
+    assert str(error) == "simulated error of the alarm handler"
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     if "advance" in names and "with_selection" not in names:  # raised during training
         assert net.history.stop_reason == "error"
@@ -217,7 +217,7 @@ def test_exception_of_signal_handler_releases_all_locks():
         nonlocal raised
         if expected:
             raised += 1
-            raise ValueError("the alarm")
+            raise ValueError("simulated error of the alarm handler")
 
     before, ctrl_c = signal.signal(signal.SIGALRM, raise_error), signal.getsignal(signal.SIGINT)
     try:
@@ -419,14 +419,14 @@ def test_history_and_weights_are_current_when_callbacks_close():
 
 def test_error_in_close_of_callback_keeps_history():
     def fails():
-        raise LookupError("closing")
+        raise LookupError("simulated error in close")
 
     def callback(record):
         pass
 
     callback.close = fails
     net = network()
-    with pytest.raises(LookupError, match="closing"):
+    with pytest.raises(LookupError, match="simulated error in close"):
         net.fit(X, Y, epochs=4, lr=0.001, callback=callback)
     assert (net.history.epochs, net.history.stop_reason, net.state.epoch) == (4, "epochs", 4)
 
@@ -554,11 +554,11 @@ def test_changing_numbers_during_fit_does_at_most_diverge(part, n_threads):
 
 def test_stop_reason_distinguishes_callback_errors_and_interrupts():
     def fails(record):
-        raise LookupError("mine")
+        raise LookupError("simulated error of the callback")
 
     for options, reason in (({}, "error"), ({"optimizer": "lbfgs"}, "error")):
         net = network()
-        with pytest.raises(LookupError, match="mine"):
+        with pytest.raises(LookupError, match="simulated error of the callback"):
             net.fit(X, Y, epochs=10, callback=fails, **options)
         assert net.history.stop_reason == reason
         assert net.history.epochs >= 1
