@@ -106,8 +106,8 @@ def create_search(X, y, iterations):
 def multiply_adds(model, rows):
     """Return the multiply-adds that a fit requires.
 
-    For each row, each weight is used in the outputs, in the gradient and in the derivative by the layer's inputs. The
-    first layer needs no derivative by its inputs.
+    For each row, each weight is used in the outputs, in the gradient and in the derivative with respect to the layer's
+    inputs. The first layer needs no derivative with respect to its inputs.
     """
     sizes = [W.size for W in model.coefs_]
     return model.n_iter_ * rows * (3 * sum(sizes) - sizes[0])

@@ -1,8 +1,8 @@
 """Accuracy and training time on standard data sets: `python -m benchmarks.quality`.
 
 - Regression on three UCI sets with the 20 splits that papers use (Hernandez-Lobato and Adams, 2015): test RMSE (root
-  mean squared error) of a network with one hidden layer of 50 relu units, compared with scikit-learn's MLPRegressor
-  with the same settings.
+  mean squared error) of a network with one hidden layer of 50 relu units. The MLPRegressor of scikit-learn with the
+  same settings is measured for comparison.
 - MNIST: accuracy of two dense networks on the 10,000 test digits.
 - LeNet-5 on MNIST with ten seeds: mean and standard deviation of this accuracy (`--workloads lenet`).
 

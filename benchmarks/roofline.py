@@ -25,7 +25,7 @@ from .workloads import Conv
 def products(core, dtype, rows, n_in, n_out, backward):
     """Yield the GFLOP/s of the forward, backward and gradient product of a dense layer, with one thread.
 
-    The backward product, the derivative by the inputs, is None if `backward` is False.
+    The backward product, the derivative with respect to the inputs, is None if `backward` is False.
     """
     rng = np.random.default_rng(0)
 

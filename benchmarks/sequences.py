@@ -5,7 +5,8 @@
 - Copying task: mean squared error of a GRU with 32 units that outputs five random bits 100 steps after it has read them
   (the 5-bit memory problem of Hochreiter and Schmidhuber, 1997).
 - Mackey-Glass series: error of an LSTM with 64 units for the value 6 steps after a window of 64 values, and the CPU
-  time of its training on one thread, next to PyTorch with the same architecture, optimizer and number of steps.
+  time of its training on one thread. PyTorch with the same architecture, optimizer and number of steps is measured for
+  comparison.
 """
 
 from __future__ import annotations

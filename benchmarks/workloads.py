@@ -212,7 +212,7 @@ class Workload:
 
     @property
     def is_fit(self) -> bool:
-        """Return whether a run is one call of `fit`, which is compared with the multiply-add peak."""
+        """Return whether a run is one call of `fit`; only those are compared with the peak rate of multiply-adds."""
         return self.training and not self.single_steps
 
     @property
@@ -255,8 +255,9 @@ class Workload:
     def multiply_adds(self) -> int:
         """Multiply-adds that the training of one row requires.
 
-        Each layer computes its outputs, the gradient of its weights and the derivative by its inputs and, if it is
-        recurrent, by its previous states. The first layer needs no derivative by its inputs.
+        Each layer computes its outputs, the gradient of its weights and the derivative with respect to its inputs. A
+        recurrent layer also computes the derivative with respect to its previous states. The first layer needs no
+        derivative with respect to its inputs.
         """
         layers = self.parametric_layers
         return 3 * sum(placed.multiply_adds for placed in layers) - layers[0].input_multiply_adds

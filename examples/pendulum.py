@@ -70,7 +70,7 @@ def rollout(state, plans, torque_at=None):
 def derivatives(path, plan):
     """Return d next state / d state (steps, 2, 2) and d next state / d torque (steps, 2) along a path.
 
-    They follow by the chain rule from the derivatives by the inputs of the network.
+    They follow by the chain rule from the derivatives with respect to the inputs of the network.
     """
     by_input = CHANGE_SCALE[:, None] * jacobian(network_inputs(path[:-1], plan))
     angle = path[:-1, :1]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def numerical_derivatives(
     net: NeuralNetwork, X: list[list[float]], y: list[list[float]], row: list[float], h: float
 ) -> Iterator[float]:
-    """Yield the derivative of the loss by each parameter of a row of the network's parameters."""
+    """Yield the derivative of the loss with respect to each parameter in `row`, a row of the network's parameters."""
     for j, original in enumerate(row):
         row[j] = original + h
         loss_above = net.evaluate_loss(X, y)

@@ -307,7 +307,7 @@ def test_equal_neurons_warn(activation):
     assert_only_warning(
         category, lambda: deep.fit(X, Y, epochs=2, lr=0.001), f"hidden layers 1 ({activation}) and 2 ({activation}) "
     )
-    # Hidden neurons with equal inputs differ if their output weights differ.
+    # Hidden neurons with equal input weights become different if their output weights differ, so there is no warning.
     distinct_outputs = build_regressor(init=[np.ones((3, 8)), np.arange(16).reshape(8, 2) / 100])
     for network in (distinct_outputs, NeuralNetwork([3, 2], init="zeros")):
         assert collect_warnings(lambda network=network: network.fit(X, (1 + Y) / 2, epochs=50, lr=0.01))[0] == []

@@ -297,7 +297,7 @@ def test_automatic_settings_combine_with_other_arguments():
 
 
 def squared_error(P, Y):
-    """Return the mean squared error and its derivative by the outputs P; a custom loss."""
+    """Return the mean squared error and its derivative with respect to the outputs P; a custom loss."""
     return float(((P - Y) ** 2).mean()), 2 * (P - Y) / P.size
 
 

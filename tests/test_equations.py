@@ -319,6 +319,13 @@ def test_function_with_own_derivatives_equals_traced_function():
         assert np.allclose(*nets, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize(("result", "got"), [(0.0, "a float"), ((0.0,) * 4, "a tuple of length 4")])
+def test_function_with_own_derivatives_must_return_two_or_three_values(result, got):
+    problem = new_problem(terms=[pde.Residual(lambda p, U: result, points(5), derivatives=[()])])
+    with pytest.raises(TypeError, match=f"function must return .residual, derivatives with respect to U.*got {got}"):
+        problem.fit(1)
+
+
 # ---------------------------------------------------------------------------------------------- training
 
 

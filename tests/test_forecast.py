@@ -120,7 +120,7 @@ def test_known_covariates_may_have_a_threshold():
     discount = np.where(rng.random((310, 1)) < 0.5, 0.5 * rng.random((310, 1)), 0)
     y = 100 * np.exp(0.6 * (discount[:, 0] > 0.3) + 0.02 * rng.normal(size=310))
     forecast = Forecaster(10, season=1, members="statistics").fit(y[:300], discount[:300]).predict(discount[300:])
-    assert np.abs(np.log(forecast / y[300:])).mean() < 0.03  # a linear effect has an error of 0.039
+    assert np.abs(np.log(forecast / y[300:])).mean() < 0.03  # a model that is linear in X has the error 0.039
 
 
 def test_update_equals_fit_of_statistics_on_longer_series():
@@ -301,7 +301,7 @@ def test_metrics_have_their_definitions():
         (lambda: Forecaster(3).fit([monthly(20), [1.0]]), r"y\[1\] must have at least 3 observations"),
         (lambda: Forecaster(3).fit(np.zeros((2, 2, 2))), "must be a series"),
         (lambda: Forecaster(3).fit(np.zeros((20, 1))), r"y must be a series \(n,\) .*, got shape \(20, 1\)"),
-        (lambda: Forecaster(3).fit([monthly(20)] * 2, np.zeros(20)), "X must be None for several arrays"),
+        (lambda: Forecaster(3).fit([monthly(20)] * 2, np.zeros(20)), "X must be None if y contains several series"),
         (lambda: Forecaster(3).fit(monthly(20), np.zeros(19)), r"X must have shape \(20, covariates\)"),
         (
             lambda: Forecaster(3, 1).fit(monthly(20)).predict(level=120),

@@ -31,7 +31,7 @@ def random_data(net, n=40, seed=0):
 
 
 def mse_with_derivative(P, Y):
-    """Return the mean squared error and its derivative by P, as a custom loss."""
+    """Return the mean squared error and its derivative with respect to P, as a custom loss."""
     return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
 
 
@@ -307,7 +307,7 @@ def test_loss_and_gradients_of_each_head_match_definition(n, missing, dtype):
         for columns in heads.slices:  # cross-entropy needs all targets of a row or none, so whole rows are removed
             y[rng.uniform(size=n) < 0.3, columns] = np.nan
     target, model = net.converter.data(X, y), net.model
-    # NumPy computes the loss and its derivative by the net inputs; the engine propagates this derivative back.
+    # NumPy computes the loss and its derivative with respect to the net inputs; the engine propagates it back.
     loss, rows = model.with_output_gradients(target)
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
     expected = np.empty(net.n_params, dtype)

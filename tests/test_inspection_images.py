@@ -130,7 +130,7 @@ def test_tie_in_max_pool_is_no_kink_if_parameters_act_alike():
 
 
 def test_tie_between_windows_with_different_weights_is_kink():
-    """Two windows have the same output, but its derivatives by the weights differ."""
+    """Two windows have the same output, but its derivatives with respect to the weights differ."""
     net = Adapter([Input(1, 3, 1), Conv2D(1, (1, 2), "identity"), MaxPool2D((1, 2)), Flatten()])
     net.net.weights = [[[0.1], [0.2]], net.net.weights[1]]
     for last, kinks in (

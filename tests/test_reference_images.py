@@ -110,8 +110,8 @@ def test_convolution_matches_example_by_hand() -> None:
     assert delta == [[1.0], [0.0], [0.0], [2.0]]
     assert dW == [[a + 2 * d] for a, d in zip(windows[0], windows[3], strict=True)]
     assert db == [3.0]
-    # The derivative by a pixel sums over the windows that contain it: the center is the last pixel of the first window
-    # and the first pixel of the last window.
+    # The derivative with respect to a pixel is a sum over the windows that contain it. The center is the last pixel of
+    # the first window and the first pixel of the last window.
     assert layer.input_gradient([IMAGE], delta) == [[1, 0, 0, 0, 1 * 2 + 2 * 1, 0, 0, 0, 2 * 2]]
 
 

@@ -53,7 +53,7 @@ def concatenate(gradients):
 
 
 def compute_in_numpy(net, X, Y):
-    """Return the outputs of all layers, the gradients and the derivative by the inputs for a mean squared error."""
+    """Return the outputs of all layers, and the gradients of the mean squared error for parameters and inputs."""
     outputs, A = [], X
     for layer in net.layers:
         Z = A * layer.W[0] if isinstance(layer.kind, Scale) else A @ layer.W + layer.b

@@ -252,7 +252,7 @@ def test_custom_loss_that_is_not_finite_on_held_out_rows_ends_the_cycle():
 
 
 def squared_error(P, y):
-    """Return the mean squared error and its derivative by the outputs."""
+    """Return the mean squared error and its derivative with respect to the outputs."""
     return float(((P - y) ** 2).mean()), 2 * (P - y) / P.size
 
 

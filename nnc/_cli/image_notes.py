@@ -23,12 +23,14 @@ MAX_ASPECT_CHANGE = 1.25  # a note is printed for images whose aspect ratio is o
 MAX_UNKNOWN_REDUCTION = 4.0  # assumed reduction of training images, if the model file does not contain their size
 MIN_CONTRAST = 4.0  # in gray levels; an image with a smaller absolute contrast has no polarity
 POLARITY_FRACTION = 0.5  # a note is printed if more than this fraction of the images have the opposite polarity
-# If the polarity of the training images is not in the model file, a note is printed if at least this fraction of the
-# images has a higher probability p of the predicted class after inversion, and the mean of log(1 - p) decreases by more
-# than the margin.
-CERTAIN_FRACTION, CERTAIN_MARGIN = 0.6, 1.0
-SMALLEST_DOUBT = 1e-7  # lower limit of 1 - p, because float32 rounds p to 1 if 1 - p is smaller
-MAX_CERTAIN_IMAGES = 200  # maximum number of images whose p is computed before and after inversion
+
+# A model file without `training_images` does not contain the polarity. The images are then inverted for comparison, and
+# the probability p of the predicted class is computed before and after inversion. A note is printed if both limits are
+# satisfied.
+MIN_INVERTED_FRACTION = 0.6  # smallest fraction of the images whose p must be higher after inversion
+MIN_LOG_DECREASE = 1.0  # the mean of log(1 - p) must decrease by more than this
+MIN_UNCERTAINTY = 1e-7  # lower limit of 1 - p, because float32 rounds p to 1 if 1 - p is smaller
+MAX_INVERTED_IMAGES = 200  # maximum number of images that are inverted
 
 
 class Images(NamedTuple):
@@ -157,10 +159,10 @@ def _polarity(contrast: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _is_more_certain_if_inverted(model: nnc.NeuralNetwork | nnc.Ensemble, X: NDArray[np.uint8]) -> bool:
     """Return whether a classifier is more certain about the inverted images."""
-    sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_CERTAIN_IMAGES)).astype(int)]
+    sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_INVERTED_IMAGES)).astype(int)]
     as_read, inverted = (
-        np.log(np.maximum(1 - np.asarray(model.predict(pixels), np.float64).max(axis=1), SMALLEST_DOUBT))
+        np.log(np.maximum(1 - np.asarray(model.predict(pixels), np.float64).max(axis=1), MIN_UNCERTAINTY))
         for pixels in (sample, 255 - sample)
     )
-    is_frequent = (inverted < as_read).mean() >= CERTAIN_FRACTION
-    return bool(is_frequent and inverted.mean() < as_read.mean() - CERTAIN_MARGIN)
+    is_frequent = (inverted < as_read).mean() >= MIN_INVERTED_FRACTION
+    return bool(is_frequent and inverted.mean() < as_read.mean() - MIN_LOG_DECREASE)

@@ -180,7 +180,7 @@ def check_slope_gradients(
 
 
 def _slope_loss(problem: Problem, slopes: NDArray[Any], weight: float) -> float:
-    """Return the loss of outputs and their derivatives by the inputs, from the formulas of the activations."""
+    """Return the loss of outputs and their derivatives with respect to inputs, from the formulas of activations."""
     A = problem.X
     n, n_in = A.shape
     # J[:, :, j] are the derivatives of unit A[:, j] with respect to the inputs.

@@ -220,7 +220,7 @@ def check_gradients(
     A gradient is compared if E <= 4 t s.
 
     Therefore each relative error of at least 10 t (1e-5, for float32 1e-2) is found in a compared gradient above the
-    minimum: if the correct g is multiplied by 1 + r, then |g - d| >= |r g| - E, which exceeds E + t s if |r g| > 9 t s.
+    minimum. If the correct g is multiplied by 1 + r, then |g - d| >= |r g| - E, which exceeds E + t s if |r g| > 9 t s.
     For smaller gradients the minimum replaces |g|.
 
     A numerical derivative q is extrapolated from finite differences at several h (Ridders, 1982). Its error Q is four

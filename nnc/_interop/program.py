@@ -228,7 +228,7 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
     """Build the program of a network, or the programs of all networks of an ensemble.
 
     An ensemble outputs the mean of its networks' outputs. The first program of an ensemble also describes the whole
-    ensemble: its title names the sizes of all networks, its dtype is the lowest precision of the networks, and its
+    ensemble: its title names the sizes of all networks, and its dtype is the lowest precision of the networks. Its
     self-test expects the outputs of `predict`, the function from raw rows to the mean outputs. All programs of an
     ensemble have a `stream_obstacle`.
     """

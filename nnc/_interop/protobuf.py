@@ -1,8 +1,9 @@
 """Encoder and decoder of protocol buffers, for the features that ONNX uses.
 
 A message is a sequence of fields, each with a number and a value. The tag of a field is its number times 8 plus the
-wire type of its value: 0 for a varint (7 bits per byte, lowest bits first), 1 for eight bytes, 2 for a length followed
-by this many bytes, 5 for four bytes. Specification of the encoding: https://protobuf.dev/programming-guides/encoding.
+wire type of its value. The wire types are 0 for a varint (7 bits per byte, lowest bits first), 1 for eight bytes, 2 for
+a length followed by this many bytes, and 5 for four bytes. Specification of the encoding:
+https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations

@@ -101,11 +101,14 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
 
     Notes
     -----
-    Let u be uniform from -1 to 1 and z standard normal. The initial weights are u sqrt(6 / (n_in + n_out)) for
-    "glorot_uniform", z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for
-    "he_uniform", z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015), u sqrt(3 / n_in) for "lecun_uniform"
-    and z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998). "siren" (Sitzmann et al., 2020) is
-    30 u / n_in in the first layer and "he_uniform" in the others, with the biases pi u.
+    Let u be uniform from -1 to 1 and z standard normal. The initial weights are:
+
+    - "glorot_uniform": u sqrt(6 / (n_in + n_out)), and "glorot_normal": z sqrt(2 / (n_in + n_out)) (Glorot and Bengio,
+      2010);
+    - "he_uniform": u sqrt(6 / n_in), and "he_normal": z sqrt(2 / n_in) (He, Zhang, Ren and Sun, 2015);
+    - "lecun_uniform": u sqrt(3 / n_in), and "lecun_normal": z sqrt(1 / n_in) (LeCun, Bottou, Orr and Mueller, 1998);
+    - "siren": 30 u / n_in in the first layer, and "he_uniform" in the others, with the biases pi u (Sitzmann et al.,
+      2020).
 
     Examples
     --------

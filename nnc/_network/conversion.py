@@ -112,9 +112,9 @@ class Conversion(Files):
         ModelFileError
             A parameter is NaN or infinite.
         ValueError
-            `name` is not a C identifier; `dtype` is invalid, or a parameter is outside its range; C headers do not
-            support a layer, or `stream` does not support a network with `Input(steps=None)`; a label contains NUL or
-            is not valid text; `calibrate` is missing with "int8"; or `calibrate` or `validation` is given without
+            `name` is not a C identifier. `dtype` is invalid, or a parameter is outside its range. C headers do not
+            support a layer, or `stream` does not support a network with `Input(steps=None)`. A label contains NUL or
+            is not valid text. `calibrate` is missing with "int8", or `calibrate` or `validation` is given without
             "int8".
         """
         from nnc._interop.c_source import name_from_path, to_c

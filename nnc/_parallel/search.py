@@ -158,9 +158,9 @@ def search(
         `make(seed=..., **parameters)` returns a new NeuralNetwork with the parameters of `space` that are not arguments
         of `fit`.
     space : dict
-        Values of arguments of `fit` and of `make`, by name: a list of choices; (low, high), two integers or two floats,
-        for a uniform distribution; (low, high, "log") for floats with a uniform logarithm; or an object with the method
-        `rvs`, such as a distribution of scipy.stats.
+        Values of arguments of `fit` and of `make`, by name. A list contains choices. (low, high), two integers or two
+        floats, means a uniform distribution, and (low, high, "log") means floats with a uniform logarithm. An object
+        with the method `rvs` is also allowed, such as a distribution of scipy.stats.
     X, y : arrays
         Data as in `NeuralNetwork.fit`.
     epochs : int

@@ -85,9 +85,9 @@ class History:
         Number of threads that trained on most rows. The result of a fit does not depend on it.
     settings : dict or None
         Resolved settings of the last fit: "preset" ("auto" or "plain"), "optimizer", "lr" (a number, a schedule or the
-        name of a function), "batch_size", "epochs", "scale_X", "scale_y" and "selection" (a text that describes the
-        number of epochs and the weight decay that an automatic fit has selected by validation, or None without a
-        selection). The attribute is None for a history from `from_dict`, because `to_dict` omits the settings.
+        name of a function), "batch_size", "epochs", "scale_X", "scale_y" and "selection". The value of "selection" is
+        a text with the number of epochs and the weight decay that an automatic fit has selected by validation, or None
+        without a selection. The attribute is None for a history from `from_dict`, because `to_dict` omits the settings.
     """
 
     # Columns by name. A number stands for a constant column, and a function computes a column when it is first read.

@@ -378,7 +378,7 @@ class SecondOrderLoop(SecondOrderRun):
         return U.reshape(len(X), -1), J.reshape(len(X), -1, self.model.n_params)
 
     def slope_residuals(self, U: NDArray[Any], Y: NDArray[Any], part: slice) -> tuple[Vector, Vector]:
-        """Return the residuals of outputs and derivatives U (n, n_out * (1 + n_in)), and their derivatives by U."""
+        """Return the residuals of outputs and derivatives U (n, n_out * (1 + n_in)), and d residuals / d U."""
         model = self.model
         n_out, n_in = model.sizes[-1], model.sizes[0]
         assert model.slope_weight is not None

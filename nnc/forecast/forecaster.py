@@ -309,8 +309,8 @@ class Forecaster(SuggestsAttributes):
         """Append observations without a refit; forecasts begin after the last new observation.
 
         The widths of the intervals adapt to the errors of each series, as in adaptive conformal inference (Gibbs and
-        Candes, 2021): a value outside the interval of level 80 increases the width by 4 %, a value inside decreases it
-        by 1 %. The weights of the members do not change.
+        Candes, 2021). For level 80, a value outside the interval increases the width by 4 %, and a value inside
+        decreases it by 1 %. The weights of the members do not change.
 
         Parameters
         ----------

@@ -66,7 +66,9 @@ def read_arrays(
     labels = [name] if names is None else [f"{name}[{key!r}]" for key in names]
     values = [read_values(label, array) for label, array in zip(labels, arrays, strict=True)]
     if X is not None and names is not None:
-        raise ValueError("X must be None for several arrays, got covariates; pass a frame in long format instead")
+        raise ValueError(
+            f"X must be None if {name} contains several series, got covariates; pass a frame in long format instead"
+        )
     if X is None:
         covariates = [np.zeros((len(series), 0)) for series in values]
     else:

@@ -248,9 +248,9 @@ class GatedLayer(RecurrentLayer):
 class GRU(GatedLayer):
     """Gated recurrent unit (Cho et al., 2014), in the variant of cuDNN, Keras (reset_after=True) and PyTorch.
 
-    With the sigmoid s and elementwise products `*`, the state h_t follows from the input x_t and h = h_(t-1):
-    z = s(x_t W_z + h U_z + b_z + c_z), r = s(x_t W_r + h U_r + b_r + c_r),
-    n = tanh(x_t W_n + b_n + r * (h U_n + c_n)), h_t = z * h + (1 - z) * n.
+    Let s be the sigmoid, `*` the elementwise product, x_t the input and h = h_(t-1). The state is
+    h_t = z * h + (1 - z) * n with z = s(x_t W_z + h U_z + b_z + c_z), r = s(x_t W_r + h U_r + b_r + c_r) and
+    n = tanh(x_t W_n + b_n + r * (h U_n + c_n)).
 
     Parameters
     ----------
@@ -278,9 +278,9 @@ class GRU(GatedLayer):
 class LSTM(GatedLayer):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate (Gers et al., 2000).
 
-    With the sigmoid s and elementwise products `*`, the state h_t and the cell state c_t follow from the input x_t,
-    h = h_(t-1) and c = c_(t-1): i, f, o = s(x_t W + h U + b) and g = tanh(x_t W + h U + b), each with its own columns,
-    c_t = f * c + i * g, h_t = o * tanh(c_t).
+    Let s be the sigmoid, `*` the elementwise product, x_t the input, h = h_(t-1) and c = c_(t-1). The gates are
+    i, f, o = s(x_t W + h U + b) and g = tanh(x_t W + h U + b), each with its own columns of W, U and b. The cell state
+    is c_t = f * c + i * g, and the state is h_t = o * tanh(c_t).
 
     Parameters
     ----------

@@ -100,8 +100,8 @@ class Program:
     Attributes
     ----------
     channels : list of tuples
-        Channels of each output in order: () is the value, (i,) the derivative by input i, and (i, k) the second
-        derivative by inputs i and k. Second derivatives come last.
+        Channels of each output in order: () is the value, (i,) the derivative with respect to input i, and (i, k) the
+        second derivative with respect to inputs i and k. Second derivatives come last.
     n_inputs : int
         Number of input slots: n_outputs * len(channels) for output 0, output 1, ..., then columns and coefficients.
     operations : int32 array (n, 3)

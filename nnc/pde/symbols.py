@@ -225,9 +225,9 @@ class Jet(Traced):
     value : Symbol or float
         Value of the function.
     first : dict of int to Symbol or float
-        Derivatives by input i.
+        Derivatives with respect to input i.
     second : dict of (int, int) to Symbol or float
-        Derivatives by inputs i and k, i <= k.
+        Derivatives with respect to inputs i and k, i <= k.
     """
 
     __slots__ = ("first", "second", "value")

@@ -404,7 +404,11 @@ class Term:
         named |= {key: np.asarray(column, np.float64) for key, column in definition.data.items()}
         result = call(definition.function, "function", Points(setting.inputs, named), [U], coefficients)
         if not isinstance(result, tuple) or len(result) not in (2, 3):
-            raise TypeError("function must return (residual, derivatives by U) or (residual, derivatives, dict)")
+            got = f"a tuple of length {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            raise TypeError(
+                "function must return (residual, derivatives with respect to U) or (residual, derivatives, dict of its "
+                f"derivatives with respect to coefficients), got {got}"
+            )
         r, slopes, by_coefficients = (*result, {})[:3]
         r, slopes = np.asarray(r, np.float64), np.asarray(slopes, np.float64)
         if r.shape != (U.shape[2],) or slopes.shape != U.shape:

@@ -175,7 +175,7 @@ class TableModel:
     def calibrate_conformal(
         self, rows: Rows, index: NDArray[np.intp], predictions: NDArray[np.float64], truth: NDArray[Any], seed: int
     ) -> NDArray[np.float64]:
-        """Fit `spread`, and return the nonconformity scores that calibrate sets and intervals.
+        """Fit `spread`, the networks that predict the width of intervals, and return the calibration scores.
 
         Parameters
         ----------
@@ -193,7 +193,8 @@ class TableModel:
         Returns
         -------
         array (rows, n_targets)
-            Scores of some of the held-out rows; if `spread` is not None, divided by the predicted spread.
+            Nonconformity scores of some of the held-out rows. If `spread` is not None, each score is divided by the
+            output of `spread` for its row.
         """
 
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:

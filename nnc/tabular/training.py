@@ -496,7 +496,7 @@ class Training:
         return [network for network in networks if len(network.rows)]
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
-        """Return the snapshot of a member that predicts the parts `parts` (indices) of the member's fold."""
+        """Return a snapshot of `member` for the held-out rows in the given parts (indices) of the member's fold."""
         assert member.spec.fold is not None
         rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
         in_parts = np.isin(part, parts)
