@@ -25,9 +25,9 @@ cdef class EquationTraining(Training):
         Parameters
         ----------
         terms : list of tuples
-            (program, X, columns, weights, n, factor) for each term. `program` is a tuple of arrays: int32 arrays of the
-            input of each first derivative, of the positions `left` and `right` in it of the inputs of each second
-            derivative, of operations (k, 3) and of results; and a float64 array of constants (k). X, columns and
+            (program, X, columns, weights, n, factor) for each term. `program` is (inputs, left, right, operations
+            (k, 3), results, constants (k)): int32 arrays, and float64 constants. `inputs` has the input of each first
+            derivative. `left` and `right` are positions in `inputs` for each second derivative. X, columns and
             weights are real arrays (blocks, n_in, POINTS), (blocks, n_columns, POINTS) and (blocks, POINTS). n is the
             number of points, by which `factor`, the weight of the term in the loss, is already divided.
         coefficients : (real array (padded), int)

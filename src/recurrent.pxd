@@ -18,10 +18,10 @@
 #     LSTM        i = s(...),  f = s(...),  g = tanh(...),  o = s(...)
 #                 c' = f * c + i * g,  h' = o * tanh(c')
 #
-# The parameters have the layout of Keras: rows of W, then rows of U, then one row of biases (GRU: two), with one column
-# for each gate and unit; gates are in the order z, r, n (GRU) and i, f, g, o (LSTM). A bidirectional layer has the
-# columns of the second direction after those of the first. layer.WT contains copies of W and U whose gates are padded
-# to whole vectors, and their transposes.
+# The parameters have the layout of Keras: rows of W, then rows of U, then one row of biases (GRU: two). Each gate and
+# unit has one column; gates are in the order z, r, n (GRU) and i, f, g, o (LSTM). A bidirectional layer has the columns
+# of the second direction after those of the first. layer.WT contains copies of W and U whose gates are padded to whole
+# vectors, and their transposes.
 #
 # All sums over inputs and units have a fixed order that does not depend on other rows, so a row gives the same bits in
 # any block, and alone.

@@ -404,7 +404,7 @@ cdef inline void add_parts(const Terms* terms, Py_ssize_t low, Py_ssize_t high, 
 
 
 cdef inline double coefficient_gradient(const Terms* terms, int i) noexcept nogil:
-    # Return the derivative of the loss by coefficient i.
+    # Return the derivative of the loss with respect to coefficient i.
     cdef double total = 0
     cdef int part
     for part in range(terms.parts):

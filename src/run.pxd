@@ -32,9 +32,9 @@ cdef struct Run:
     Network* nets         # networks of the threads (net_count) if each thread processes whole blocks, else NULL
     int net_count         # number of networks in the array `nets`
     Data data             # training data and the order of its rows
-    # Function that replaces the network (slopes.pxd), or NULL: returns the sum of the loss terms of rows first <= i <
-    # first + rows, in the order of the epoch, and writes the gradient of `scale` times this sum to `gradient`, in the
-    # layout of the parameters. `block_context` is its first argument.
+    # Function that replaces the network (slopes.pxd), or NULL. It returns the sum of the loss terms of the rows from
+    # `first` to first + rows - 1, in the order of the epoch. It writes the gradient of `scale` times this sum to
+    # `gradient`, in the layout of the parameters. `block_context` is its first argument.
     double (*block_gradient)(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,
                              real* gradient) noexcept nogil
     void* block_context

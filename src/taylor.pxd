@@ -388,8 +388,8 @@ cdef inline never_inlined differentiate(int activation, Py_ssize_t neurons, cons
 # Forward and backward pass of all layers for a block of points.
 
 cdef inline never_inlined forward_first(const Taylor* taylor) noexcept nogil:
-    # Compute the net inputs of the lowest layer. The derivative of input i by itself is 1, so the first derivatives of
-    # a dense layer are rows of W, and the second ones are 0.
+    # Compute the net inputs of the lowest layer. The derivative of an input with respect to itself is 1, so the first
+    # derivatives of a dense layer are rows of W, and the second ones are 0.
     cdef const TaylorLayer* layer = &taylor.layers[0]
     cdef const Channels* channels = &taylor.channels
     cdef const real* W = layer.W
@@ -464,7 +464,7 @@ cdef inline void backward(const Taylor* taylor) noexcept nogil:
 
 cdef inline vec parameter_term(const Taylor* taylor, int l, Py_ssize_t k, Py_ssize_t j, int b) noexcept nogil:
     # Return the derivative of the loss of each point in vector b of the block with respect to parameter W[k, j] of
-    # layer l, or with respect to the bias of neuron j if k is n_in. backward() must be complete.
+    # layer l. If k is n_in, the parameter is the bias of neuron j. backward() must be complete.
     cdef const TaylorLayer* layer = &taylor.layers[l]
     cdef const Channels* channels = &taylor.channels
     cdef Py_ssize_t n = channels.count * POINT_VECS, input = j if layer.shape.kind == SCALE else k

@@ -33,10 +33,10 @@ cdef class Training:
           Run in run.pxd;
         - "generator": a NumPy BitGenerator that draws the orders, as in `shuffle_by`; no other code may use it
           during the run;
-        - "chunks": a tuple (sequences, count, stride, warm_up), if the rows are chunks of longer sequences:
-          the index of the sequence of each row as an int32 array (n), -1 - index for the first chunk; the number of
-          sequences; the other fields of Chunks in layer.pxd. Requires `lengths`, and layers that are recurrent or
-          applied to each step;
+        - "chunks": a tuple (sequences, count, stride, warm_up), if the rows are chunks of longer sequences.
+          `sequences` is an int32 array (n) with the index of the sequence of each row, -1 - index for the first chunk.
+          `count` is the number of sequences; the others are fields of Chunks in layer.pxd. Requires `lengths`, and
+          layers that are recurrent or applied to each step;
         - "dropout": a dropout rate for each hidden layer;
         - "input_dropout": a dropout rate for the inputs of each layer, which is 0 unless the layer is recurrent;
         - "learning": for each layer None, or a tuple (factor of its learning rates, which is 0 in a frozen layer;
