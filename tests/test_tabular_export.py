@@ -130,7 +130,7 @@ def test_formulas_have_widths_of_encodings(trained):
         for column in model._model().schema.columns:
             formulas = column.encoding.formulas()
             assert sum(map(formulas.width, formulas.plain)) == column.encoding.width
-            assert (0 if formulas.bins is None else formulas.width(formulas.bins)) == column.encoding.n_bins
+            assert sum(map(formulas.width, formulas.bins)) == column.encoding.n_bins
     assert {type(column.encoding) for column in model._model().schema.columns} == set(ENCODINGS.values())
     assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
 

@@ -173,7 +173,7 @@ class TableSource(Source):
         encodings = [column.formulas for column in model.columns]
         used = [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.plain]
         if any(network.uses_bins for network in model.networks):
-            used += [(j, encoding.bins) for j, encoding in enumerate(encodings) if encoding.bins is not None]
+            used += [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.bins]
         lines, offset = [self.variables(column) for column in model.columns], 0
         for j, formula in used:
             lines[j].append(self.assignment(model.columns[j], formula, offset))
@@ -202,8 +202,8 @@ class TableSource(Source):
             lines.append(f"    static const double {name}_[{n}] = {double_initializer(column.formulas.vectors[name])};")
             lines.append(f"    const double {name} = {name}_[i];")
         if is_sum:
-            lines = ["double total = 0;", *lines, f"    total += {text};", "}"]
-            return "\n".join([*lines, f"in[{offset}] = (float)total;"])
+            lines = ["double total = 0;", *lines, f"    total += {text};", "}", f"in[{offset}] = (float)total;"]
+            return "\n".join(["{", indent("\n".join(lines), " " * 4), "}"])
         return "\n".join([*lines, f"    in[{offset} + i] = (float)({text});", "}"])
 
     def formula(self, text: str) -> str:

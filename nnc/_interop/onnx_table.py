@@ -50,7 +50,7 @@ class TableGraph(Graph):
     def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
         """Add nodes to the graph that encode a raw column.
 
-        Return the names of the encoded columns, and the name of the piecewise-linear encoding if there is one.
+        Return the names of the plain columns, and the names of the additional features.
         """
         encoding = column.formulas
         if not encoding.plain:
@@ -59,8 +59,8 @@ class TableGraph(Graph):
         names |= {name: self.tensor(values, (len(values),)) for name, values in encoding.vectors.items()}
         for name, formula in encoding.variables.items():
             names[name] = self.formula(formula, names)
-        bins = [] if encoding.bins is None else [encoding.bins]
-        return [self.formula(text, names) for text in encoding.plain], [self.formula(text, names) for text in bins]
+        plain, bins = ([self.formula(text, names) for text in part] for part in (encoding.plain, encoding.bins))
+        return plain, bins
 
     def prediction(self, model: TableProgram, value: str) -> str:
         """Add nodes to the graph that convert outputs to calibrated probabilities or to the units of the targets."""

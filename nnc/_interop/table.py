@@ -30,8 +30,8 @@ class ColumnFormulas(NamedTuple):
     ----------
     plain : tuple of str
         Formulas of the input columns in order. A formula with a vector yields one input column per element.
-    bins : str, optional
-        Formula of the piecewise-linear encoding.
+    bins : tuple of str
+        Formulas of the additional features, which only some networks use: bins or target statistics.
     variables : dict of str
         Formulas of variables by name. A variable may depend on x and on previous variables.
     vectors : dict of sequences of float
@@ -39,7 +39,7 @@ class ColumnFormulas(NamedTuple):
     """
 
     plain: tuple[str, ...] = ()
-    bins: str | None = None
+    bins: tuple[str, ...] = ()
     variables: dict[str, str] = {}  # noqa: RUF012 (the default is never modified)
     vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012 (the default is never modified)
 
@@ -83,7 +83,7 @@ class TableNetwork(NamedTuple):
     Attributes
     ----------
     uses_bins : bool
-        Whether the inputs of the network also contain the piecewise-linear encodings, after the plain columns.
+        Whether the inputs of the network also contain the additional features, after the plain columns.
     operations : tuple of Operation
         Operations of the network in order.
     """

@@ -1,4 +1,4 @@
-"""Encodings of categorical columns: one-hot features of the levels, and the rank of ordered levels."""
+"""Encodings of categorical columns: one-hot features of the levels, ranks of ordered levels, and target statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnc._interop.table import ColumnFormulas
 from nnc._utils.checks import check_fraction
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind_error
-from nnc.tabular.encoding import Encoding, text_list
+from nnc.tabular.encoding import Encoding, number_list, text_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,8 @@ class Category(Encoding):
     Each frequent level has a feature, in the order of decreasing frequency. If there are rare levels, one more feature
     represents all of them. If training rows had missing values, another feature represents these. If a column has two
     levels, a single feature is -1 for the first and 1 for the second. A text that no training row had is encoded as a
-    rare level; if there are no rare levels, its features are 0.
+    rare level; if there are no rare levels, its features are 0. With `statistics`, the additional features of a level
+    are statistics of the target (see nnc/tabular/training_rows.py); for other texts and missing values they are 0.
 
     Parameters
     ----------
@@ -41,20 +42,29 @@ class Category(Encoding):
         Rare levels, which one feature represents.
     missing : float
         Fraction of the training rows without a value.
+    statistics : tuple of float
+        Target statistics of each text in `coded_levels`, the same number for each text; () for none.
     """
 
     type = "category"
     code_meaning = "the index of the text"
+    added_fields = {"statistics": ()}  # noqa: RUF012 (never modified)
 
     levels: tuple[str, ...] = field(check=text_list)
     rare: tuple[str, ...] = field(check=text_list)
     missing: float = field(check=check_fraction)
+    statistics: tuple[float, ...] = field(check=number_list)
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
             raise ValueError(
                 f"levels must be {2 - bool(self.rare)} or more strings, none of them in rare, got "
                 f"{short_repr(self.levels)} and rare {short_repr(self.rare)}"
+            )
+        if len(self.statistics) % len(self.coded_levels):
+            raise ValueError(
+                f"statistics must have as many numbers for each of {len(self.coded_levels)} texts, got "
+                f"{len(self.statistics)} numbers"
             )
 
     @classmethod
@@ -65,7 +75,7 @@ class Category(Encoding):
         if n > MIN_ONE_HOT_LEVELS:
             n_frequent = sum(-count >= MIN_LEVEL_ROWS for count, _ in by_count)
             n = min(MAX_ONE_HOT_LEVELS, max(MIN_ONE_HOT_LEVELS, n_frequent))
-        return cls(levels=tuple(levels[:n]), rare=tuple(levels[n:]), missing=missing)
+        return cls(levels=tuple(levels[:n]), rare=tuple(levels[n:]), missing=missing, statistics=())
 
     @property
     def is_binary(self) -> bool:
@@ -78,9 +88,14 @@ class Category(Encoding):
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
     @property
+    def n_bins(self) -> int:
+        """Number of target statistics of each text."""
+        return len(self.statistics) // len(self.coded_levels)
+
+    @property
     def coded_levels(self) -> tuple[str, ...]:
-        """Texts that `to_codes` converts to their index in this tuple."""
-        return self.levels
+        """Texts that `to_codes` converts to their index in this tuple; rare levels only if they have statistics."""
+        return (*self.levels, *self.rare) if self.statistics else self.levels
 
     def as_text(self, column: Column) -> Column:
         """Convert a column to text; raise CellError for a date, or for a number that is not a level."""
@@ -91,13 +106,11 @@ class Category(Encoding):
         return as_levels(column, (*self.levels, *self.rare))
 
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return for each cell the index of the one-hot feature that is 1, or -1 if all features are 0."""
-        n = len(self.levels)
-        rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        """Return the index of each cell in `coded_levels`; -1 for other texts, -2 for missing values."""
         column = self.as_text(column)
-        index = {level: i for i, level in enumerate(self.levels)}
-        indices = [index.get(level, rare_index) for level in column.levels]
-        cells: NDArray[np.int32] = np.array([*indices, missing_index], np.int32)[column.values]
+        index = {level: i for i, level in enumerate(self.coded_levels)}
+        indices = np.array([*(index.get(level, -1) for level in column.levels), -2], np.int32)
+        cells: NDArray[np.int32] = indices[column.values]
         return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
@@ -105,15 +118,25 @@ class Category(Encoding):
         if self.is_binary:
             out[:, 0] = np.array([-1, 1, 0, 0])[cells]
             if self.missing:
-                out[:, 1] = cells == 2
+                out[:, 1] = cells == -2
             return
-        rows = np.flatnonzero(cells >= 0)
-        out[rows, cells[rows]] = 1
+        n = len(self.levels)
+        rare_feature, missing_feature = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        n_rare = len(self.coded_levels) - n
+        features = np.array([*range(n), *[rare_feature] * n_rare, missing_feature, rare_feature])[cells]
+        rows = np.flatnonzero(features >= 0)
+        out[rows, features[rows]] = 1
+
+    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the target statistics of `cells` (rows,) into `out` (rows, n_bins)."""
+        statistics = np.zeros((len(self.coded_levels) + 2, self.n_bins))
+        statistics[:-2] = np.reshape(self.statistics, (-1, self.n_bins))
+        out[...] = statistics[cells]
 
     def to_codes(self, column: Column) -> Floats:
-        """Return the index of each cell in `levels`; -1 for texts that are not in `levels`, NaN for missing values."""
+        """Return the index of each cell in `coded_levels`; -1 for other texts, NaN for missing values."""
         cells = self.read_cells(column)
-        return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
+        return np.where(cells == -2, np.nan, cells)
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features from the result of `to_codes`."""
@@ -122,7 +145,12 @@ class Category(Encoding):
             return ColumnFormulas(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
         n = len(self.levels)
         rare = (f"0 if missing(x) else 1 if x < 0 else 1 if x >= {n} else 0",) if self.rare else ()
-        return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
+        vectors: dict[str, Any] = {"place": range(n)}
+        if self.statistics:
+            vectors["coded"] = range(len(self.coded_levels))
+            vectors |= {f"mean{k}": self.statistics[k :: self.n_bins] for k in range(self.n_bins)}
+        statistics = tuple(f"sum(mean{k} if x == coded else 0)" for k in range(self.n_bins))
+        return ColumnFormulas(("1 if x == place else 0", *rare, *missing), statistics, vectors=vectors)
 
     def unseen(self, column: Column) -> dict[str, int]:
         """Return {text: number of rows} for the texts in `column` that did not occur in the training rows."""
@@ -146,7 +174,7 @@ class OrderedCategory(Category):
 
     Parameters
     ----------
-    levels, rare, missing
+    levels, rare, missing, statistics
         See `Category`.
     order : tuple of str
         All categories from lowest to highest, including those without a training row. Missing values and other texts
@@ -181,26 +209,10 @@ class OrderedCategory(Category):
         """Number of features: the one-hot features of `Category` and the rank."""
         return super().width + 1
 
-    def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the index of each cell in `coded_levels`; -1 for other texts, -2 for missing values."""
-        index = {level: i for i, level in enumerate(self.coded_levels)}
-        column = self.as_text(column)
-        indices = np.array([*(index.get(level, -1) for level in column.levels), -2], np.int32)
-        cells: NDArray[np.int32] = indices[column.values]
-        return cells
-
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
-        n = len(self.levels)
-        rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
-        features = np.where(cells == -2, missing_index, np.where((cells < 0) | (cells >= n), rare_index, cells))
-        super().write(features, out[:, :-1])
+        super().write(cells, out[:, :-1])
         out[:, -1] = np.array([*self.ranks, 0, 0])[cells]
-
-    def to_codes(self, column: Column) -> Floats:
-        """Return the index of each cell in `coded_levels`; -1 for other texts, NaN for missing values."""
-        cells = self.read_cells(column)
-        return np.where(cells == -2, np.nan, cells)
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features from the result of `to_codes`."""

@@ -32,7 +32,9 @@ class Encoding(Value, ABC):
     """Base class of encodings, which convert a column to inputs of a network.
 
     `read_cells` converts all cells of a column to an array. For blocks of its elements, `write` and `write_bins` then
-    compute the features. The fields of a subclass are learned from the training rows and saved in model files.
+    compute the features. Only some networks use the features of `write_bins`: piecewise-linear features (bins) of
+    numbers and dates, and target statistics of categories. The fields of a subclass are learned from the training rows
+    and saved in model files.
 
     Attributes
     ----------
@@ -55,7 +57,7 @@ class Encoding(Value, ABC):
 
     @property
     def n_bins(self) -> int:
-        """Number of piecewise-linear features, which `write_bins` computes."""
+        """Number of additional features, which `write_bins` computes."""
         return 0
 
     @abstractmethod
@@ -67,7 +69,7 @@ class Encoding(Value, ABC):
         """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
+        """Write the additional features of `cells` (rows,) into `out` (rows, n_bins)."""
 
     def to_codes(self, column: Column) -> Floats:
         """Convert a column to the numbers (n,) that exported models read; missing values become NaN."""

@@ -268,7 +268,7 @@ class Number(WithIndicator):
             vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
         return ColumnFormulas(
             (*plain, *self.indicator_formulas()),
-            "min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)" if self.edges else None,
+            ("min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)",) if self.edges else (),
             {"value": f"{self.median!r} if missing(x) else x", **self.scaling_steps("z", "value")},
             vectors,
         )
@@ -495,7 +495,9 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
     category = Category.learn(column, counts, missing)
     if not column.order or category.is_binary:
         return category
-    return OrderedCategory(levels=category.levels, rare=category.rare, missing=missing, order=column.order)
+    return OrderedCategory(
+        levels=category.levels, rare=category.rare, missing=missing, statistics=(), order=column.order
+    )
 
 
 # --------------------------------------------------------------------------------------------- JSON documents

@@ -26,10 +26,10 @@ from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.recipe import PRESETS, choose_member_count
-from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MAX_BINNED_VALUES, Rows, Training, total_epochs, with_progress_bar
+from nnc.tabular.training import Training, total_epochs, with_progress_bar
+from nnc.tabular.training_rows import encode_rows, learn_schema
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,20 +57,6 @@ def _drop_unweighted_rows(table: Table, y: NDArray[Any], weights: NDArray[np.flo
     if not has_weight.all():
         table, y, weights = table.select(has_weight), y[has_weight], weights[has_weight]
     return table, y, weights / weights.max()
-
-
-def _learn_schema(table: Table) -> Schema:
-    """Learn the schema of the training rows; numeric columns have normal scores unless the table is large."""
-    return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
-
-
-def _encode_rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
-    """Encode the training rows; unless the table is large, also compute the piecewise-linear features (bins)."""
-    width = schema.width(bins=True)
-    has_bins = width > schema.width() and len(table) * width <= MAX_BINNED_VALUES
-    bins = schema.encode(table, bins=True) if has_bins else None
-    plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
-    return Rows(plain, bins, y, weights)
 
 
 class TableEstimator(BaseEstimator):
@@ -215,9 +201,9 @@ class TableEstimator(BaseEstimator):
             raise ValueError("sample_weight must be None if quantiles is given: quantile losses do not support weights")
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
-        schema = _learn_schema(table)
+        schema = learn_schema(table)
         warn_of_leakage(schema, table, encoded, seed)
-        rows = _encode_rows(schema, table, encoded, weights)
+        schema, rows = encode_rows(schema, table, encoded, weights, seed)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
 

@@ -65,6 +65,22 @@ def total_epochs(rows: int, count: int) -> int:
     return count * batch_and_epochs(n_fold_training_rows(rows))[1]
 
 
+def fold_order(y: NDArray[Any], seed: int) -> NDArray[np.int32]:
+    """Return row indices in random order; for classes y (n,), they are sorted by class, in random order within a class.
+
+    A fold consists of every FOLDS-th index, so that the folds are stratified.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(len(y)).astype(np.int32)
+    return order[np.argsort(y[order], kind="stable")] if y.ndim == 1 else order
+
+
+def fold_numbers(y: NDArray[Any], seed: int) -> NDArray[np.int8]:
+    """Return the number of the cross-validation fold that contains each row."""
+    numbers = np.empty(len(y), np.int8)
+    numbers[fold_order(y, seed)] = np.arange(len(y)) % FOLDS
+    return numbers
+
+
 class MemberSpec(NamedTuple):
     """Properties that distinguish the members of an ensemble.
 
@@ -121,7 +137,8 @@ class Rows(NamedTuple):
     plain : float32 array (n, width)
         Encoded rows without piecewise-linear features.
     bins : float32 array (n, width with bins) or None
-        Encoded rows with piecewise-linear features (bins); None if no network uses them.
+        Encoded rows with piecewise-linear features (bins) and out-of-fold target statistics; None if no network uses
+        them.
     y : float64 array (n, n_out) or int32 array (n,)
         Targets of regression, or class indices.
     weights : float64 array (n,) or None
@@ -452,12 +469,8 @@ class Training:
 
     @cached_property
     def row_order(self) -> NDArray[np.int32]:
-        """Row indices in random order. For classification, they are sorted by class, in random order within each class.
-
-        A fold consists of every FOLDS-th index, so that the folds are stratified.
-        """
-        order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
-        return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
+        """Row indices in the order of `fold_order`, of which every FOLDS-th index belongs to the same fold."""
+        return fold_order(self.rows.y, self.seed)
 
     def held_out_parts(self, fold: int) -> NDArray[np.int8]:
         """Return the index of the part of a fold that contains each held-out row; -1 for rows that are not predicted.
