@@ -460,3 +460,11 @@ def test_table_of_two_thousand_columns_is_encoded():
     schema = Schema.learn(read_table(X))
     assert schema.encode(read_table(X), bins=True).shape == (20, 18000)
     assert len(schema.groups()) == 2000
+
+
+def test_changed_copy_of_used_encoding_has_own_numbers():
+    encoding = SCHEMA.columns[0].encoding
+    cells, bins = np.array([-2.0, 4.0, 9.0]), np.zeros((2, 3, encoding.n_bins), np.float32)
+    encoding.write_bins(cells, bins[0])
+    encoding.replace(edges=tuple(edge + 1 for edge in encoding.edges)).write_bins(cells + 1, bins[1])
+    np.testing.assert_allclose(bins[1], bins[0], atol=1e-6)

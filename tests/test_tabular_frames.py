@@ -249,3 +249,30 @@ def test_import_without_dependency_names_package_to_install():
     completed = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert "nnc.tabular needs scikit-learn 1.9 or later" in completed.stderr
     assert install_command("tables") in completed.stderr
+
+
+def test_direct_reading_of_pandas_gives_the_columns_of_narwhals():
+    pd = pytest.importorskip("pandas")
+    nw = pytest.importorskip("narwhals.stable.v2")
+    frame = pd.DataFrame(
+        {
+            "number": [1.5, np.nan],
+            "integer": [3, 4],
+            "flag": [True, False],
+            "text": pd.Series(["a", None], dtype=object),
+            "string": pd.Series(["a", None], dtype="string"),
+            "category": pd.Categorical(["b", "a"], ordered=True),
+            "date": pd.to_datetime(["2020-01-01", None]),
+            "zone": pd.to_datetime(["2020-01-01", None]).tz_localize("Asia/Tokyo"),
+            "nullable": pd.array([1, None], dtype="Int64"),
+        }
+    )
+    for column, other in zip(read_table(frame), read_table(nw.from_native(frame)), strict=True):
+        assert (column.name, column.kind, column.levels, column.zone, column.order) == (
+            other.name,
+            other.kind,
+            other.levels,
+            other.zone,
+            other.order,
+        )
+        np.testing.assert_array_equal(column.values, other.values)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import defaultdict
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
 from numbers import Integral
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
@@ -297,18 +299,22 @@ def _has_inexact_integer(items: list[Any]) -> bool:
 
 def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) -> Column:
     """Convert a list of Python objects to a text column; `text` is a function that converts an object to a str."""
+    index: defaultdict[Any, int] = defaultdict(count().__next__)  # number of each distinct object
+    try:
+        numbers = np.fromiter(map(index.__getitem__, items), np.intp, len(items))
+    except TypeError:  # a cell contains an object that is not hashable
+        raise _mixed_kinds_error(name, items) from None
     levels: dict[str, int] = {}
-    index: dict[Any, int] = {}
-    for item in _distinct(name, items):
+    codes: list[int] = []
+    for item in index:
         try:
             level = "" if is_missing(item) else text(item)
         except UnicodeDecodeError as error:
             row = items.index(item)
             prefix = f"X must be text in UTF-8, got {error} in row "
             raise CellError(name, row, f"expected text in UTF-8: {error}", prefix, f", column {name!r}") from None
-        index[item] = -1 if not level or level.isspace() else levels.setdefault(level, len(levels))
-    values = np.fromiter(map(index.__getitem__, items), np.int32, len(items))
-    return Column(name, kind, values, tuple(levels))
+        codes.append(-1 if not level or level.isspace() else levels.setdefault(level, len(levels)))
+    return Column(name, kind, np.array(codes, np.int32)[numbers], tuple(levels))
 
 
 def _distinct(name: str, items: list[Any]) -> Iterable[Any]:

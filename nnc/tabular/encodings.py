@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cached_property
 from itertools import pairwise
 from math import pi
 from reprlib import repr as short_repr
@@ -237,22 +238,33 @@ class Number(WithIndicator):
 
     def normal_scores(self, x: Floats) -> Floats:
         """Return the normal scores of the numbers x, interpolated linearly between the knots."""
-        knots, scores = np.array(self.knots), np.array(self.scores)
-        interval = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
-        return scores[interval] + np.diff(scores)[interval] * _fraction_between(x, knots[interval], knots[interval + 1])
+        inner_knots, half_low, half_width, start, rise = self._score_intervals
+        interval = inner_knots.searchsorted(x, side="right")
+        fractions = _clipped_fraction(x / 2 - half_low[interval], half_width[interval])
+        return start[interval] + rise[interval] * fractions
+
+    @cached_property
+    def _score_intervals(self) -> tuple[Floats, ...]:
+        """Inner knots of the normal score, and for each interval half its lower end and width, its start and rise."""
+        half, scores = np.array(self.knots) / 2, np.array(self.scores)
+        return np.array(self.knots[1:-1]), half[:-1], np.diff(half), scores[:-1], np.diff(scores)
+
+    @cached_property
+    def _half_bins(self) -> tuple[Floats, Floats]:
+        """Half of the lower edge and half of the width of each bin."""
+        half = np.array(self.edges) / 2
+        return half[:-1], np.diff(half)
 
     def scale_and_clip(self, x: Floats) -> Floats:
         """Scale the numbers x and compress them smoothly to the range from -3 to 3."""
-        with np.errstate(over="ignore"):
-            z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED, MAX_SCALED)
+        z = np.minimum(np.maximum((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED), MAX_SCALED)
         return z / np.sqrt(1 + (z / 3) ** 2)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
         x = cells.astype(np.float64)
-        x = np.where(np.isnan(x), self.median, x)[:, None]
-        edges = np.array(self.edges)
-        out[...] = _fraction_between(x, edges[:-1], edges[1:])
+        half_low, half_width = self._half_bins
+        out[...] = _clipped_fraction(np.where(np.isnan(x), self.median, x)[:, None] / 2 - half_low, half_width)
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features of a numeric column."""
@@ -287,11 +299,11 @@ class Number(WithIndicator):
         return f"a number, scaled{' and as a normal score' if self.knots else ''}{self.missing_note()}"
 
 
-def _fraction_between(x: Floats, low: Any, high: Any) -> Floats:
-    """Map numbers x linearly from [low, high] to [0, 1]; return 0 below `low` and 1 above `high`."""
-    with np.errstate(over="ignore"):
-        fractions: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
-    return fractions
+def _clipped_fraction(distances: Floats, widths: Any) -> Floats:
+    """Overwrite `distances` with distances / widths, clipped to the range from 0 to 1, and return this array."""
+    distances /= widths
+    np.maximum(distances, 0, out=distances)
+    return np.minimum(distances, 1, out=distances)
 
 
 class Binary(WithIndicator):
@@ -326,7 +338,7 @@ class Binary(WithIndicator):
         """Write the features of `cells` (rows,) into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
-        out[:, 0] = np.where(missing, 0, 2 * _fraction_between(x, self.low, self.high) - 1)
+        out[:, 0] = np.where(missing, 0, 2 * _clipped_fraction(x / 2 - self.low / 2, self.high / 2 - self.low / 2) - 1)
         self.write_indicator(missing, out)
 
     def formulas(self) -> ColumnFormulas:

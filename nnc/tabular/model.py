@@ -108,15 +108,17 @@ class TableModel:
         size = max(1, MAX_BLOCK_VALUES // self.schema.width(bins))
         for start in range(0, n, size):
             try:
-                encoded = self.schema.encode(table.select(slice(start, start + size)), bins=bins)
+                block = table if n <= size else table.select(slice(start, start + size))
+                encoded = self.schema.encode(block, bins=bins)
             except CellError as error:
                 raise error.shifted(start) from None
             yield encoded
 
     def predict_encoded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return predictions for encoded rows, with piecewise-linear features (bins) if a member uses them."""
-        outputs = [self.member_output(member, self.member_inputs(member, inputs)) for member in self.members]
-        return self.postprocess(np.mean(outputs, axis=0))
+        plain = np.ascontiguousarray(inputs[:, : self.schema.width()])
+        outputs = np.stack([m.network.predict(inputs if m.spec.bins else plain) for m in self.members])
+        return self.postprocess(self.convert_outputs(outputs.astype(np.float64)).mean(axis=0))
 
     def member_inputs(self, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the columns of the encoded rows `inputs` that are the inputs of a member."""
@@ -127,7 +129,7 @@ class TableModel:
         return self.convert_outputs(member.network.predict(np.ascontiguousarray(inputs)).astype(np.float64))
 
     def convert_outputs(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert outputs P (n, outputs) of a network to calibrated probabilities or unscaled targets."""
+        """Convert outputs P (..., outputs) of networks to calibrated probabilities or unscaled targets."""
         if self.task.kind == "classes":
             return with_temperature(P, self.held_out.temperature)
         return P if self.scaling is None else self.scaling.undo(P.reshape(-1, self.task.n_out)).reshape(P.shape)

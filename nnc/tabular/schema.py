@@ -235,12 +235,13 @@ class Schema:
             (column_schema.encoding, column_schema.encoding.read_cells(column), self._slices[j], self._slices[n + j])
             for j, column_schema, column in self._match_columns(table)
         ]
-        for start in range(0, len(table), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            for encoding, cells, plain_slice, bin_slice in parts:
-                encoding.write(cells[rows], matrix[rows, plain_slice])
-                if bins and encoding.n_bins:
-                    encoding.write_bins(cells[rows], matrix[rows, bin_slice])
+        with np.errstate(over="ignore"):  # numbers far from the training rows may overflow before they are clipped
+            for start in range(0, len(table), BLOCK_ROWS):
+                rows = slice(start, start + BLOCK_ROWS)
+                for encoding, cells, plain_slice, bin_slice in parts:
+                    encoding.write(cells[rows], matrix[rows, plain_slice])
+                    if bins and encoding.n_bins:
+                        encoding.write_bins(cells[rows], matrix[rows, bin_slice])
         return matrix
 
     def codes(self, table: Table) -> NDArray[np.float64]:
