@@ -261,9 +261,11 @@ def test_direct_reading_of_pandas_gives_the_columns_of_narwhals():
             "flag": [True, False],
             "text": pd.Series(["a", None], dtype=object),
             "string": pd.Series(["a", None], dtype="string"),
+            "str": pd.Series(["a", None], dtype="str"),
             "category": pd.Categorical(["b", "a"], ordered=True),
             "date": pd.to_datetime(["2020-01-01", None]),
             "zone": pd.to_datetime(["2020-01-01", None]).tz_localize("Asia/Tokyo"),
+            "offset": pd.to_datetime(["2020-01-01T12:00:00.5+05:30", None]),
             "nullable": pd.array([1, None], dtype="Int64"),
         }
     )

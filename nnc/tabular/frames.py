@@ -3,8 +3,8 @@
     table = read_table(frame)
     table.names, [column.kind for column in table.columns]
 
-narwhals, on which scikit-learn depends, reads frames column by column. Numbers are not copied. Columns of pandas with
-a dtype of NumPy are read directly, because narwhals takes longer than the prediction of one row.
+narwhals, on which scikit-learn depends, reads frames column by column. Numbers are not copied. Frequent kinds of pandas
+columns are read directly, because narwhals takes longer than the prediction of one row.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _read_frame(X: Any) -> TableParts | None:
         return None
     pandas = sys.modules.get("pandas")
     if pandas is not None and type(X) is pandas.DataFrame and X.columns.is_unique:
-        return X.columns.tolist(), X.shape, (_read_pandas_series(series) for _, series in X.items())
+        return X.columns.tolist(), X.shape, (_read_pandas_series(series, pandas) for _, series in X.items())
     try:
         frame = nw.from_native(X, pass_through=True, allow_series=True)
     except nw.exceptions.DuplicateError:
@@ -170,10 +170,15 @@ def _arrow_backend(X: Any) -> str:
     raise ImportError(f"X must be readable, got Arrow data ({type(X).__name__}); install pyarrow or polars to read it")
 
 
-def _read_pandas_series(series: Any) -> tuple[Any, ...]:
-    """Return the arguments of cells.read_column for a column of a pandas frame."""
-    if isinstance(series.dtype, np.dtype):
+def _read_pandas_series(series: Any, pandas: Any) -> tuple[Any, ...]:
+    """Return the arguments of cells.read_column for a column of a pandas frame; `pandas` is the module."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
         return series.to_numpy(), False
+    if isinstance(dtype, pandas.StringDtype):
+        return series.to_numpy(object), False
+    if isinstance(dtype, pandas.DatetimeTZDtype):
+        return series.to_numpy(f"M8[{dtype.unit}]"), False, (), zone_name(str(dtype.tz))
     return _read_series(nw.from_native(series, series_only=True))
 
 
