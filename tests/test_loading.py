@@ -47,6 +47,20 @@ def test_load_opens_table_model(name, kind):
     assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in loaded.networks_]
 
 
+def test_accuracies_in_old_file_become_zero_one_losses(tmp_path):
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    content = json.loads((MODELS / "table_classes.json").read_text())
+    del content["sha256"]
+    content["table"]["members"][3]["curve"] = [0.25, 0.75]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    model = tabular.TableClassifier.load(tmp_path / "old.json")
+    assert model.model_.members[3].curve == (0.75, 0.25)
+    assert 3 not in [member.spec.number for member in model.model_.with_members(4).members]
+    model.save(tmp_path / "new.json")
+    curves = [member.curve for member in tabular.TableClassifier.load(tmp_path / "new.json").model_.members]
+    assert curves == [member.curve for member in model.model_.members]
+
+
 def test_load_reads_open_text_file():
     net = NeuralNetwork([3, 2], seed=1)
     file = io.StringIO(net.to_json())

@@ -15,7 +15,7 @@ from nnc._utils.checks import check_bool, check_not_negative, store_arguments
 from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
-from nnc.tabular.recipe import CROSS_ENTROPY, Task
+from nnc.tabular.recipe import CROSS_ENTROPY, Task, choose_label_smoothing
 from nnc.tabular.target import Target
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
 
     def _build_task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
         """Return the Task of the networks, which is classification with cross-entropy."""
-        return Task(CROSS_ENTROPY, len(_classes(target)))
+        smoothing = choose_label_smoothing(y, weights)
+        return Task(CROSS_ENTROPY, len(_classes(target)), label_smoothing=smoothing)
 
     def _class_weight(self, target: Target) -> Any:
         """Return the parameter `class_weight`; convert a dict to a list of the weight (or None) of each class."""

@@ -5,7 +5,7 @@ A model file contains the networks, and a JSON object "table" with these members
     {"task": {"loss": "cross_entropy", "quantiles": []},
      "schema": result of Schema.document,
      "target": result of Target.document,
-     "members": [{"place": 0, "bins": false, "fold": 0 or null, "curve": [0.5, ...]}, ... one for each network],
+     "members": [{"place": 0, "bins": false, "fold": 0 or null, "losses": [0.5, ...]}, ... one for each network],
      "scaling": null or result of Scaling.to_dict for the targets,
      "bounds": null or [[smallest target, ...], [largest target, ...]],
      "baseline": [a number for each input],
@@ -21,7 +21,7 @@ A model file contains the networks, and a JSON object "table" with these members
 
 NaN is null in the file. The networks of the members are followed by the networks that predict the spread, which is the
 magnitude of errors. Files of version 0.1.0 have neither "spread" nor "gain" nor "outcomes"; all their intervals have
-the same width.
+the same width. Their members have "curve" instead of "losses", the accuracy or the loss after each epoch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = 3  # increase if members get other rows or seeds, so that old checkpoints are rejected
+TRAINING_PLAN_VERSION = 4  # increase if members get other rows or seeds, so that old checkpoints are rejected
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
@@ -99,7 +99,7 @@ def _test_row(model: TableModel) -> NDArray[np.float32]:
 def _member_document(member: Member) -> dict[str, Any]:
     """Return the JSON object of an ensemble member, without the network."""
     spec = member.spec
-    return {"place": spec.number, "bins": spec.bins, "fold": spec.fold, "curve": list(member.curve)}
+    return {"place": spec.number, "bins": spec.bins, "fold": spec.fold, "losses": list(member.curve)}
 
 
 def _nan_to_null(value: float) -> float | None:
@@ -147,7 +147,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         n_members = len(networks) - n_spread
         raise ValueError(f"members has {len(documents)} items, expected {n_members}, one for each network")
     for i, (document, network) in enumerate(zip(documents, networks, strict=False)):
-        member = _parse_member(document, network, f"members[{i}]")
+        member = _parse_member(document, network, classes, f"members[{i}]")
         width = schema.width(bins=member.spec.bins)
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
@@ -190,15 +190,18 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
     return model
 
 
-def _parse_member(document: Any, network: NeuralNetwork, where: str) -> Member:
+def _parse_member(document: Any, network: NeuralNetwork, is_classifier: bool, where: str) -> Member:
     """Create an ensemble member from a JSON object and a network."""
     keys = fields.json_object(document, where)
     bins = fields.member(keys, "bins", bool, where=f"{where}.")
     number = fields.unsigned(keys, "place", 0, f"{where}.", bits=31) or 0
     fold = fields.unsigned(keys, "fold", None, f"{where}.", bits=31)
-    curve = fields.member(keys, "curve", list, where=f"{where}.")
-    spec = MemberSpec(number, bins, fold)
-    return Member(spec, network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve")))
+    key = "curve" if "curve" in keys and "losses" not in keys else "losses"
+    values = fields.member(keys, key, list, where=f"{where}.")
+    curve = fields.vector(values, len(values), f"{where}.{key}")
+    if key == "curve" and is_classifier:  # a file of version 0.1.0 contains accuracies; convert them to zero-one losses
+        curve = [1 - accuracy for accuracy in curve]
+    return Member(MemberSpec(number, bins, fold), network, curve=tuple(curve))
 
 
 def _outcomes_document(outcomes: ClassOutcomes | list[NumberOutcomes] | None) -> Any:
@@ -393,7 +396,7 @@ def _parse_checkpoint_member(
 ) -> Member:
     """Create a member from its JSON object in a checkpoint; `params` has the parameters of all networks."""
     where = f"members[{i}]"
-    member = _parse_member(entry, network, where)
+    member = _parse_member(entry, network, False, where)
     snapshots = fields.member(entry, "snapshots", list, where=f"{where}.")
     errors = fields.member(entry, "errors", list, where=f"{where}.")
     n_parts = 0 if member.spec.fold is None else N_PARTS

@@ -226,7 +226,7 @@ class TableModel:
         if count == len(self.members):
             return self
         small = copy(self)
-        small.members = best_members(self.task, self.members, count)
+        small.members = best_members(self.members, count)
         small.baseline = self.baseline[: self.schema.width(bins=True in small.encodings)]
         small.importance_data = small.gain = None
         return small

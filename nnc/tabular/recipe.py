@@ -38,6 +38,7 @@ STOP_CHECK_FRACTION = 1 / 2  # the training of a network may stop early after th
 MAX_BEST_EPOCH_FRACTION = 1 / 4  # training stops early if the best epoch is in the first quarter of the epochs
 LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
 LABEL_SMOOTHING = 0.1
+MAX_SMOOTHED_SHARE = 0.9  # without label smoothing if one class has more than this share of the rows
 SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the parameters of the Scale layer
 REFERENCE_INPUTS = 256  # with this number of inputs, the first layer has the learning rate of the other layers
 
@@ -61,11 +62,14 @@ class Task(Value):
     quantiles : tuple of float
         Quantiles to predict instead of the mean or median; () for none. A network has an output for each quantile of
         each target.
+    label_smoothing : float
+        Label smoothing of the cross-entropy. It is used only in the training and is not part of model files.
     """
 
     loss: str = field(check=partial(check_choice, choices=(CROSS_ENTROPY, *ENGINE_LOSSES)))
     n_out: int
     quantiles: tuple[float, ...] = ()
+    label_smoothing: float = LABEL_SMOOTHING
 
     @property
     def kind(self) -> str:
@@ -84,7 +88,7 @@ class Task(Value):
 
     @property
     def metric(self) -> str | None:
-        """Metric that determines the best epoch: "accuracy", or None for the validation loss."""
+        """Metric that the records of the epochs contain in addition to the loss: "accuracy", or None."""
         return "accuracy" if self.kind == "classes" else None
 
 
@@ -101,6 +105,17 @@ def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = N
     z = z - np.average(z, axis=0, weights=weights)
     variance, third_moment = (np.average(z**power, axis=0, weights=weights) for power in (2, 3))
     return POISSON if np.all(third_moment > MIN_POISSON_SKEWNESS * variance**1.5) else SQUARED_ERROR
+
+
+def choose_label_smoothing(y: NDArray[np.int32], weights: NDArray[np.float64] | None) -> float:
+    """Return the label smoothing for class indices (n,).
+
+    With two classes, smoothing gives each class at least half of LABEL_SMOOTHING of the probability. If a class is
+    rarer than that, most probabilities would be too large, and rows that differ in their probability could not be
+    distinguished.
+    """
+    counts = np.bincount(y, weights)
+    return LABEL_SMOOTHING if counts.max() <= MAX_SMOOTHED_SHARE * counts.sum() else 0.0
 
 
 def choose_member_count(preset: str, rows: int) -> int:
@@ -122,7 +137,7 @@ def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
     gain = sqrt(REFERENCE_INPUTS / n_in)
     first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
     inner = [Dense(WIDTH, init="lecun_normal") for _ in range(DEPTH - 1)]
-    loss: Any = CrossEntropy(LABEL_SMOOTHING) if task.kind == "classes" else ENGINE_LOSSES[task.loss]
+    loss: Any = CrossEntropy(task.label_smoothing) if task.kind == "classes" else ENGINE_LOSSES[task.loss]
     if task.quantiles:
         loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
     net = NeuralNetwork(
@@ -166,5 +181,4 @@ def fit_options(task: Task, rows: int) -> dict[str, Any]:
         "lr": PerStep(CosineLogLR(LEARNING_RATES[task.kind])),
         "metrics": task.metric or (),
         "restore_best": "last",
-        "monitor": task.metric,
     }

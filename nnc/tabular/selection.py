@@ -107,18 +107,10 @@ def ensemble_gain(
     return Gain(mean, float(np.sqrt(w**2 @ squares)))
 
 
-def best_members(task: Task, members: Sequence[Member], count: int) -> list[Member]:
-    """Return the `count` members with the best scores on their held-out rows, in the order of the model.
+def best_members(members: Sequence[Member], count: int) -> list[Member]:
+    """Return the `count` members with the smallest loss on their held-out rows, in the order of the model.
 
-    Members that learned from all rows have no such score; they are only chosen if there are too few other members.
+    Members that learned from all rows have no such loss; they are only chosen if there are too few other members.
     """
-
-    def error(i: int) -> float:
-        """Return the validation error of member i at its best epoch, or infinity if it has no held-out rows."""
-        curve = members[i].curve
-        if not curve:
-            return float("inf")
-        return min(curve) if task.metric is None else -max(curve)
-
-    order = sorted(range(len(members)), key=error)
+    order = sorted(range(len(members)), key=lambda i: min(members[i].curve, default=float("inf")))
     return [members[i] for i in sorted(order[:count])]

@@ -108,11 +108,12 @@ class ImportanceData(NamedTuple):
 def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
     """Return the error of each row (n,), given the outputs P (n, outputs) of a network and the targets y.
 
-    In classification, the error is 1 for a wrong class and 0 for the right class. In regression, it is the training
-    loss of the row.
+    The error is the training loss of the row, for classes with label smoothing.
     """
     if task.kind == "classes":
-        return np.asarray(P.argmax(axis=1) != y, np.float64)
+        logs = np.log(np.maximum(P, EPSILON))
+        mean, smoothing = logs.mean(axis=1, dtype=np.float64), task.label_smoothing
+        return np.asarray((smoothing - 1) * logs[np.arange(len(y)), y] - smoothing * mean, np.float64)
     P = P.astype(np.float64)
     loss, parameter, z = ENGINE_LOSSES[task.loss], np.zeros(1), P
     if task.quantiles:
@@ -142,7 +143,7 @@ class Snapshots:
     params : list of arrays
         For each part, the parameters after the epoch with the smallest error on the other parts; the last one in a tie.
     errors : array (N_PARTS,)
-        For each part, this smallest error on the other parts: the fraction of wrong classes, or the mean loss.
+        For each part, this smallest error on the other parts, which is a mean loss.
     totals : array (N_PARTS,)
         For each part, the sum of the sample weights in the other parts; without weights, their number of rows.
     """

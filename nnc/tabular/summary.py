@@ -121,18 +121,17 @@ def _describe_validation(model: TableModel) -> list[str]:
 
 
 def _mean_curve(model: TableModel) -> dict[str, NDArray[np.float64]]:
-    """Return {name: curve} of the validation accuracy or loss of the members after each epoch, averaged over them.
+    """Return {name: curve} of the validation loss of the members after each epoch, averaged over them.
 
     With several members, the lowest and the highest value of each epoch are further curves.
     """
     curves = [member.curve for member in model.members if member.curve]
     if not curves:
         return {}
-    metric, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
     n_epochs = max(map(len, curves))
     # Extend the curve of a member that stopped early by its best value.
-    extended = np.array([[*curve, *[best(curve)] * (n_epochs - len(curve))] for curve in curves])
-    name = f"validation {metric}"
+    extended = np.array([[*curve, *[min(curve)] * (n_epochs - len(curve))] for curve in curves])
+    name = "validation loss"
     if len(curves) == 1:
         return {name: extended[0]}
     return {name: extended.mean(axis=0), "lowest": extended.min(axis=0), "highest": extended.max(axis=0)}

@@ -50,7 +50,7 @@ MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum numb
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; at least MIN_ESTIMATE_ROWS rows are used
 # The model has members with and without piecewise-linear features if their mean validation errors differ by at most
 # this fraction of the larger error.
-MAX_ERROR_DIFFERENCE = {"classes": 0.25, "numbers": 0.06}
+MAX_ERROR_DIFFERENCE = {"classes": 0.1, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
 MAX_BINNED_VALUES = 100_000_000  # maximum number of rows times features for which piecewise-linear features are used
 
@@ -109,11 +109,11 @@ class Member(NamedTuple):
     network : NeuralNetwork
         Trained network of the member.
     error : float
-        Validation error after the best epoch, see `Training.member_error`; NaN if there are no held-out rows.
+        Validation loss after the best epoch; NaN if there are no held-out rows.
     complete : bool
         Whether the training was completed; False if it was interrupted.
     curve : tuple of float
-        Validation accuracy or loss after each epoch; () if there are no held-out rows.
+        Validation loss after each epoch; () if there are no held-out rows.
     params : tuple of arrays
         `Snapshots.params`, the parameters for each part of the held-out rows.
     errors : tuple of float
@@ -356,29 +356,18 @@ class Training:
             return (True,)
         return (False,) if plain_error < min_ratio * bins_error else (False, True)
 
-    def member_error(self, history: History) -> float:
-        """Return the validation error of a member after its best epoch: the fraction of wrong classes, or the loss."""
-        if "val_loss" not in history or not history.epochs:
-            return nan
-        best = (history.best_epoch or history.epochs) - 1
-        if self.task.metric is not None:
-            return 1 - float(history[f"val_{self.task.metric}"][best])
-        return float(history["val_loss"][best])
-
     def validation_curve(self, history: History) -> tuple[float, ...]:
-        """Return the validation accuracy or loss after each complete epoch; return () if there are no held-out rows."""
-        name = f"val_{self.task.metric or 'loss'}"
-        return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
+        """Return the validation loss after each complete epoch; return () if there are no held-out rows."""
+        return tuple(filter(isfinite, history["val_loss"].tolist())) if "val_loss" in history else ()
 
     def best_epoch_count(self, bins: bool) -> int | None:
         """Return the median best epoch of the cross-validation members whose encoding has the given `bins`.
 
-        If several epochs of a member have the same score, the last of them is the best, as with `restore_best="last"`.
+        If several epochs of a member have the same loss, the last of them is the best, as with `restore_best="last"`.
         The result is None if there are no held-out rows.
         """
-        best = min if self.task.metric is None else max
         curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
-        return median_high([len(curve) - curve.index(best(curve)) for curve in curves]) if curves else None
+        return median_high([len(curve) - curve.index(min(curve)) for curve in curves]) if curves else None
 
     # ------------------------------------------------------------------------------------------ groups of members
 
@@ -432,7 +421,7 @@ class Training:
             for spec, net in zip(specs, networks, strict=True)
         ]
         if specs[0].fold is None:
-            del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
+            del arguments["metrics"], arguments["restore_best"]
             last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
             arguments["validation"] = PerNetwork(ValidationRows(np.flatnonzero(mask)) for mask in held_out)
@@ -449,9 +438,9 @@ class Training:
                 self.diverged = outcome.error
             elif outcome.history.epochs:
                 complete = outcome.history.stop_reason != "interrupt"
-                error, curve = self.member_error(outcome.history), self.validation_curve(outcome.history)
+                curve = self.validation_curve(outcome.history)
                 cross_fitted = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
-                self.members[spec] = Member(spec, net, error, complete, curve, *cross_fitted)
+                self.members[spec] = Member(spec, net, min(curve, default=nan), complete, curve, *cross_fitted)
 
     def member_seed(self, spec: MemberSpec) -> int:
         """Return the seed for the initial weights of a member and for the order of its rows."""
