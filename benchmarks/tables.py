@@ -121,7 +121,6 @@ def sklearn_model(name: str) -> Callable[[Table, int, int], Any]:
 MODELS: dict[str, tuple[str, Callable[[Table, int, int], Any]]] = {
     "nnc fast": ("nnc.tabular", nnc_model("fast")),
     "nnc default": ("nnc.tabular", nnc_model("default")),
-    "nnc best": ("nnc.tabular", nnc_model("best")),
     REFERENCE: ("pytabkit", pytabkit_model("RealMLP_TD_S")),
     "LightGBM-TD": ("pytabkit", pytabkit_model("LGBM_TD")),
     "CatBoost-TD": ("pytabkit", pytabkit_model("CatBoost_TD")),

@@ -61,6 +61,17 @@ def test_accuracies_in_old_file_become_zero_one_losses(tmp_path):
     assert curves == [member.curve for member in model.model_.members]
 
 
+def test_file_with_removed_preset_is_read_with_its_number_of_networks(tmp_path):
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    content = json.loads((MODELS / "table_classes.json").read_text())
+    del content["sha256"]
+    content["table"]["facts"].update(preset="best", trained=24)
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    model = tabular.TableClassifier.load(tmp_path / "old.json")
+    assert (model.preset, model.members) == ("default", 24)
+    assert "TableClassifier('default', members=24, random_state=" in model.report().facts["reproduce with"]
+
+
 def test_load_reads_open_text_file():
     net = NeuralNetwork([3, 2], seed=1)
     file = io.StringIO(net.to_json())

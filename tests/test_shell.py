@@ -1131,7 +1131,7 @@ def test_report_of_image_training_shows_class_and_accuracy(shell, images):
     assert "they neither trained the network" in page
 
 
-@pytest.mark.parametrize("option", ["--drop x", "--task regression", "--loss poisson", "--preset best", "--members 3"])
+@pytest.mark.parametrize("option", ["--drop x", "--task regression", "--loss poisson", "--preset fast", "--members 3"])
 def test_table_option_is_rejected_for_images(shell, images, option):
     out, err, status = shell(f"train --images images -o m.json {option}")
     assert (out, status) == ("", 2)
@@ -1159,6 +1159,8 @@ def test_training_image_is_not_overwritten(shell, images):
     ("line", "message", "status"),
     [
         ("train iris.csv --target species -o m.json --members 99999999999", "from 1 to 2147483647, got '9", 2),
+        ("train iris.csv --target species -o m.json --preset best", "'best', a removed preset; pass --members 24", 2),
+        ("train iris.csv --target species -o m.json --preset slow", "expected fast or default, got 'slow'", 2),
         ("train iris.csv --target species -o m.json --seed -1", "from 0 to 4294967295, got '-1'", 2),
         ("train iris.csv --target species -o m.json --seed 4294967296", "from 0 to 4294967295, got '4", 2),
         (f"explain iris.json iris.csv --first {'1' * 5000}", "from 1 to 2147483647, got '1", 2),

@@ -584,10 +584,17 @@ def test_ctrl_c_preserves_trained_members(table):
     assert np.isfinite(model.predict(X)).all()
 
 
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_removed_preset_raises_error_that_names_remedy(model_class, table):
+    expected = "preset must be 'fast' or 'default', got 'best', which nnc 0.2.0 has removed: .*; pass members=24"
+    with pytest.raises(ValueError, match=expected):
+        model_class("best").fit(*table)
+
+
 def test_max_seconds_limits_number_of_members(table):
     X, y = table
-    model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
-    assert len(model.networks_) < PRESETS["best"]
+    model = TableRegressor(random_state=0, max_seconds=1e-3).fit(X, y)
+    assert len(model.networks_) < PRESETS["default"]
     assert np.isfinite(model.predict(X)).all()
 
 

@@ -103,6 +103,14 @@ _parse_seconds = partial(_parse_positive, limit=float("inf"), expected="a positi
 _parse_fraction = partial(_parse_positive, limit=1.0, expected="a number between 0 and 1")
 
 
+def _parse_preset(text: str) -> str:
+    if text == "best":
+        raise argparse.ArgumentTypeError("expected fast or default, got 'best', a removed preset; pass --members 24")
+    if text not in ("fast", "default"):
+        raise argparse.ArgumentTypeError(f"expected fast or default, got {text!r}")
+    return text
+
+
 def _parse_quantiles(text: str) -> list[float]:
     quantiles = [_parse_fraction(part) for part in text.split(",")]
     if quantiles != sorted(set(quantiles)):
@@ -234,7 +242,8 @@ def _train(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--preset",
-        choices=("fast", "default", "best"),
+        type=_parse_preset,
+        metavar="{fast,default}",
         default="default",
         help="training effort (default: %(default)s)",
     )

@@ -63,7 +63,7 @@ OptimizerName = Literal[
 ]
 ScalerName = Literal["standardize", "minmax", "pixels"]
 PresetName = Literal["auto", "plain"]
-TablePresetName = Literal["fast", "default", "best"]
+TablePresetName = Literal["fast", "default"]
 TableLossName = Literal["squared_error", "absolute_error", "poisson"]
 Auto = Literal["auto"]
 Int8 = Literal["int8"]

@@ -25,7 +25,7 @@ from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
-from nnc.tabular.recipe import PRESETS, choose_member_count
+from nnc.tabular.recipe import PRESETS, check_preset, choose_member_count
 from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import Training, total_epochs, with_progress_bar
@@ -64,8 +64,8 @@ class TableEstimator(BaseEstimator):
 
     Parameters
     ----------
-    preset : {"fast", "default", "best"}, default="default"
-        Determines the number of networks: few for "fast", many for "best". Each network is trained in the same way.
+    preset : {"fast", "default"}, default="default"
+        Determines the number of networks: few for "fast". Each network is trained in the same way.
     members : int, default=None
         Number of networks. Default: determined by `preset` and the number of rows.
     max_seconds : float, default=None
@@ -176,6 +176,7 @@ class TableEstimator(BaseEstimator):
         ValueError, TypeError
             A parameter or the data are invalid. If a cell is invalid, the message names its column, row and value.
         """
+        check_preset(self.preset)
         self._validate_params()
         start = perf_counter()
         if y is None:
@@ -185,9 +186,7 @@ class TableEstimator(BaseEstimator):
             raise ValueError("X must have two rows or more, got n_samples=1")
         target = self._read_target(y, len(table))
         seed = self.random_state
-        if not isinstance(seed, Integral):
-            seed = int(check_random_state(seed).randint(2**31 - 1))
-        seed = int(seed)
+        seed = int(seed if isinstance(seed, Integral) else check_random_state(seed).randint(2**31 - 1))
         encoded = target.encode(y, len(table))
         weights = None
         if sample_weight is not None:

@@ -40,7 +40,7 @@ from nnc._utils import disk, fields
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import MAX_SAVED_IMPORTANCE_COLUMNS, TableModel
-from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, PRESETS, SQUARED_ERROR, Task
+from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, FORMER_PRESET, PRESETS, SQUARED_ERROR, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
 from nnc.tabular.snapshots import N_PARTS, HeldOut, with_params
@@ -288,8 +288,9 @@ def _parse_facts(document: dict[str, Any], target: Target) -> dict[str, Any]:
     """Return settings and results of a fit from a JSON object; raise ValueError if a value is invalid."""
     keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
     fields.check_keys(document, keys, "facts")
+    preset = fields.choice(document, "preset", (*PRESETS, FORMER_PRESET), "facts.")
     return {
-        "preset": fields.choice(document, "preset", tuple(PRESETS), "facts."),
+        "preset": "default" if preset == FORMER_PRESET else preset,
         "seed": fields.unsigned(document, "seed", None, "facts."),
         "trained": fields.size(document["trained"], "facts.trained"),
         "rows": fields.size(document["rows"], "facts.rows"),

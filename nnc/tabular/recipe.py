@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-PRESETS = {"fast": 3, "default": 12, "best": 24}  # number of networks of each preset for up to FULL_PRESET_ROWS rows
+PRESETS = {"fast": 3, "default": 12}  # number of networks of each preset for up to FULL_PRESET_ROWS rows
+FORMER_PRESET, FORMER_MEMBERS = "best", 24  # removed preset, which files may contain, and its number of networks
 FULL_PRESET_ROWS = 10_000  # for more training rows than this, a preset trains fewer networks
 MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
 DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
@@ -116,6 +117,15 @@ def choose_label_smoothing(y: NDArray[np.int32], weights: NDArray[np.float64] | 
     """
     counts = np.bincount(y, weights)
     return LABEL_SMOOTHING if counts.max() <= MAX_SMOOTHED_SHARE * counts.sum() else 0.0
+
+
+def check_preset(preset: Any) -> None:
+    """Raise ValueError if `preset` is the removed preset FORMER_PRESET."""
+    if isinstance(preset, str) and preset == FORMER_PRESET:
+        raise ValueError(
+            f"preset must be 'fast' or 'default', got {preset!r}, which nnc 0.2.0 has removed: its error was not "
+            f"smaller than that of the default; pass members={FORMER_MEMBERS} for as many networks"
+        )
 
 
 def choose_member_count(preset: str, rows: int) -> int:

@@ -25,7 +25,7 @@ from benchmarks.data import SETS, add_option, available, read_pmlb, read_r_packa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SIZES, PRESETS = (150, 400, 1000), ("fast", "default", "best")
+SIZES, PRESETS = (150, 400, 1000), ("fast", "default")
 MAX_NOISE_ERROR, MAX_REAL_ERROR = 0.03, 0.015  # largest mean difference between reported and true scores
 STANDARD_ERRORS = 4  # allow larger differences that are within this many standard errors, for campaigns of few tables
 MAX_OUTSIDE = 0.05  # largest fraction of noise columns whose importance is more than two standard errors from 0
