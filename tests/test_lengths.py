@@ -589,8 +589,7 @@ def test_reference_processes_only_the_steps_of_each_sequence(cell, at_each_step,
     assert plain.train_step(X, y, 0.1, lengths) == pytest.approx(net.train_step(list_X, list_y, 0.1), rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("steps", [None, STEPS])
+@pytest.mark.parametrize(("steps", "dtype"), [(None, "float64"), (STEPS, "float32")])
 @pytest.mark.parametrize(
     ("layers", "at_each_step", "loss"),
     [
