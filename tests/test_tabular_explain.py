@@ -11,7 +11,12 @@ from nnc import NeuralNetwork
 from nnc._report.page import Report
 from nnc.tabular import Schema, read_table
 from nnc.tabular.explain import integrated_gradients, permutation_importances
-from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
+from nnc.tabular.temperature import (
+    expected_calibration_error,
+    fit_mean_ratio,
+    fit_temperature,
+    with_temperature,
+)
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(200, 5))
@@ -127,6 +132,23 @@ def test_fitted_temperature_minimizes_cross_entropy():
     weights = rng.integers(0, 3, 3000)
     repeated = fit_temperature(np.repeat(LOGITS, weights, axis=0), np.repeat(INDEX, weights))
     assert fit_temperature(LOGITS, INDEX, weights) == pytest.approx(repeated, rel=2e-3)
+
+
+def test_ratio_of_temperatures_calibrates_mean_of_two_networks():
+    rng = np.random.default_rng(5)
+    noisy = np.log(with_temperature(np.exp(LOGITS + 1.5 * rng.standard_normal((2, *LOGITS.shape))), 1))
+    ratio = fit_mean_ratio(noisy, INDEX, None)
+    single = fit_temperature(np.concatenate(noisy), np.tile(INDEX, 2))
+
+    def mean_cross_entropy(factor):
+        probabilities = with_temperature(np.exp(noisy), single * factor).mean(axis=0)
+        return -np.log(probabilities[np.arange(3000), INDEX]).mean()
+
+    assert 0.6 < ratio < 0.95
+    assert mean_cross_entropy(ratio) < min(mean_cross_entropy(factor) for factor in (0.95 * ratio, 1.05 * ratio, 1))
+    assert fit_mean_ratio(noisy, INDEX, np.full(3000, 0.5)) == pytest.approx(ratio, rel=1e-6)
+    assert fit_mean_ratio(noisy[[0, 0]], INDEX, None) == pytest.approx(1, abs=0.02)  # equal networks
+    assert fit_mean_ratio(noisy[:, :299], INDEX[:299], None) == 1
 
 
 def test_temperature_is_bounded_for_perfect_and_for_wrong_predictions():

@@ -9,7 +9,8 @@ A model file contains the networks, and a JSON object "table" with these members
      "scaling": null or result of Scaling.to_dict for the targets,
      "bounds": null or [[smallest target, ...], [largest target, ...]],
      "baseline": [a number for each input],
-     "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
+     "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...],
+                  "temperature_ratio": 0.9},
      "spread": null or {"networks": 4, "unit": [a number for each target], "limits": [[smallest, ...], [largest, ...]]},
      "gain": null or [mean, standard error] of the gain of all members over one,
      "importances": null or [[mean, ...], [standard error, ...]],
@@ -124,6 +125,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
             "calibration_error": _nan_to_null(held_out.calibration_error),
             "temperature": held_out.temperature,
             "scores": held_out.scores.tolist(),
+            "temperature_ratio": held_out.temperature_ratio,
         },
         "spread": _spread_document(model.spread),
         "gain": None if model.gain is None else list(model.gain),
@@ -318,18 +320,21 @@ def _parse_class_weight(value: Any, target: Target) -> Any:
 
 def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
     """Create HeldOut, the estimates on held-out rows, from a JSON object; raise ValueError if it is invalid."""
+    document = {"temperature_ratio": 1.0, **document}  # files of earlier versions lack this field
     fields.check_keys(document, HeldOut._fields, "held_out")
     scores = fields.member(document, "scores", list, where="held_out.")
     numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
     temperature = fields.number(document["temperature"], "held_out.temperature")
-    if temperature <= 0:
-        raise ValueError(f"held_out.temperature is {temperature}, expected a number above 0")
+    ratio = fields.number(document["temperature_ratio"], "held_out.temperature_ratio")
+    for name, value in (("temperature", temperature), ("temperature_ratio", ratio)):
+        if value <= 0:
+            raise ValueError(f"held_out.{name} is {value}, expected a number above 0")
     score, error = (
         np.nan if document[key] is None else fields.number(document[key], f"held_out.{key}")
         for key in ("score", "calibration_error")
     )
     n = fields.unsigned(document, "n", 0, "held_out.")
-    return HeldOut(n or 0, score, error, temperature, np.array(numbers, np.float64).reshape(-1, n_targets))
+    return HeldOut(n or 0, score, error, temperature, np.array(numbers, np.float64).reshape(-1, n_targets), ratio)
 
 
 # ------------------------------------------------------------------------------------------ checkpoints

@@ -14,8 +14,13 @@ from nnc._data.metrics import METRICS
 from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
 from nnc.tabular.explain import permutation_importances
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, ensemble_gain
-from nnc.tabular.snapshots import EPSILON, HeldOut, ImportanceData
-from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
+from nnc.tabular.snapshots import EPSILON, ImportanceData
+from nnc.tabular.temperature import (
+    expected_calibration_error,
+    fit_mean_ratio,
+    fit_temperature,
+    with_temperature,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,11 +73,12 @@ class HeldOutPredictions(NamedTuple):
 
 def predict_held_out(
     model: TableModel, rows: Rows, networks: Sequence[HeldOutNetwork]
-) -> tuple[HeldOutPredictions, float]:
-    """Predict the held-out rows of all networks; return the predictions and the temperature fitted on all these rows.
+) -> tuple[HeldOutPredictions, float, float]:
+    """Predict the held-out rows of all networks; return the predictions, the temperature, and its ratio.
 
-    The rows are divided into parts. The predicted probabilities of a part are calibrated by the temperature that is
-    fitted on the other parts. For regression, the temperature is 1.
+    The temperature is fitted on all these rows. The ratio is that of `fit_mean_ratio`, from the rows that two networks
+    predict. The rows are divided into parts. The predicted probabilities of a part are calibrated by the temperature
+    that is fitted on the other parts. For regression, the temperature and the ratio are 1.
     """
     indices, inverse = np.unique(np.concatenate([network.rows for network in networks]), return_inverse=True)
     part = np.concatenate([network.part for network in networks])
@@ -82,11 +88,16 @@ def predict_held_out(
         for block in row_blocks(network.rows)
     ]
     outputs = np.concatenate(blocks).astype(np.float64)
-    temperature, classes = 1.0, model.task.kind == "classes"
+    temperature, ratio, classes = 1.0, 1.0, model.task.kind == "classes"
     weights = None if rows.weights is None else rows.weights[indices]
     if classes:
         y, row_weights = rows.y[indices][inverse], None if weights is None else weights[inverse]
-        temperature = fit_temperature(np.log(np.maximum(outputs, EPSILON)), y, row_weights)
+        logits = np.log(np.maximum(outputs, EPSILON))
+        temperature = fit_temperature(logits, y, row_weights)
+        order = np.argsort(inverse, kind="stable")
+        pairs = order[np.bincount(inverse)[inverse[order]] == 2].reshape(-1, 2)
+        pair_weights = None if row_weights is None else row_weights[pairs[:, 0]]
+        ratio = fit_mean_ratio(logits[pairs].swapaxes(0, 1), y[pairs[:, 0]], pair_weights)
         outputs = _calibrate_parts(outputs, y, row_weights, part)
     else:
         outputs = model.convert_outputs(outputs)
@@ -94,7 +105,7 @@ def predict_held_out(
     mean = np.zeros((len(indices), model.task.n_network_outputs))
     np.add.at(mean, inverse, outputs / n_networks[inverse, None])  # divide before summing, as the sum could overflow
     gain = expected_gain(outputs, inverse, mean, n_networks, weights) if classes else 0.0
-    return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature
+    return HeldOutPredictions(indices, model.postprocess(mean), n_networks, gain), temperature, ratio
 
 
 def expected_gain(
@@ -345,7 +356,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     networks = training.held_out_networks()
     if not networks:
         return
-    predictions, temperature = predict_held_out(model, rows, networks)
+    predictions, temperature, ratio = predict_held_out(model, rows, networks)
     indices, classes = predictions.rows, model.task.kind == "classes"
     values, y, weights = predictions.values, rows.y[indices], None if rows.weights is None else rows.weights[indices]
     if classes:
@@ -354,14 +365,17 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     else:
         score = ensemble_r2(model, predictions, y, weights, member_spread(model, rows, training, seed))
         calibration_error = np.nan
-    model.held_out = model.held_out._replace(temperature=temperature)
+    single = model.held_out._replace(temperature=temperature, temperature_ratio=ratio)
+    model.held_out = single.with_networks(len(model.members), 1)
     model.outcomes = describe_predictions(model, values, y)
     error = float(np.average(model.row_errors(values, y), weights=weights))
     model.gain = compare_members(model, rows, training, error, seed)
     scores = model.calibrate_conformal(rows, indices, values, y, seed)
     order = np.random.default_rng([seed, 3]).permutation(len(indices))
     sample = np.sort(indices[order[:MAX_IMPORTANCE_ROWS]])
-    model.held_out = HeldOut(len(indices), score, calibration_error, temperature, scores)
+    model.held_out = model.held_out._replace(
+        n=len(indices), score=score, calibration_error=calibration_error, scores=scores
+    )
     model.importance_data = ImportanceData(
         rows.plain[sample],
         rows.bins[sample] if rows.bins is not None and any(network.bins for network in networks) else None,

@@ -227,6 +227,7 @@ class TableModel:
             return self
         small = copy(self)
         small.members = best_members(self.members, count)
+        small.held_out = self.held_out.with_networks(count, len(self.members))
         small.baseline = self.baseline[: self.schema.width(bins=True in small.encodings)]
         small.importance_data = small.gain = None
         return small

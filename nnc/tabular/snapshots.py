@@ -15,6 +15,7 @@ import numpy as np
 
 from nnc._registry.losses import ROWS
 from nnc.tabular.recipe import ENGINE_LOSSES, POISSON
+from nnc.tabular.temperature import temperature_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,10 +41,13 @@ class HeldOut(NamedTuple):
     calibration_error : float
         Expected calibration error of the probabilities, each calibrated on other rows; NaN for regression.
     temperature : float
-        Temperature that calibrates the probabilities, fitted on all held-out rows; 1 for regression.
+        Temperature that calibrates the mean probabilities of all networks, fitted on all held-out rows; 1 for
+        regression.
     scores : array (rows, n_targets)
         Nonconformity scores that calibrate sets and intervals, from held-out rows in random order. If the model has a
         Spread, the scores are divided by the predicted spread. See `TableModel.nonconformity`.
+    temperature_ratio : float
+        Ratio of the temperatures for two networks and for one, see `fit_mean_ratio`; 1 for regression.
     """
 
     n: int
@@ -51,6 +55,12 @@ class HeldOut(NamedTuple):
     calibration_error: float
     temperature: float
     scores: NDArray[np.float64]
+    temperature_ratio: float = 1.0
+
+    def with_networks(self, count: int, n_networks: int) -> HeldOut:
+        """Return a copy with the temperature for `count` networks instead of n_networks."""
+        power = temperature_power(count) - temperature_power(n_networks)
+        return self._replace(temperature=self.temperature * self.temperature_ratio**power)
 
 
 class HeldOutNetwork(NamedTuple):

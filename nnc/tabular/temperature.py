@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 TEMPERATURE_RANGE = 0.01, 100.0
+MIN_MEAN_RATIO = 0.5  # minimum ratio of the temperature for the mean of two networks to that for single networks
+MIN_RATIO_ROWS, MAX_RATIO_ROWS = 300, 4096  # minimum and maximum number of rows from which this ratio is estimated
+N_RATIO_STEPS = 12  # number of steps of the search for the ratio; each step multiplies the interval by 0.62
 N_UNKNOWN_ROWS = 2  # number of rows of unknown class that are added to prevent a temperature of 0
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
 MAX_BLOCK_VALUES = 1 << 16  # maximum number of logits in a block of rows, to limit memory
@@ -71,6 +74,66 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
         beta = float(np.sqrt(low * high))
         low, high = (beta, high) if derivative(beta) < 0 else (low, beta)
     return 1 / float(np.sqrt(low * high))
+
+
+def fit_mean_ratio(logits: NDArray[np.float64], index: NDArray[Any], weights: NDArray[np.float64] | None) -> float:
+    """Return the ratio of the temperature that calibrates the mean of two networks to that for single networks.
+
+    The mean of calibrated probabilities is less certain than it should be (Rahaman and Thiery, 2021). Lower
+    temperatures of both networks compensate for this.
+
+    Parameters
+    ----------
+    logits : array (2, n, classes)
+        Log-probabilities of two networks for the same held-out rows.
+    index : int array (n,)
+        Class index of each row.
+    weights : array (n,), optional
+        Sample weights.
+
+    Returns
+    -------
+    float
+        Ratio from MIN_MEAN_RATIO to 1, found by golden-section search. 1 if there are fewer than MIN_RATIO_ROWS rows.
+    """
+    n = len(index)
+    if n < MIN_RATIO_ROWS:
+        return 1.0
+    sample = slice(None, None, -(-n // MAX_RATIO_ROWS))
+    logits, index = logits[:, sample], index[sample]
+    w = _weights_or_ones(None if weights is None else weights[sample], len(index))
+    single = fit_temperature(np.concatenate(logits), np.tile(index, 2), np.tile(w, 2))
+    unknown = N_UNKNOWN_ROWS / (np.count_nonzero(w) + N_UNKNOWN_ROWS)
+
+    def cross_entropy(log_ratio: float) -> float:
+        """Return the cross-entropy of the mean of both networks, with rows of unknown class as in fit_temperature."""
+        P = np.exp(logits - logits.max(axis=2, keepdims=True)) ** (1 / (single * np.exp(log_ratio)))
+        logs = np.log(np.maximum((P / P.sum(axis=2, keepdims=True)).mean(axis=0), SMALLEST_NORMAL))
+        truth = logs[np.arange(len(index)), index]
+        return -float(w @ ((1 - unknown) * truth + unknown * logs.mean(axis=1)))
+
+    low, high, golden = float(np.log(MIN_MEAN_RATIO)), 0.0, (np.sqrt(5) - 1) / 2
+    a, b = high - golden * (high - low), low + golden * (high - low)
+    value_a, value_b = cross_entropy(a), cross_entropy(b)
+    for _ in range(N_RATIO_STEPS):
+        if value_a < value_b:
+            high, b, value_b = b, a, value_a
+            a = high - golden * (high - low)
+            value_a = cross_entropy(a)
+        else:
+            low, a, value_a = a, b, value_b
+            b = low + golden * (high - low)
+            value_b = cross_entropy(b)
+    return float(np.exp((low + high) / 2))
+
+
+def temperature_power(n_networks: int) -> float:
+    """Return the power of the ratio of `fit_mean_ratio` by which the temperature for n networks is multiplied.
+
+    The variance of the mean of n networks is 1 / n of that of a single network. The logarithm of the temperature is
+    assumed to be linear in this variance, so the power is 0 for one network, 1 for two, and at most 2.
+    """
+    return 2 * (1 - 1 / n_networks)
 
 
 def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
