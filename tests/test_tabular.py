@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import signal
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -432,6 +433,18 @@ def test_bins_are_selected_for_step_function():
 
 
 # ----------------------------------------------------------------------------------------- interrupted and resumed fits
+
+
+def test_members_of_both_encodings_train_at_the_same_time(table):
+    barrier = Barrier(2, timeout=60)  # raises an error if one of the two members waits alone
+
+    def wait_for_other_member(member, record):
+        if record.epoch == 1:
+            barrier.wait()
+
+    model = TableRegressor(members=2, n_jobs=2, random_state=0, callback=wait_for_other_member).fit(*table)
+    assert model.n_members_ == 2
+    assert not barrier.broken
 
 
 def test_callback_and_progress_bar_count_epochs(table, capfd):

@@ -6,7 +6,7 @@ import warnings
 from contextlib import contextmanager
 from reprlib import repr as short_repr
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -141,6 +141,31 @@ def train_networks(
             from nnc._parallel.executors import train_on
 
             return train_on(executor, jobs, source, interrupt, advance)
+
+
+class NetworkGroup(NamedTuple):
+    """Networks that are trained on the same data: arguments of `fit_many`, and its `options` as a mapping."""
+
+    networks: Sequence[NeuralNetwork]
+    X: Any
+    y: Any
+    rows: Any
+    options: Mapping[str, Any]
+
+
+def train_groups(groups: Sequence[NetworkGroup], n_jobs: int | None, seconds: float | None = None) -> list[Outcome]:
+    """Train the networks of all groups at the same time, for at most `seconds`.
+
+    The result contains an `Outcome` for each network, in the order of the groups. No network may have the loss "auto".
+    """
+    sources = [Source(group.X, group.y) for group in groups]
+    jobs = [
+        job
+        for group, source in zip(groups, sources, strict=True)
+        for job in build_jobs(group.networks, source, group.rows, group.options)
+    ]
+    with Interrupt(seconds) as interrupt:
+        return train(jobs, sources[0], n_jobs or get_num_threads(), interrupt)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, groupby
 from math import isfinite, nan
 from statistics import median_high
 from threading import Lock
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._parallel.fit import progress_bar, train_networks
+from nnc._parallel.fit import NetworkGroup, progress_bar, train_groups
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import ValidationRows
 from nnc._utils.processors import get_num_threads
@@ -379,13 +380,12 @@ class Training:
             size = min(size, 2 * (self.n_jobs or 1))
         try:
             for start in range(0, len(specs), max(size, 1)):
-                for bins in (False, True):
-                    self.train_encoding([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
+                self.train_together(specs[start : start + size])
                 if self.stopped or monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
                     self.save_complete()
                 if self.stopped:
                     return
-        except KeyboardInterrupt:  # Ctrl-C was pressed between two calls of `train_networks`
+        except KeyboardInterrupt:  # Ctrl-C was pressed between two calls of `train_groups`
             if not self.members:
                 raise
             self.stopped = True
@@ -401,14 +401,32 @@ class Training:
             self.save_members(complete)
             self.last_checkpoint = monotonic()
 
-    def train_encoding(self, specs: Sequence[MemberSpec], bins: bool) -> None:
-        """Train members that have the same encoding; either all of them or none must have held-out rows."""
-        if not specs or self.stopped:
+    def train_together(self, specs: Sequence[MemberSpec]) -> None:
+        """Train members at the same time; either all of them or none must have held-out rows."""
+        if self.stopped:
             return
         seconds = None if self.deadline is None else self.deadline - monotonic()
         if seconds is not None and seconds <= 0:
             self.stopped = True
             return
+        specs = sorted(specs, key=lambda spec: spec.bins)
+        by_encoding = [[*group] for _, group in groupby(specs, lambda spec: spec.bins)]
+        groups, snapshots = zip(*map(self.build_group, by_encoding), strict=True)
+        outcomes = train_groups(groups, self.n_jobs, seconds)
+        networks = [network for group in groups for network in group.networks]
+        for spec, net, outcome, shots in zip(specs, networks, outcomes, chain(*snapshots), strict=True):
+            self.stopped = self.stopped or outcome.history.stop_reason == "interrupt"
+            if outcome.error is not None:
+                self.diverged = outcome.error
+            elif outcome.history.epochs:
+                complete = outcome.history.stop_reason != "interrupt"
+                curve = self.validation_curve(outcome.history)
+                cross_fitted = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
+                self.members[spec] = Member(spec, net, min(curve, default=nan), complete, curve, *cross_fitted)
+
+    def build_group(self, specs: Sequence[MemberSpec]) -> tuple[NetworkGroup, list[Snapshots | None]]:
+        """Return untrained networks of members with the same encoding, with their data, options and snapshots."""
+        bins = specs[0].bins
         X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
         networks = [build_network(self.task, X.shape[1], self.member_seed(spec)) for spec in specs]
         arguments = fit_options(self.task, n_fold_training_rows(len(y)))
@@ -431,16 +449,7 @@ class Training:
         )
         rows = [np.flatnonzero(~mask) for mask in held_out]
         arguments["sample_weight"] = weights
-        outcomes = train_networks(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
-        for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
-            self.stopped = self.stopped or outcome.history.stop_reason == "interrupt"
-            if outcome.error is not None:
-                self.diverged = outcome.error
-            elif outcome.history.epochs:
-                complete = outcome.history.stop_reason != "interrupt"
-                curve = self.validation_curve(outcome.history)
-                cross_fitted = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
-                self.members[spec] = Member(spec, net, min(curve, default=nan), complete, curve, *cross_fitted)
+        return NetworkGroup(networks, X, y, rows, arguments), snapshots
 
     def member_seed(self, spec: MemberSpec) -> int:
         """Return the seed for the initial weights of a member and for the order of its rows."""
