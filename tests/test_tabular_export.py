@@ -11,8 +11,9 @@ pytest.importorskip("sklearn", "1.9")
 pd = pytest.importorskip("pandas")
 
 from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
+from nnc.tabular.categories import Category  # noqa: E402
 from nnc.tabular.encoding import Encoding  # noqa: E402
-from nnc.tabular.encodings import ENCODINGS  # noqa: E402
+from nnc.tabular.encodings import ENCODINGS, Number  # noqa: E402
 from nnc.tabular.export import build_table_program  # noqa: E402
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
@@ -56,10 +57,11 @@ def build_table(n=300, seed=0):
         "clock": [f"{t // 60:02}:{t % 60:02}" for t in rng.integers(0, 1440, n)],
         "local": pd.Series(dates).dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata"),
         "same": 1, "there": np.where(rng.random(n) < 0.5, 5.0, np.nan), "written": rng.integers(0, 99, n).astype(str),
+        "code": rng.integers(0, 12, n),
     })  # fmt: skip
     for name in ("number", "few", "two, missing"):
         X.loc[rng.random(n) < 0.1, name] = None
-    target = np.sin(X["number"].fillna(1)) * 5 + (towns == "Ulm") + X["wet"] * 2
+    target = np.sin(X["number"].fillna(1)) * 5 + (towns == "Ulm") + X["wet"] * 2 + X["code"] % 2 * 3
     return X, target.to_numpy(float)
 
 
@@ -70,6 +72,7 @@ def add_unseen_values(X):
     X.loc[10:19] = None
     X.loc[20:23, "size"] = ["XS", "L", "XXL", None]
     X.loc[20:24, "grade"] = ["g41", "g44", "g99", "g0", None]
+    X.loc[20:23, "code"] = [12, 0.5, 11, None]
     X.loc[20:23, "share"] = ["3 %", "-1.25%", "n/a", "1e2%"]
     X.loc[20:25, "number"] = [-1e300, 1e300, 1e-300, 0.0, -3.0, 17.0]
     X.loc[26:29, "of 3 and 7"] = [5.0, -1e308, 1e308, 6.5]
@@ -131,6 +134,8 @@ def test_formulas_have_widths_of_encodings(trained):
             formulas = column.encoding.formulas()
             assert sum(map(formulas.width, formulas.plain)) == column.encoding.width
             assert sum(map(formulas.width, formulas.bins)) == column.encoding.n_bins
+        statistics = {type(c.encoding) for c in model._model().schema.columns if getattr(c.encoding, "statistics", ())}
+        assert statistics == {Category, Number}
     assert {type(column.encoding) for column in model._model().schema.columns} == set(ENCODINGS.values())
     assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
 
@@ -138,9 +143,9 @@ def test_formulas_have_widths_of_encodings(trained):
 def test_codes_are_indices_of_levels(trained, rows):
     codes = trained["numbers"].codes(rows)
     column = build_table_program(trained["numbers"]._model()).columns[2]
-    assert codes.shape == (120, 19)
+    assert codes.shape == (120, 20)
     assert codes[0, 2] == -1
-    assert np.isnan(codes[10]).sum() == 18
+    assert np.isnan(codes[10]).sum() == 19
     assert [column.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
 
 
@@ -206,6 +211,6 @@ def test_c_header_names_inputs_and_level_tables(trained, tmp_path):
     text = (tmp_path / "model.h").read_text()
     assert '       in[2]  "few": the index of the text in town_levels2\n' in text
     assert "static const char *const town_levels2[4]" in text
-    assert "#define TOWN_N_IN 19\n#define TOWN_N_OUT 3\n" in text
+    assert "#define TOWN_N_IN 20\n#define TOWN_N_OUT 3\n" in text
     with pytest.raises(ValueError, match=r"^name must be a C identifier such as 'digits', got 'a b'$"):
         trained["text"].to_c(tmp_path / "model.h", name="a b")

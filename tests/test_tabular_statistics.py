@@ -11,7 +11,7 @@ import nnc
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.schema import Schema
 from nnc.tabular.training import FOLDS, fold_numbers
-from nnc.tabular.training_rows import SMOOTHING_ROWS, encode_rows, learn_schema
+from nnc.tabular.training_rows import encode_rows, learn_schema
 
 LEVELS, N = 40, 400
 
@@ -32,12 +32,26 @@ def statistics_of(X, y, weights=None):
     return schema, schema.groups(bins=True)[0][-1], rows.bins
 
 
-def smoothed_means(levels, targets, weights, mean_weight):
-    """Return {level: smoothed mean of the targets} for rows with weights; `mean_weight` multiplies the smoothing."""
+def smoothing_rows(levels, targets, weights):
+    """Return the ratio of the variances of the targets within and between levels (analysis of variance)."""
+    w = weights / weights.mean()
+    masks = [np.array([other == level for other in levels]) for level in sorted(set(levels) - {None})]
+    counts = np.array([w[mask].sum() for mask in masks])
+    means = np.array([np.average(targets[mask], weights=w[mask]) for mask in masks])
+    within = sum(w[mask] @ (targets[mask] - mean) ** 2 for mask, mean in zip(masks, means, strict=True))
+    within /= counts.sum() - len(masks)
+    between = counts @ (means - np.average(means, weights=counts)) ** 2 / (len(masks) - 1) - within
+    between /= (counts.sum() - (counts**2).sum() / counts.sum()) / (len(masks) - 1)
+    return max(within / between, 1.0)
+
+
+def smoothed_means(levels, targets, weights, smoothing):
+    """Return {level: smoothed and compressed mean of the targets} for rows with weights; `smoothing` is a weight."""
     means = {}
     for level in set(levels) - {None}:
         mask = np.array([other == level for other in levels])
-        means[level] = weights[mask] @ targets[mask] / (weights[mask].sum() + SMOOTHING_ROWS * mean_weight)
+        mean = weights[mask] @ targets[mask] / (weights[mask].sum() + smoothing)
+        means[level] = mean / np.sqrt(1 + (mean / 3) ** 2)
     return means
 
 
@@ -47,14 +61,15 @@ def test_statistics_of_row_are_computed_without_rows_of_its_fold(weighted):
     weights = np.random.default_rng(1).uniform(0.1, 1, N) if weighted else np.ones(N)
     schema, part, encoded = statistics_of(X, y[:, None], weights if weighted else None)
     levels, z, folds = [row[0] for row in X], (y - y.mean()) / y.std(), fold_numbers(y[:, None], 3)
+    smoothing = smoothing_rows(levels, z, weights) * weights.mean()
     assert np.bincount(folds).tolist() == [N // FOLDS] * FOLDS
     for fold in range(FOLDS):
         others = folds != fold
-        means = smoothed_means(levels, z, weights * others, weights.mean())
+        means = smoothed_means(levels, z, weights * others, smoothing)
         expected = [means.get(level, 0) for level in levels]
         assert np.allclose(encoded[folds == fold, part][:, 0], np.array(expected)[folds == fold], atol=1e-6)
     # Later rows have the statistics of all training rows; missing and unknown levels have 0.
-    means = smoothed_means(levels, z, weights, weights.mean())
+    means = smoothed_means(levels, z, weights, smoothing)
     later = schema.encode(read_table([["k3", 0.5], ["new", 0.5], [None, 0.5]], names=["level", "number"]), bins=True)
     assert np.allclose(later[:, part][:, 0], [means["k3"], 0, 0], atol=1e-6)
 
@@ -82,6 +97,39 @@ def test_few_levels_and_many_classes_have_no_statistics():
     X = [[f"k{i % 20}", float(i)] for i in range(180)]
     assert statistics_of(X, np.arange(180.0)[:, None])[0].columns[0].encoding.n_bins == 1
     assert statistics_of(X, np.arange(180, dtype=np.int32) % 17)[0].columns[0].encoding.n_bins == 0
+
+
+def test_numbers_have_statistics_unless_target_changes_gradually():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 50, 1000)
+    X = np.column_stack([codes, rng.permutation(50)[codes], rng.random(1000)])
+    y = np.sin(codes / 8) + 0.3 * rng.standard_normal(1000)
+    table = read_table(X.tolist(), names=["gradual", "code", "distinct"])
+    schema, rows = encode_rows(learn_schema(table), table, y[:, None], None, seed=0)
+    assert [column.encoding.n_statistics for column in schema.columns] == [0, 1, 0]
+    statistic = schema.groups(bins=True)[1][-1].stop - 1
+    assert np.corrcoef(rows.bins[:, statistic], np.sin(codes / 8))[0, 1] > 0.95
+    later = read_table([[3, 7, 0.5], [3, 7.5, 0.5], [3, 99, 0.5], [3, None, 0.5]], names=schema.names)
+    encoded = schema.encode(later, bins=True)[:, statistic]
+    assert encoded[0] != 0
+    assert encoded[1:].tolist() == [0, 0, 0]
+    model = TableRegressor(members=3, random_state=0, n_jobs=1).fit(X[:800, 1:], y[:800])
+    assert model.score(X[800:, 1:], y[800:]) > 0.75  # a perfect model has 0.84
+
+
+def test_statistics_of_many_number_columns_are_those_of_largest_roughness(set_limit):
+    rng = np.random.default_rng(0)
+    X, effects = rng.integers(0, 8, (2000, 6)), np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    y = effects[X] @ [1, 1, 3, 1, 1, 3] + rng.standard_normal(2000)
+    table = read_table(X.astype(float).tolist(), names=[f"x{j}" for j in range(6)])
+
+    def columns():
+        schema, _ = encode_rows(learn_schema(table), table, y[:, None], None, seed=0)
+        return [j for j, column in enumerate(schema.columns) if column.encoding.n_statistics]
+
+    assert columns() == list(range(6))
+    set_limit("nnc.tabular.training_rows.MAX_NUMBER_STATISTICS", 2)
+    assert columns() == [2, 5]
 
 
 @pytest.mark.parametrize("classes", [False, True])
@@ -117,5 +165,5 @@ def test_schema_of_earlier_version_has_no_statistics():
     document = statistics_of(X, y[:, None])[0].document()
     assert Schema.from_document(json.loads(json.dumps(document))).document() == document
     document["columns"][0]["encoding"]["statistics"].pop()
-    with pytest.raises(ValueError, match=r"statistics must have as many numbers for each of 40 texts, got 39 numbers"):
+    with pytest.raises(ValueError, match=r"statistics must have as many numbers for each of 40 levels, got 39 numbers"):
         Schema.from_document(document)

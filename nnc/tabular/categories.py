@@ -11,7 +11,7 @@ from nnc._interop.table import ColumnFormulas
 from nnc._utils.checks import check_fraction
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind_error
-from nnc.tabular.encoding import Encoding, number_list, text_list
+from nnc.tabular.encoding import Encoding, LevelStatistics, number_list, text_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ MAX_ONE_HOT_LEVELS = 100  # maximum number of levels of a column that have one f
 MIN_LEVEL_ROWS = 10
 
 
-class Category(Encoding):
+class Category(LevelStatistics, Encoding):
     """Encoding of a categorical column as one-hot features.
 
     Each frequent level has a feature, in the order of decreasing frequency. If there are rare levels, one more feature
@@ -61,11 +61,7 @@ class Category(Encoding):
                 f"levels must be {2 - bool(self.rare)} or more strings, none of them in rare, got "
                 f"{short_repr(self.levels)} and rare {short_repr(self.rare)}"
             )
-        if len(self.statistics) % len(self.coded_levels):
-            raise ValueError(
-                f"statistics must have as many numbers for each of {len(self.coded_levels)} texts, got "
-                f"{len(self.statistics)} numbers"
-            )
+        self.check_statistics()
 
     @classmethod
     def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
@@ -90,7 +86,16 @@ class Category(Encoding):
     @property
     def n_bins(self) -> int:
         """Number of target statistics of each text."""
-        return len(self.statistics) // len(self.coded_levels)
+        return self.n_statistics
+
+    @property
+    def n_levels(self) -> int:
+        """Number of texts in `coded_levels`."""
+        return len(self.coded_levels)
+
+    def level_indices(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """Return the index of each cell in `coded_levels`, which is `cells`."""
+        return cells
 
     @property
     def coded_levels(self) -> tuple[str, ...]:
@@ -129,9 +134,7 @@ class Category(Encoding):
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         """Write the target statistics of `cells` (rows,) into `out` (rows, n_bins)."""
-        statistics = np.zeros((len(self.coded_levels) + 2, self.n_bins))
-        statistics[:-2] = np.reshape(self.statistics, (-1, self.n_bins))
-        out[...] = statistics[cells]
+        self.write_statistics(cells, out)
 
     def to_codes(self, column: Column) -> Floats:
         """Return the index of each cell in `coded_levels`; -1 for other texts, NaN for missing values."""
@@ -145,12 +148,9 @@ class Category(Encoding):
             return ColumnFormulas(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
         n = len(self.levels)
         rare = (f"0 if missing(x) else 1 if x < 0 else 1 if x >= {n} else 0",) if self.rare else ()
-        vectors: dict[str, Any] = {"place": range(n)}
-        if self.statistics:
-            vectors["coded"] = range(len(self.coded_levels))
-            vectors |= {f"mean{k}": self.statistics[k :: self.n_bins] for k in range(self.n_bins)}
-        statistics = tuple(f"sum(mean{k} if x == coded else 0)" for k in range(self.n_bins))
-        return ColumnFormulas(("1 if x == place else 0", *rare, *missing), statistics, vectors=vectors)
+        statistics, vectors = self.statistics_formulas(range(self.n_levels))
+        plain = ("1 if x == place else 0", *rare, *missing)
+        return ColumnFormulas(plain, statistics, vectors={"place": range(n), **vectors})
 
     def unseen(self, column: Column) -> dict[str, int]:
         """Return {text: number of rows} for the texts in `column` that did not occur in the training rows."""
@@ -166,6 +166,7 @@ class Category(Encoding):
         else:
             rare = f", and {len(self.rare)} rare ones as one" if self.rare else ""
             description = f"{len(self.levels)} categories{rare}"
+        description += ", and target statistics" if self.statistics else ""
         return description + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
 
 

@@ -1,4 +1,4 @@
-"""Base class of the encodings of columns, and checks of their parameters."""
+"""Base classes of the encodings of columns, checks of their parameters, and encodings that ignore the values."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from nnc._interop.table import ColumnFormulas
 from nnc._utils.checks import build_check, check_finite
-from nnc._utils.value import Value
+from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from nnc._interop.table import ColumnFormulas
     from nnc.tabular.cells import Column
 
     Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ class Encoding(Value, ABC):
 
     `read_cells` converts all cells of a column to an array. For blocks of its elements, `write` and `write_bins` then
     compute the features. Only some networks use the features of `write_bins`: piecewise-linear features (bins) of
-    numbers and dates, and target statistics of categories. The fields of a subclass are learned from the training rows
+    numbers and dates, and target statistics. The fields of a subclass are learned from the training rows
     and saved in model files.
 
     Attributes
@@ -96,6 +96,53 @@ class Encoding(Value, ABC):
         """Return the encoding as a JSON object with exact numbers."""
         values = {name: getattr(self, name) for name in self._fields}
         return {"type": self.type} | {name: _to_json(value) for name, value in values.items()}
+
+
+class LevelStatistics:
+    """Methods of encodings with target statistics of levels, which are categories or distinct numbers.
+
+    Attributes
+    ----------
+    statistics : tuple of float
+        Target statistics of each level, the same number for each level; () for none.
+    """
+
+    statistics: tuple[float, ...]
+
+    @property
+    @abstractmethod
+    def n_levels(self) -> int:
+        """Number of levels."""
+
+    @abstractmethod
+    def level_indices(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """Return the index of the level of each cell, a result of `read_cells`; negative for a cell without level."""
+
+    @property
+    def n_statistics(self) -> int:
+        """Number of target statistics of each level."""
+        return len(self.statistics) // self.n_levels if self.statistics else 0
+
+    def check_statistics(self) -> None:
+        """Raise ValueError if the levels have different numbers of statistics."""
+        if self.statistics and (not self.n_levels or len(self.statistics) % self.n_levels):
+            raise ValueError(
+                f"statistics must have as many numbers for each of {self.n_levels} levels, got "
+                f"{len(self.statistics)} numbers"
+            )
+
+    def write_statistics(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the target statistics of `cells` (rows,) into `out` (rows, n_statistics); 0 for cells without level."""
+        levels, statistics = self.level_indices(cells), np.reshape(self.statistics, (-1, self.n_statistics))
+        out[...] = np.where((levels >= 0)[:, None], statistics[levels], 0)
+
+    def statistics_formulas(self, levels: Sequence[float]) -> tuple[tuple[str, ...], dict[str, Sequence[float]]]:
+        """Return the formulas of the target statistics, and their vectors; `levels` are the codes of the levels."""
+        n = self.n_statistics
+        vectors: dict[str, Sequence[float]] = {f"mean{k}": self.statistics[k::n] for k in range(n)}
+        return tuple(f"sum({name} if x == level else 0)" for name in vectors), vectors | (
+            {"level": levels} if n else {}
+        )
 
 
 def _to_json(value: Any) -> Any:
@@ -161,3 +208,65 @@ def plain_text(name: str, value: Any) -> str:
     if type(value) is not str:
         raise ValueError(f"{name} must be text, got {short_repr(value)}")
     return value
+
+
+class IgnoresValues(Encoding):
+    """Base class of encodings that use only whether a cell has a value, not the value.
+
+    Parameters
+    ----------
+    reason : str
+        Reason why the values are not used, for reports.
+    """
+
+    reason: str = field(check=plain_text)
+
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the boolean mask (n,) of the missing cells."""
+        return column.missing
+
+    def to_codes(self, column: Column) -> Floats:
+        """Return an array (n,) with NaN for each missing cell and 0 for each other cell."""
+        return np.where(column.missing, np.nan, 0.0)
+
+
+class LeftOut(IgnoresValues):
+    """Encoding without features, for a column that carries no information."""
+
+    type = "left_out"
+    code_meaning = "anything: the column is left out"
+
+    @property
+    def width(self) -> int:
+        """Number of features, which is 0."""
+        return 0
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write nothing, because the column has no features."""
+
+    def formulas(self) -> ColumnFormulas:
+        """Return an empty ColumnFormulas, because the column has no features."""
+        return ColumnFormulas()
+
+    def describe(self) -> str:
+        """Return a short description of the encoding, for reports."""
+        return f"left out: {self.reason}"
+
+
+class Presence(IgnoresValues):
+    """Encoding whose only feature is 1 for a cell with a value and -1 for a missing cell."""
+
+    type = "presence"
+    code_meaning = "any number if there is a value"
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write 1 for each cell with a value and -1 for each missing cell into `out` (rows, 1)."""
+        out[:, 0] = np.where(cells, -1, 1)
+
+    def formulas(self) -> ColumnFormulas:
+        """Return the formula of the feature, which is -1 for a missing cell and 1 otherwise."""
+        return ColumnFormulas(("-1 if missing(x) else 1",))
+
+    def describe(self) -> str:
+        """Return a short description of the encoding, for reports."""
+        return f"only whether there is a value: {self.reason}"

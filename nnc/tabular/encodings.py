@@ -1,4 +1,4 @@
-"""Encodings of numbers, dates and columns without information, and the choice of an encoding for a column.
+"""Encodings of numbers and dates, and the choice of an encoding for a column.
 
 Numbers and dates have additional piecewise-linear features for the inputs of some networks; their bins have equal
 numbers of training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a
@@ -28,11 +28,14 @@ from nnc.tabular.dates import CALENDAR_RANGES, DAY_SECONDS, PART_FORMULAS, PART_
 from nnc.tabular.encoding import (
     SMALLEST_NORMAL,
     Encoding,
+    LeftOut,
+    LevelStatistics,
+    Presence,
     edge_list,
     from_members,
+    increasing_list,
     knot_list,
     number_list,
-    plain_text,
     scale_factor,
     text_list,
 )
@@ -49,68 +52,6 @@ MAX_CATEGORY_LEVELS = 10  # a text column with up to this number of levels is al
 MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, so that their squares are finite
 SCORE_INTERVALS = 32  # number of pieces of the normal score, which is piecewise linear between quantiles
 TAIL_FRACTION = 0.0005  # normal scores are normal quantiles for probabilities from TAIL_FRACTION to 1 - TAIL_FRACTION
-
-
-class IgnoresValues(Encoding):
-    """Base class of encodings that use only whether a cell has a value, not the value.
-
-    Parameters
-    ----------
-    reason : str
-        Reason why the values are not used, for reports.
-    """
-
-    reason: str = field(check=plain_text)
-
-    def read_cells(self, column: Column) -> NDArray[Any]:
-        """Return the boolean mask (n,) of the missing cells."""
-        return column.missing
-
-    def to_codes(self, column: Column) -> Floats:
-        """Return an array (n,) with NaN for each missing cell and 0 for each other cell."""
-        return np.where(column.missing, np.nan, 0.0)
-
-
-class LeftOut(IgnoresValues):
-    """Encoding without features, for a column that carries no information."""
-
-    type = "left_out"
-    code_meaning = "anything: the column is left out"
-
-    @property
-    def width(self) -> int:
-        """Number of features, which is 0."""
-        return 0
-
-    def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write nothing, because the column has no features."""
-
-    def formulas(self) -> ColumnFormulas:
-        """Return an empty ColumnFormulas, because the column has no features."""
-        return ColumnFormulas()
-
-    def describe(self) -> str:
-        """Return a short description of the encoding, for reports."""
-        return f"left out: {self.reason}"
-
-
-class Presence(IgnoresValues):
-    """Encoding whose only feature is 1 for a cell with a value and -1 for a missing cell."""
-
-    type = "presence"
-    code_meaning = "any number if there is a value"
-
-    def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Write 1 for each cell with a value and -1 for each missing cell into `out` (rows, 1)."""
-        out[:, 0] = np.where(cells, -1, 1)
-
-    def formulas(self) -> ColumnFormulas:
-        """Return the formula of the feature, which is -1 for a missing cell and 1 otherwise."""
-        return ColumnFormulas(("-1 if missing(x) else 1",))
-
-    def describe(self) -> str:
-        """Return a short description of the encoding, for reports."""
-        return f"only whether there is a value: {self.reason}"
 
 
 class WithIndicator(Encoding):
@@ -149,7 +90,7 @@ class WithIndicator(Encoding):
 # --------------------------------------------------------------------------------------------- numbers
 
 
-class Number(WithIndicator):
+class Number(LevelStatistics, WithIndicator):
     """Encoding of a column of numbers x.
 
     The first feature is z / sqrt(1 + (z / 3)^2) with z = (x - median) / scale, which is between -3 and 3. The second
@@ -170,19 +111,26 @@ class Number(WithIndicator):
         Numbers between which the normal score is interpolated linearly; () if there is no normal score.
     scores : tuple of float
         Normal score of each knot.
+    levels : tuple of float
+        Distinct numbers of the training rows, in increasing order; () for a column without target statistics.
+    statistics : tuple of float
+        Target statistics of each level, see nnc/tabular/training_rows.py; () for none. Other numbers have 0.
     """
 
     type = "number"
     code_meaning = "a number"
-    added_fields = {"knots": (), "scores": ()}  # noqa: RUF012 (never modified)
+    added_fields = {"knots": (), "scores": (), "levels": (), "statistics": ()}  # noqa: RUF012 (never modified)
 
     median: float = field(check=check_finite)
     scale: float = field(check=scale_factor)
     edges: tuple[float, ...] = field(check=edge_list)
     knots: tuple[float, ...] = field(check=knot_list)
     scores: tuple[float, ...] = field(check=number_list)
+    levels: tuple[float, ...] = field(check=increasing_list)
+    statistics: tuple[float, ...] = field(check=number_list)
 
     def __post_init__(self) -> None:
+        self.check_statistics()
         if len(self.scores) != len(self.knots):
             raise ValueError(f"scores must have one number for each of {len(self.knots)} knots, got {len(self.scores)}")
 
@@ -210,6 +158,8 @@ class Number(WithIndicator):
             edges=tuple(edges) if len(edges) > 2 else (),
             knots=tuple((2 * knots).tolist()),
             scores=tuple(float(normal_quantiles[knot_index == i].mean()) for i in range(len(knots))),
+            levels=(),
+            statistics=(),
         )
 
     @property
@@ -219,8 +169,19 @@ class Number(WithIndicator):
 
     @property
     def n_bins(self) -> int:
-        """Number of piecewise-linear features, one for each bin."""
-        return max(0, len(self.edges) - 1)
+        """Number of piecewise-linear features, one for each bin, and of target statistics."""
+        return max(0, len(self.edges) - 1) + self.n_statistics
+
+    @property
+    def n_levels(self) -> int:
+        """Number of distinct numbers with target statistics."""
+        return len(self.levels)
+
+    def level_indices(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """Return the index of each cell in `levels`; -1 for other numbers and missing values."""
+        levels = np.array(self.levels)
+        indices = np.minimum(np.searchsorted(levels, cells), len(levels) - 1)
+        return np.where(levels[indices] == cells, indices, -1)
 
     def read_cells(self, column: Column) -> NDArray[Any]:
         """Return the numbers of a column, array (n,), with NaN for missing values."""
@@ -258,14 +219,17 @@ class Number(WithIndicator):
     def scale_and_clip(self, x: Floats) -> Floats:
         """Scale the numbers x and compress them smoothly to the range from -3 to 3."""
         z = np.minimum(np.maximum((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED), MAX_SCALED)
-        return z / np.sqrt(1 + (z / 3) ** 2)
+        return compress(z)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
+        """Write the piecewise-linear features and target statistics of `cells` (rows,) into `out` (rows, n_bins)."""
         x = cells.astype(np.float64)
         half_low, half_width = self._half_bins
+        n_bins = self.n_bins - self.n_statistics
         # Compute the transposed array, because loops over many rows are faster than loops over few bins.
-        out.T[...] = _clipped_fraction(np.where(np.isnan(x), self.median, x) / 2 - half_low, half_width)
+        out[:, :n_bins].T[...] = _clipped_fraction(np.where(np.isnan(x), self.median, x) / 2 - half_low, half_width)
+        if self.statistics:
+            self.write_statistics(cells, out[:, n_bins:])
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features of a numeric column."""
@@ -277,11 +241,15 @@ class Number(WithIndicator):
             vectors |= {"lower": self.knots[:-1], "upper": self.knots[1:]}
             vectors |= {"start": (self.scores[0], *(0.0 for _ in self.knots[2:]))}
             vectors |= {"rise": tuple(high - low for low, high in pairwise(self.scores))}
+        bins: tuple[str, ...] = ()
         if self.edges:
             vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
+            bins = ("min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)",)
+        statistics, statistics_vectors = self.statistics_formulas(self.levels)
+        vectors |= statistics_vectors
         return ColumnFormulas(
             (*plain, *self.indicator_formulas()),
-            ("min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)",) if self.edges else (),
+            (*bins, *statistics),
             {"value": f"{self.median!r} if missing(x) else x", **self.scaling_steps("z", "value")},
             vectors,
         )
@@ -297,7 +265,14 @@ class Number(WithIndicator):
 
     def describe(self) -> str:
         """Return a short description of the encoding, for reports."""
-        return f"a number, scaled{' and as a normal score' if self.knots else ''}{self.missing_note()}"
+        statistics = ", and target statistics" if self.statistics else ""
+        return f"a number, scaled{' and as a normal score' if self.knots else ''}{statistics}{self.missing_note()}"
+
+
+def compress(z: Floats) -> Floats:
+    """Compress numbers smoothly to the range from -3 to 3."""
+    compressed: Floats = z / np.sqrt(1 + (z / 3) ** 2)
+    return compressed
 
 
 def _clipped_fraction(distances: Floats, widths: Any) -> Floats:

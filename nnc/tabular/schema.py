@@ -27,8 +27,8 @@ from nnc._utils.notices import warn_user
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_booleans
-from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Binary, Date, IgnoresValues, LeftOut, Number
+from nnc.tabular.encoding import Encoding, IgnoresValues, LeftOut
+from nnc.tabular.encodings import Binary, Date, Number
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning

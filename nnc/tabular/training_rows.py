@@ -1,10 +1,14 @@
-"""Preparation of the training rows: schema, encoded rows, and target statistics of categories with many levels.
+"""Preparation of the training rows: schema, encoded rows, and target statistics of categories and repeated numbers.
 
-A target statistic of a level is the sum of the standardized target over its rows, divided by their number plus
-SMOOTHING_ROWS (Micci-Barreca, 2001). For classes there is one statistic for each class. The schema contains the
-statistics of all training rows. The encoded training rows contain out-of-fold statistics instead: those of a row are
-computed without the rows of its fold of the cross-validation. So no feature of a row depends on its own target, and no
-held-out row of a network has features that depend on the targets of the held-out rows.
+A target statistic of a level is the sum of the standardized target over its rows, divided by their number plus a
+smoothing number of rows (Micci-Barreca, 2001), and compressed to the range from -3 to 3. The smoothing is the ratio of
+the variances of the target within and between levels, which makes the quotient the best linear predictor of the mean of
+the level. For classes there is one statistic for each class. Levels are the texts of a column, or its distinct numbers
+if the target does not change gradually from one number to the next.
+
+The schema contains the statistics of all training rows. The encoded training rows contain out-of-fold statistics
+instead: those of a row are computed without the rows of its fold of the cross-validation. So no feature of a row
+depends on its own target, and no feature of a held-out row depends on the targets of the rows held out with it.
 """
 
 from __future__ import annotations
@@ -16,20 +20,26 @@ import numpy as np
 
 from nnc._data.scaling import Standardize
 from nnc.tabular.categories import Category
+from nnc.tabular.encodings import Number, compress
 from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.training import FOLDS, MAX_BINNED_VALUES, Rows, fold_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc.tabular.encoding import Encoding
     from nnc.tabular.frames import Table
-    from nnc.tabular.schema import ColumnSchema
 
     Floats = NDArray[np.float64]
 
-MIN_STATISTICS_LEVELS = 10  # a column has target statistics if it has at least this number of levels
+MIN_STATISTICS_LEVELS = 10  # a text column has target statistics if it has at least this number of levels
+MAX_NUMBER_LEVELS = 200  # a column of numbers has target statistics if it has at most this number of distinct numbers
+MIN_NUMBER_ROWS = 5  # minimum number of rows per distinct number, on average, for target statistics of numbers
+MIN_ROUGHNESS = 4.0  # minimum roughness (see `_roughness`) for target statistics of numbers
 MAX_STATISTICS = 16  # maximum number of target statistics of a level, which limits the number of classes or targets
-SMOOTHING_ROWS = 10  # number of rows with the mean target that are added to the rows of each level
+MAX_NUMBER_STATISTICS = 64  # maximum number of target statistics of all columns of numbers
+MIN_SMOOTHING_ROWS = 1.0  # minimum number of rows with the mean target that are added to the rows of each level
+MIN_VARIANCE = 1e-9  # lower limit of variances, to avoid divisions by 0
 
 
 def learn_schema(table: Table) -> Schema:
@@ -64,24 +74,21 @@ def encode_rows(
     """
     n_statistics = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
     n_statistics = 1 if y.ndim == 1 and n_statistics == 2 else n_statistics
-    columns = [_with_zero_statistics(column, n_statistics) for column in schema.columns]
+    columns, n_values = list(schema.columns), len(table) * schema.width(bins=True)
+    fitted = []
+    if n_statistics <= MAX_STATISTICS and n_values <= MAX_BINNED_VALUES:
+        fitted = _fit_statistics(schema, table, _standardized_targets(y), weights, fold_numbers(y, seed))
+    for j, encoding, _ in fitted:
+        columns[j] = columns[j]._replace(encoding=encoding)
     larger = replace(schema, columns=tuple(columns))
     width = larger.width(bins=True)
     if width == larger.width() or len(table) * width > MAX_BINNED_VALUES:
         return schema, Rows(schema.encode(table), None, y, weights)
-    bins, folds = larger.encode(table, bins=True), fold_numbers(y, seed)
-    for column_schema, column in larger.read(table):
-        encoding = column_schema.encoding
-        if isinstance(encoding, Category) and encoding.statistics:
-            j, levels = larger.names.index(column_schema.name), encoding.read_cells(column)
-            statistics, out_of_fold = _target_statistics(
-                levels, _standardized_targets(y), weights, folds, len(encoding.coded_levels)
-            )
-            encoding = encoding.replace(statistics=tuple(statistics.ravel().tolist()))
-            columns[j] = column_schema._replace(encoding=encoding)
-            bins[:, larger.groups(bins=True)[j][-1]] = out_of_fold
-    plain = np.ascontiguousarray(bins[:, : larger.width()])
-    return replace(schema, columns=tuple(columns)), Rows(plain, bins, y, weights)
+    bins, groups = larger.encode(table, bins=True), larger.groups(bins=True)
+    for j, _, out_of_fold in fitted:
+        end = groups[j][-1].stop
+        bins[:, end - n_statistics : end] = out_of_fold
+    return larger, Rows(np.ascontiguousarray(bins[:, : larger.width()]), bins, y, weights)
 
 
 def _standardized_targets(y: NDArray[Any]) -> Floats:
@@ -92,19 +99,91 @@ def _standardized_targets(y: NDArray[Any]) -> Floats:
     return Standardize().fit(y).apply(y)
 
 
-def _with_zero_statistics(column: ColumnSchema, n_statistics: int) -> ColumnSchema:
-    """Return the schema of a column, with target statistics of 0 if it has many levels without an order."""
-    encoding = column.encoding
-    if type(encoding) is not Category or n_statistics > MAX_STATISTICS:
-        return column
-    n_levels = len(encoding.levels) + len(encoding.rare)
-    if n_levels < MIN_STATISTICS_LEVELS:
-        return column
-    return column._replace(encoding=encoding.replace(statistics=(0.0,) * (n_levels * n_statistics)))
+def _fit_statistics(
+    schema: Schema, table: Table, targets: Floats, weights: Floats | None, folds: NDArray[np.int8]
+) -> list[tuple[int, Any, Floats]]:
+    """Return index, encoding with statistics and out-of-fold statistics of each column that has target statistics.
+
+    If the columns of numbers have more than MAX_NUMBER_STATISTICS, the columns with the largest roughness are chosen.
+    """
+    w = np.ones(len(targets)) if weights is None else weights / weights.mean()
+    index = {name: j for j, name in enumerate(schema.names)}
+    n_statistics, fitted = targets.shape[1], []
+    for column_schema, column in schema.read(table):
+        cells = column_schema.encoding.read_cells(column)
+        encoding = _with_levels(column_schema.encoding, cells, n_statistics)
+        if encoding is None:
+            continue
+        levels = encoding.level_indices(encoding.read_cells(column))
+        roughness = _roughness(levels, targets, w) if isinstance(encoding, Number) else np.inf
+        if roughness >= MIN_ROUGHNESS:
+            statistics, out_of_fold = _target_statistics(levels, targets, w, folds, encoding.n_levels)
+            encoding = encoding.replace(statistics=tuple(statistics.ravel().tolist()))
+            fitted.append((roughness, index[column_schema.name], encoding, out_of_fold))
+    numbers = sorted((part[:2] for part in fitted if np.isfinite(part[0])), reverse=True)
+    dropped = {j for _, j in numbers[MAX_NUMBER_STATISTICS // n_statistics :]}
+    return [(j, encoding, out_of_fold) for _, j, encoding, out_of_fold in fitted if j not in dropped]
+
+
+def _with_levels(encoding: Encoding, cells: NDArray[Any], n_statistics: int) -> Any:
+    """Return an encoding with target statistics of 0, or None if the column has no target statistics."""
+    if type(encoding) is Category:
+        n_levels = len(encoding.levels) + len(encoding.rare)
+        is_repeated = n_levels >= MIN_STATISTICS_LEVELS
+        return encoding.replace(statistics=(0.0,) * (n_levels * n_statistics)) if is_repeated else None
+    if not isinstance(encoding, Number):
+        return None
+    cells = cells[~np.isnan(cells)]
+    # Some rows are enough to recognize most columns with too many distinct numbers, without sorting all rows.
+    if len(np.unique(cells[: 10 * MAX_NUMBER_LEVELS])) > MAX_NUMBER_LEVELS:
+        return None
+    distinct = np.unique(cells)
+    is_repeated = len(distinct) <= min(MAX_NUMBER_LEVELS, len(cells) / MIN_NUMBER_ROWS)
+    if not is_repeated or (np.diff(distinct / 2) <= 0).any():  # halves of denormal numbers may be equal
+        return None
+    return encoding.replace(levels=tuple(distinct.tolist()), statistics=(0.0,) * (len(distinct) * n_statistics))
+
+
+def _level_sums(levels: NDArray[Any], targets: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return weights (m,) and sums of targets (m, k) of the m levels with rows, and the variance (k,) within levels."""
+    has_level = levels >= 0
+    levels, targets, w = levels[has_level], targets[has_level], w[has_level]
+    counts = np.bincount(levels, w).astype(np.float64)
+    sums = np.stack([np.bincount(levels, w * target) for target in targets.T], axis=1).astype(np.float64)[counts > 0]
+    counts = counts[counts > 0]
+    within = w @ targets**2 - (sums**2 / counts[:, None]).sum(axis=0)
+    return counts, sums, np.maximum(within / max(counts.sum() - len(counts), 1), MIN_VARIANCE)
+
+
+def _roughness(levels: NDArray[Any], targets: Floats, w: Floats) -> float:
+    """Return how much the mean target of a level differs from the mean of its two neighbours, 1 for noise only.
+
+    The squared difference is divided by its variance and averaged over the levels. The result is the maximum over the
+    targets.
+    """
+    counts, sums, variance = _level_sums(levels, targets, w)
+    means, inverse = sums / counts[:, None], 1 / counts[:, None]
+    difference = means[1:-1] - (means[:-2] + means[2:]) / 2
+    expected = variance * (inverse[1:-1] + (inverse[:-2] + inverse[2:]) / 4)
+    return float((difference**2 / expected).mean(axis=0).max())
+
+
+def _smoothing_rows(levels: NDArray[Any], targets: Floats, w: Floats) -> Floats:
+    """Return the ratio (k,) of the variances of each target within and between levels, in rows.
+
+    The variance between levels is estimated by an analysis of variance with random effects.
+    """
+    counts, sums, within = _level_sums(levels, targets, w)
+    n, freedom = counts.sum(), max(len(counts) - 1, 1)
+    squares = (sums**2 / counts[:, None]).sum(axis=0) - sums.sum(axis=0) ** 2 / n
+    rows_per_level = max((n - (counts**2).sum() / n) / freedom, MIN_VARIANCE)
+    between = (squares / freedom - within) / rows_per_level
+    smoothing: Floats = np.maximum(within / np.maximum(between, MIN_VARIANCE), MIN_SMOOTHING_ROWS)
+    return smoothing
 
 
 def _target_statistics(
-    levels: NDArray[np.int32], targets: Floats, weights: Floats | None, folds: NDArray[np.int8], n_levels: int
+    levels: NDArray[Any], targets: Floats, w: Floats, folds: NDArray[np.int8], n_levels: int
 ) -> tuple[Floats, Floats]:
     """Return the target statistics of each level, and the out-of-fold statistics of each row.
 
@@ -114,8 +193,8 @@ def _target_statistics(
         Index of the level of each row; negative for rows without a level, whose statistics are 0.
     targets : array (n, k)
         Standardized targets.
-    weights : array (n,), optional
-        Sample weights.
+    w : array (n,)
+        Sample weights with mean 1.
     folds : int array (n,)
         Fold of each row.
     n_levels : int
@@ -125,15 +204,12 @@ def _target_statistics(
     statistics : array (n_levels, k)
     out_of_fold : array (n, k)
     """
-    w = np.ones(len(levels)) if weights is None else weights
     has_level = levels >= 0
     groups = (folds.astype(np.intp) * n_levels + levels)[has_level]
     terms = np.column_stack([w, w[:, None] * targets])[has_level]
     sums = np.stack([np.bincount(groups, term, FOLDS * n_levels) for term in terms.T], axis=1)
     sums = sums.reshape(FOLDS, n_levels, -1)
-    total = sums.sum(axis=0)
-    smoothing = SMOOTHING_ROWS * w.mean()
-    others = total - sums
-    others = others[..., 1:] / (others[..., :1] + smoothing)
-    out_of_fold = np.where(has_level[:, None], others[folds, levels], 0)
-    return total[:, 1:] / (total[:, :1] + smoothing), out_of_fold
+    total, smoothing = sums.sum(axis=0), _smoothing_rows(levels, targets, w)
+    others = total - sums  # sums over the rows outside of each fold
+    statistics, by_fold = (compress(part[..., 1:] / (part[..., :1] + smoothing)) for part in (total, others))
+    return statistics, np.where(has_level[:, None], by_fold[folds, levels], 0)
