@@ -92,12 +92,8 @@ def predict_held_out(
     weights = None if rows.weights is None else rows.weights[indices]
     if classes:
         y, row_weights = rows.y[indices][inverse], None if weights is None else weights[inverse]
-        logits = np.log(np.maximum(outputs, EPSILON))
-        temperature = fit_temperature(logits, y, row_weights)
-        order = np.argsort(inverse, kind="stable")
-        pairs = order[np.bincount(inverse)[inverse[order]] == 2].reshape(-1, 2)
-        pair_weights = None if row_weights is None else row_weights[pairs[:, 0]]
-        ratio = fit_mean_ratio(logits[pairs].swapaxes(0, 1), y[pairs[:, 0]], pair_weights)
+        temperature = fit_temperature(np.log(np.maximum(outputs, EPSILON)), y, row_weights)
+        ratio = _fit_ratio(outputs, inverse, y, row_weights)
         outputs = _calibrate_parts(outputs, y, row_weights, part)
     else:
         outputs = model.convert_outputs(outputs)
@@ -173,6 +169,22 @@ def _calibrate_parts(
             temperature = fit_temperature(logits, y[in_others], None if weights is None else weights[in_others])
             calibrated[in_part] = with_temperature(P[in_part], temperature)
     return calibrated
+
+
+def _fit_ratio(
+    P: NDArray[np.float64], index: NDArray[np.intp], y: NDArray[Any], weights: NDArray[np.float64] | None
+) -> float:
+    """Return the ratio of `fit_mean_ratio` from the rows that exactly two networks predict; 1 if there are none.
+
+    `index` is the index of the held-out row of each row of P, y and weights.
+    """
+    is_pair = np.bincount(index) == 2
+    if not is_pair.any():
+        return 1.0
+    order = np.argsort(index, kind="stable")
+    pairs = order[is_pair[index[order]]].reshape(-1, 2)
+    logits = np.log(np.maximum(P[pairs.T], EPSILON))
+    return fit_mean_ratio(logits, y[pairs[:, 0]], None if weights is None else weights[pairs[:, 0]])
 
 
 def target_units(model: TableModel) -> NDArray[np.float64]:
