@@ -420,7 +420,8 @@ def test_report_names_chosen_loss_which_reproduces_model(table):
 def test_batch_size_and_epochs_follow_row_count():
     task = Task("squared_error", 1)
     assert [fit_options(task, rows)["batch_size"] for rows in (3, 40, 2400, 10**6)] == [3, 32, 32, 64]
-    assert [fit_options(task, rows)["epochs"] for rows in (3, 600, 10**6)] == [112, 94, 56]
+    assert [fit_options(task, rows)["epochs"] for rows in (3, 600, 20_000, 40_000, 10**6)] == [112, 94, 56, 40, 28]
+    assert fit_options(Task(CROSS_ENTROPY, 2), 10**6)["epochs"] == 56
 
 
 def test_bins_are_selected_for_step_function():

@@ -73,7 +73,8 @@ def run(arguments: Namespace) -> int:
             facts = {"rows": len(X), "columns": X.width, "target": y.name, "seed": arguments.seed}
             log.write("start", time=current_time(), **origin, **facts)
             n = arguments.members or choose_member_count(arguments.preset, len(X))
-            epochs = total_epochs(len(X), n - count_trained_networks(unfinished))
+            kind = "numbers" if is_regression else "classes"
+            epochs = total_epochs(len(X), n - count_trained_networks(unfinished), kind)
             plot = TrainingPlot(screen) if arguments.watch else None
             with ProgressBar(screen, epochs, is_hidden=arguments.watch) as bar:
 

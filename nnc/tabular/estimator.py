@@ -210,7 +210,8 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         seconds = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - start))
-        with with_progress_bar(self.callback, self.progress, total_epochs(n, count - len(done))) as callback:
+        epochs = total_epochs(n, count - len(done), task.kind)
+        with with_progress_bar(self.callback, self.progress, epochs) as callback:
             training = Training(
                 task, rows, seed, self.n_jobs, seconds, callback, None if self.checkpoint is None else save_members
             )

@@ -31,7 +31,10 @@ FORMER_PRESET, FORMER_MEMBERS = "best", 24  # removed preset, which files may co
 FULL_PRESET_ROWS = 10_000  # for more training rows than this, a preset trains fewer networks
 MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
 DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
-MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network
+MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network, except for large tables
+# For regression with more than MAX_FULL_EPOCH_ROWS training rows, the number of epochs decreases with the square root
+# of the number of rows, down to MIN_LARGE_DATA_EPOCHS.
+MAX_FULL_EPOCH_ROWS, MIN_LARGE_DATA_EPOCHS = 20_000, 28
 TARGET_STEPS = 1800  # for small tables, more epochs are trained to reach this number of steps
 SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 32, 64  # number of rows in a mini-batch for small and large tables
 MIN_LARGE_DATA_ROWS = 4000  # minimum number of training rows for mini-batches of LARGE_BATCH_ROWS
@@ -174,16 +177,18 @@ def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
     return Standardize().fit(y) if task.scales_targets else None
 
 
-def batch_and_epochs(rows: int) -> tuple[int, int]:
-    """Return the number of rows in a mini-batch and the number of epochs for a number of training rows."""
+def batch_and_epochs(rows: int, kind: str) -> tuple[int, int]:
+    """Return the number of rows in a mini-batch and the number of epochs, for training rows and `Task.kind`."""
     batch = min(rows, LARGE_BATCH_ROWS if rows >= MIN_LARGE_DATA_ROWS else SMALL_BATCH_ROWS)
     epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, TARGET_STEPS // -(-rows // batch)))
+    if kind == "numbers" and rows > MAX_FULL_EPOCH_ROWS:
+        epochs = max(MIN_LARGE_DATA_EPOCHS, round(epochs * sqrt(MAX_FULL_EPOCH_ROWS / rows)))
     return batch, epochs
 
 
 def fit_options(task: Task, rows: int) -> dict[str, Any]:
     """Return the arguments of `NeuralNetwork.fit` for a task and a number of training rows."""
-    batch, epochs = batch_and_epochs(rows)
+    batch, epochs = batch_and_epochs(rows, task.kind)
     return {
         "epochs": epochs,
         "batch_size": batch,

@@ -61,9 +61,9 @@ def n_fold_training_rows(rows: int) -> int:
     return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
 
 
-def total_epochs(rows: int, count: int) -> int:
-    """Return the maximum total number of epochs of `count` members for a table with `rows` training rows."""
-    return count * batch_and_epochs(n_fold_training_rows(rows))[1]
+def total_epochs(rows: int, count: int, kind: str) -> int:
+    """Return the maximum total number of epochs of `count` members, for `rows` training rows and `Task.kind`."""
+    return count * batch_and_epochs(n_fold_training_rows(rows), kind)[1]
 
 
 def fold_order(y: NDArray[Any], seed: int) -> NDArray[np.int32]:
