@@ -77,7 +77,13 @@ class TrainingPlot:
     def show(self, is_last: bool = False) -> None:
         """Draw the plot; the last one is also written if standard error is a file."""
         if not self.is_quiet:
-            panels = [{name: np.array(curve) for name, curve in curves.items()} for curves in self.panels if curves]
+            # The networks are in the order of their numbers, not of their first epochs.
+            sorted_panels = [sorted(curves, key=lambda name: int(name.split()[-1])) for curves in self.panels]
+            panels = [
+                {name: np.array(curves[name]) for name in names}
+                for names, curves in zip(sorted_panels, self.panels, strict=True)
+                if names
+            ]
             self.display.show(panels, self.title, is_last=is_last)
 
 
