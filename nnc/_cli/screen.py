@@ -77,12 +77,11 @@ class TrainingPlot:
     def show(self, is_last: bool = False) -> None:
         """Draw the plot; the last one is also written if standard error is a file."""
         if not self.is_quiet:
-            # The networks are in the order of their numbers, not of their first epochs.
-            sorted_panels = [sorted(curves, key=lambda name: int(name.split()[-1])) for curves in self.panels]
+            # The curves are in the order of the numbers of the networks, which end their names.
             panels = [
-                {name: np.array(curves[name]) for name in names}
-                for names, curves in zip(sorted_panels, self.panels, strict=True)
-                if names
+                {name: np.array(curves[name]) for name in sorted(curves, key=lambda name: int(name.split()[-1]))}
+                for curves in self.panels
+                if curves
             ]
             self.display.show(panels, self.title, is_last=is_last)
 

@@ -91,7 +91,7 @@ def _extremes(curve: Values, n_intervals: int) -> tuple[Values, Values]:
     if len(curve) <= n_intervals:
         finite = np.where(np.isfinite(curve), curve, np.nan)
         return finite, finite
-    # The minimum and the maximum of one interval follow each other, so that the second one reads it from the cache.
+    # Minimum and maximum are computed for one interval after the other: the second reads the interval from the cache.
     intervals = np.array_split(curve, n_intervals)
     lowest, highest = np.array([(part.min(), part.max()) for part in intervals], np.float64).T
     if not (np.isfinite(lowest) & np.isfinite(highest)).all():  # a long curve of finite values needs no copy

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import TypeVar
 
-    # Only type checkers need F. At run time its bound would have to be text, for which Python 3.14 imports two more
-    # modules, annotationlib and ast.
+    # F is only for type checkers. At run time, Python 3.14 would import annotationlib and ast for its bound.
     F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_COUNT = 2**53 - 1  # largest count; floats and JSON numbers represent all integers up to it exactly

@@ -415,7 +415,8 @@ class NeuralNetwork:
         if not self.accepts_lengths or len(shape) == 1:
             return X, checked_rows("y", y, shape, len(X))
         steps = [len(row) // self.stack.input_shape[1] for row in X]
-        if min(steps) == max(steps) == self.stack.input_shape[0]:  # only here may layers change the number of steps
+        # A layer may change the number of steps only if all sequences have the number of steps of the network.
+        if min(steps) == max(steps) == self.stack.input_shape[0]:
             steps = [shape[0]] * len(X)
         if lengths is not None:
             y = first_steps("y", y, steps)

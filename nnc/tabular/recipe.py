@@ -42,7 +42,7 @@ STOP_CHECK_FRACTION = 1 / 2  # the training of a network may stop early after th
 MAX_BEST_EPOCH_FRACTION = 1 / 4  # training stops early if the best epoch is in the first quarter of the epochs
 LEARNING_RATES = {"classes": 0.0025, "numbers": 0.0044}  # initial learning rate for classification and regression
 LABEL_SMOOTHING = 0.1
-MAX_SMOOTHED_SHARE = 0.9  # without label smoothing if one class has more than this share of the rows
+MAX_SMOOTHED_SHARE = 0.9  # labels are not smoothed if one class has more than this share of the rows
 SCALE_LR_FACTOR = 6.0  # factor of the learning rate for the parameters of the Scale layer
 REFERENCE_INPUTS = 256  # with this number of inputs, the first layer has the learning rate of the other layers
 

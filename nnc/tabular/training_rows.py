@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MIN_STATISTICS_LEVELS = 10  # a text column has target statistics if it has at least this number of levels
 MAX_NUMBER_LEVELS = 200  # a column of numbers has target statistics if it has at most this number of distinct numbers
 MIN_NUMBER_ROWS = 5  # minimum number of rows per distinct number, on average, for target statistics of numbers
-MIN_ROUGHNESS = 4.0  # minimum roughness (see `_roughness`) for target statistics of numbers
+MIN_ROUGHNESS = 4.0  # numbers have target statistics if `_roughness`, which is 1 for noise, returns at least this
 MAX_STATISTICS = 16  # maximum number of target statistics of a level, which limits the number of classes or targets
 MAX_NUMBER_STATISTICS = 64  # maximum number of target statistics of all columns of numbers
 MIN_SMOOTHING_ROWS = 1.0  # minimum number of rows with the mean target that are added to the rows of each level
@@ -210,6 +210,6 @@ def _target_statistics(
     sums = np.stack([np.bincount(groups, term, FOLDS * n_levels) for term in terms.T], axis=1)
     sums = sums.reshape(FOLDS, n_levels, -1)
     total, smoothing = sums.sum(axis=0), _smoothing_rows(levels, targets, w)
-    others = total - sums  # sums over the rows outside of each fold
+    others = total - sums  # for each fold, the sums over the rows of all other folds
     statistics, by_fold = (compress(part[..., 1:] / (part[..., :1] + smoothing)) for part in (total, others))
     return statistics, np.where(has_level[:, None], by_fold[folds, levels], 0)
