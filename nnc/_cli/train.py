@@ -95,8 +95,9 @@ def run(arguments: Namespace) -> int:
             facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
             seconds = model.model_.facts["seconds"]
             log.write("end", time=current_time(), model=arguments.output, seconds=seconds, **facts)
-    report = model.report()
-    if arguments.report is not None:
+    # The report contains the sizes of all exports, which take long for tables with many columns.
+    report = None if arguments.quiet and arguments.report is None else model.report()
+    if report is not None and arguments.report is not None:
         page = copy(report)
         page.facts = {**report.facts, **origin}
         page.save(arguments.report)
