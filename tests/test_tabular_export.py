@@ -1,11 +1,10 @@
 """Tests of table models exported to ONNX and C: the exports predict from codes of raw columns like the models."""
 
 import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from headers import run_header
 
 pytest.importorskip("sklearn", "1.9")
 pd = pytest.importorskip("pandas")
@@ -16,28 +15,7 @@ from nnc.tabular.encoding import Encoding  # noqa: E402
 from nnc.tabular.encodings import ENCODINGS, Number  # noqa: E402
 from nnc.tabular.export import build_table_program  # noqa: E402
 
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
 UBSAN = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
-MAIN = """
-#include <stdio.h>
-#include "model.h"
-int main(void)
-{
-    static double in[MODEL_N_IN], out[MODEL_N_OUT];
-    int i = 0;
-    if (model_self_test() != 0)
-        return 3;
-    while (scanf("%lf", &in[i]) == 1)
-        if (++i == MODEL_N_IN) {
-            model_predict(in, out);
-            for (i = 0; i < MODEL_N_OUT; i++)
-                printf("%.17g ", out[i]);
-            printf("\\n");
-            i = 0;
-        }
-    return 0;
-}
-"""
 
 
 def build_table(n=300, seed=0):
@@ -175,35 +153,14 @@ def test_onnx_export_predicts_like_model(prediction, trained, rows, tmp_path):
         assert is_close(outputs["quantiles"], model.predict_quantiles(rows))
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="requires gcc")
 @pytest.mark.parametrize("prediction", MODELS)
 def test_c_export_predicts_like_model(prediction, trained, rows, tmp_path):
     model = trained[prediction]
     model.to_c(tmp_path / "model.h")
-    (tmp_path / "main.c").write_text(MAIN)
-    languages = {"c": "c99", "c++": "c++11"}.items() if prediction == "text" else [("c", "c99")]
-    for language, standard in languages:
-        command = [
-            "gcc",
-            "-x",
-            language,
-            f"-std={standard}",
-            "-O1",
-            *WARNINGS,
-            "-o",
-            tmp_path / "main",
-            tmp_path / "main.c",
-            "-lm",
-        ]
-        completed = subprocess.run(
-            [*command, *UBSAN] if prediction == "numbers" else command, capture_output=True, text=True
-        )
-        assert completed.returncode == 0, completed.stderr[:3000]
-    text = "\n".join(" ".join(map(repr, row)) for row in model.codes(rows).tolist())
-    completed = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True)
-    assert completed.returncode == 0, completed.stderr
-    outputs = np.array([line.split() for line in completed.stdout.splitlines()], float)
-    assert is_close(outputs, predict_outputs(model, rows).reshape(len(rows), -1))
+    inputs, expected = model.codes(rows), predict_outputs(model, rows).reshape(len(rows), -1)
+    assert is_close(run_header(tmp_path, inputs, *(UBSAN if prediction == "numbers" else ())), expected)
+    if prediction == "text":
+        assert is_close(run_header(tmp_path, inputs, standard="c++11"), expected)
 
 
 def test_c_header_names_inputs_and_level_tables(trained, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._interop.c_functions import FUNCTIONS
 from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, SELF_TEST, Source, initializer, literal
@@ -17,12 +17,15 @@ from nnc._serialization.text import TOLERANCES
 from nnc._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from nnc._interop.program import Program
     from nnc._interop.table import RawColumn, TableProgram
+    from nnc.layers.operations import Operation
 
+# Beginning of a header whose inputs and outputs have double precision.
 HEADER = """\
-/* Model of a table, $networks ($title), exported by nnc $version.
+/* $subject ($title), exported by nnc $version.
 
    Language: C99 or C++11. Include this header in one source file of a program:
 
@@ -30,16 +33,11 @@ HEADER = """\
        double out[${NAME}_N_OUT];
        ${name}_predict(in, out);
 
-   Inputs are the raw columns. A missing value is NAN. A text is its index in the table of its column, or -1 if the
-   table does not contain it:
-
-$columns
-
+   $inputs
    $outputs
    ${name}_self_test() returns 0 if the compiled code reproduces the outputs that were computed at export.
    The functions use static buffers, so two calls must not overlap.
-   Memory: $bytes bytes for buffers, $constants bytes for constants of the networks.
-   Do not compile this header with -ffast-math, which breaks the test for NAN. */
+   Memory: $bytes bytes for buffers, $constants bytes for constants of the networks.$remark */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
@@ -49,6 +47,14 @@ $columns
 #define ${NAME}_N_IN $n_in
 #define ${NAME}_N_OUT $n_out
 """
+INPUTS = """\
+Inputs are the raw columns. A missing value is NAN. A text is its index in the table of its column, or -1 if the
+   table does not contain it:
+
+$columns
+"""
+REMARK = """
+   Do not compile this header with -ffast-math, which breaks the test for NAN."""
 ENCODE_INPUTS = """\
 /* Encode a row of raw columns as inputs of the networks. */
 static inline void ${name}_inputs(const double *row, float *in)
@@ -132,13 +138,10 @@ def to_c_table(model: TableProgram, name: str) -> str:
     ValueError
         `name`, the prefix of all names in the header, is not a C identifier.
     """
-    source = TableSource(name, "float32")
+    source = TableSource(name)
     inputs = source.input_function(model)
     for network in model.networks:
-        for operation in network.operations:
-            source.write(operation)
-        source.calls.append(f"{name}_add_outputs({source.current}, out);")
-        source.current = "in"
+        source.add_network(network.operations)
     return source.table_header(model, inputs)
 
 
@@ -165,7 +168,54 @@ def function_call(function: str, *arguments: str) -> str:
     return f"({a} != {a})" if function == "missing" else f"{function}({a})"
 
 
-class TableSource(Source):
+class DoubleSource(Source):
+    """Builder of a C header whose networks have single precision, and whose inputs and outputs have double precision.
+
+    The templates must define the functions `name_add_outputs` and `name_predict`.
+    """
+
+    double: ClassVar[dict[str, Any]] = {"real": "double", "f": ""}
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "float32")
+
+    def add_network(self, operations: Iterable[Operation], *arguments: str) -> None:
+        """Add the calls for a network, and the call of `name_add_outputs` with its outputs and other arguments."""
+        for operation in operations:
+            self.write(operation)
+        self.calls.append(f"{self.name}_add_outputs({', '.join([self.current, *arguments, 'out'])});")
+        self.current = "in"
+
+    def predict_function(self, template: str, **values: Any) -> str:
+        """Return the text of the C function that calls the networks."""
+        buffers, calls = ("\n    ".join(lines) for lines in (self.buffer_definitions(), self.calls))
+        return self.fill(template, buffers=buffers, calls=calls, **values)
+
+    def complete(self, interface: Program, texts: dict[str, str], names: list[str], functions: list[str]) -> str:
+        """Return the text of the C header.
+
+        Parameters
+        ----------
+        interface : Program
+            Description of inputs and outputs, with the self-test.
+        texts : dict of str to str
+            Placeholders of HEADER: "subject", "inputs", "outputs" and "remark".
+        names, functions : lists of str
+            Definitions of texts, and of the functions that the operations do not need.
+        """
+        n_in, n_out = interface.n_in, interface.n_out
+        sizes = {"bytes": self.buffer_bytes, "constants": self.constant_bytes, "n_in": n_in, "n_out": n_out}
+        header = self.fill(HEADER, title=interface.title, version=__version__, **texts, **sizes)
+        parts = [header, *names, *self.arrays, *self.functions.values(), *functions]
+        if interface.self_test is not None:
+            X, P = (double_initializer(interface.self_test[key]) for key in "XP")
+            sizes = {"n_in": n_in, "n_out": n_out, "last_out": n_out - 1}
+            tolerance = double_literal(TOLERANCES["float32"])
+            parts.append(self.fill(SELF_TEST, X=X, P=P, tolerance=tolerance, steps="", **sizes, **self.double))
+        return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
+
+
+class TableSource(DoubleSource):
     """Builder of a C header for a table model."""
 
     def input_function(self, model: TableProgram) -> str:
@@ -218,8 +268,7 @@ class TableSource(Source):
         if model.quantiles:
             levels = ", ".join(map(str, model.quantiles))
             outputs = f"Outputs are the quantiles {levels} in this order, each for all targets ({targets})."
-        columns = [self.column_comment(column, j) for j, column in enumerate(model.columns)]
-        double: dict[str, Any] = {"real": "double", "f": ""}
+        columns = "\n".join(self.column_comment(column, j) for j, column in enumerate(model.columns))
         names = [self.texts(f"levels{j}", column.levels) for j, column in enumerate(model.columns) if column.levels]
         if classes:
             names.append(self.texts("labels", interface.labels))
@@ -228,42 +277,22 @@ class TableSource(Source):
             lower, upper = map(double_initializer, model.bounds)
             postprocessing += self.fill(BOUNDS, targets=targets, lower=lower, upper=upper)
         n = len(model.networks)
-        parts = [
-            self.fill(
-                HEADER,
-                networks=f"{n} networks" if n > 1 else "a network",
-                title=interface.title,
-                version=__version__,
-                columns="\n".join(columns),
-                outputs=outputs,
-                bytes=self.buffer_bytes,
-                constants=self.constant_bytes,
-                n_in=interface.n_in,
-                n_out=interface.n_out,
-            ),
-            *names,
-            *self.arrays,
-            *self.functions.values(),
+        functions = [
             inputs,
             self.output_function(model),
-            *([self.fill(FUNCTIONS["sort"], **double)] if model.quantiles else []),
-            self.fill(
-                PREDICT,
-                buffers="\n    ".join(self.buffer_definitions()),
-                calls="\n    ".join(self.calls),
-                n=double_literal(n),
-                postprocessing=postprocessing,
-            ),
+            *([self.fill(FUNCTIONS["sort"], **self.double)] if model.quantiles else []),
+            self.predict_function(PREDICT, n=double_literal(n), postprocessing=postprocessing),
         ]
         if classes:
             values = {"n_classes": interface.n_out, "of_step": ""}
-            parts.append(self.fill(CLASS_FUNCTIONS["multiclass"], **values, **double))
-        if interface.self_test is not None:
-            X, P = (double_initializer(interface.self_test[key]) for key in "XP")
-            tolerance = double_literal(TOLERANCES["float32"])
-            sizes = {"n_in": interface.n_in, "n_out": interface.n_out, "last_out": interface.n_out - 1, "steps": ""}
-            parts.append(self.fill(SELF_TEST, X=X, P=P, tolerance=tolerance, **sizes, **double))
-        return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
+            functions.append(self.fill(CLASS_FUNCTIONS["multiclass"], **values, **self.double))
+        texts = {
+            "subject": f"Model of a table, {n} networks" if n > 1 else "Model of a table, a network",
+            "inputs": self.fill(INPUTS, columns=columns),
+            "outputs": outputs,
+            "remark": REMARK,
+        }
+        return self.complete(interface, texts, names, functions)
 
     def column_comment(self, column: RawColumn, j: int) -> str:
         """Return the line that describes a column in the comment at the beginning of the header."""

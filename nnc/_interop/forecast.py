@@ -8,40 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nnc._interop.c_source import SELF_TEST, Source
-from nnc._interop.c_table import double_initializer, double_literal
+from nnc._interop.c_table import DoubleSource, double_initializer, double_literal
 from nnc._interop.onnx import ELEMENT_TYPES, Graph, check_size
-from nnc._serialization.text import TOLERANCES
-from nnc._version import __version__
 
 if TYPE_CHECKING:
     from nnc._interop.program import Program
     from nnc.layers.operations import Operation
 
-HEADER = """\
-/* Corrections of a statistical forecast ($title), exported by nnc $version.
-
-   Language: C99 or C++11. Include this header in one source file of a program:
-
-       static const double in[${NAME}_N_IN] = {0};
-       double out[${NAME}_N_OUT];
-       ${name}_predict(in, out);
-
-   Inputs, seasonally adjusted: the last $lookback observations, oldest first; the statistical forecast for $n_out
-   steps; for each of $members members, its forecasts for the steps $steps; $extra covariates.
-   Outputs: the corrected forecast for $n_out steps, seasonally adjusted.
-   ${name}_self_test() returns 0 if the compiled code reproduces the outputs that were computed at export.
-   The functions use static buffers, so two calls must not overlap.
-   Memory: $bytes bytes for buffers, $constants bytes for constants of the networks. */
-
-#ifndef ${NAME}_H
-#define ${NAME}_H
-
-#include <math.h>
-
-#define ${NAME}_N_IN $n_in
-#define ${NAME}_N_OUT $n_out
-"""
+INPUTS = """\
+Inputs, seasonally adjusted: the last $lookback observations, oldest first; the statistical forecast for $n_out
+   steps; for each of $members members, its forecasts for the steps $steps; $extra covariates."""
+OUTPUTS = "Outputs: the corrected forecast for $n_out steps, seasonally adjusted."
 PREDICT = """\
 /* Add the outputs of a network to out, multiplied by a weight and the units of the outputs. */
 static inline void ${name}_add_outputs(const float *P, double weight, double *out)
@@ -116,56 +93,32 @@ class ForecastProgram(NamedTuple):
 
 def to_c_forecast(model: ForecastProgram, name: str) -> str:
     """Return the text of a C header; raise ValueError if `name`, the prefix of its names, is not a C identifier."""
-    source, interface = Source(name, "float32"), model.interface
+    source, interface, n_steps = DoubleSource(name), model.interface, len(model.steps)
     width, horizon = len(model.divisor), len(model.unit)
     source.buffers = {"in": width, **source.buffers}
     for weight, operations in model.networks:
-        for operation in operations:
-            source.write(operation)
-        source.calls.append(f"{name}_add_outputs({source.current}, {double_literal(weight)}, out);")
-        source.current = "in"
-    sizes = {"n_in": interface.n_in, "n_out": horizon, "lookback": model.lookback, "members": model.members}
-    header = source.fill(
-        HEADER,
-        title=interface.title,
-        version=__version__,
-        steps=", ".join(str(step + 1) for step in model.steps),
-        extra=interface.n_in - model.lookback - horizon - model.members * len(model.steps),
-        bytes=source.buffer_bytes,
-        constants=source.constant_bytes,
-        **sizes,
-    )
-    predict = source.fill(
+        source.add_network(operations, double_literal(weight))
+    values = {
+        "lookback": model.lookback,
+        "members": model.members,
+        "n_out": horizon,
+        "extra": interface.n_in - model.lookback - horizon - model.members * n_steps,
+    }
+    inputs = source.fill(INPUTS, steps=", ".join(str(step + 1) for step in model.steps), **values)
+    texts = {"subject": "Corrections of a statistical forecast", "inputs": inputs, "remark": ""}
+    predict = source.predict_function(
         PREDICT,
         unit=double_initializer(model.unit),
         divisor=double_initializer(model.divisor),
         width=width,
         steps="{" + ", ".join(map(str, model.steps)) + "}",
-        n_steps=len(model.steps),
+        n_steps=n_steps,
         relative_scale=double_literal(model.relative_scale),
         min_scale=double_literal(model.min_scale),
         squash=double_literal(model.squash),
-        buffers="\n    ".join(source.buffer_definitions()),
-        calls="\n    ".join(source.calls),
-        **sizes,
+        **values,
     )
-    assert interface.self_test is not None
-    X, P = (double_initializer(interface.self_test[key]) for key in "XP")
-    test = source.fill(
-        SELF_TEST,
-        X=X,
-        P=P,
-        tolerance=double_literal(TOLERANCES["float32"]),
-        n_in=interface.n_in,
-        n_out=horizon,
-        last_out=horizon - 1,
-        steps="",
-        real="double",
-        f="",
-    )
-    return "\n".join(
-        [header, *source.arrays, *source.functions.values(), predict, test, f"#endif /* {name.upper()}_H */\n"]
-    )
+    return source.complete(interface, {**texts, "outputs": source.fill(OUTPUTS, **values)}, [], [predict])
 
 
 def to_onnx_forecast(model: ForecastProgram) -> bytes:
