@@ -11,14 +11,13 @@ from nnc._drawing import html
 from nnc._inspection.text import aligned
 from nnc.forecast.metrics import quantile_terms, seasonal_scale, smape_terms
 from nnc.forecast.model import adapt_width
+from nnc.forecast.reading import quantile_shifts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from nnc.forecast.model import ForecastModel
-    from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats, Ints
 
 # Smallest number of observations of a series before the first origin; shorter series get no forecasts.
@@ -57,23 +56,21 @@ class Backtest:
     scores: dict[str, float]
 
     def __str__(self) -> str:
-        return "\n".join(aligned([self._head(), *self._lines()]))
+        return "\n".join(aligned(self._lines()))
 
     def __repr__(self) -> str:
         windows, series, horizon = self.forecasts.shape
         return f"<Backtest: {windows} windows, {series} series, horizon {horizon}, MASE {self.scores['mase']:.3f}>"
 
     def _repr_html_(self) -> str:
-        return html.table(self._head(), self._lines())
-
-    def _head(self) -> list[str]:
-        return ["step", *self.scores]
+        head, *lines = self._lines()
+        return html.table(head, lines)
 
     def _lines(self) -> list[list[str]]:
-        """Return the rows of the table: one for each step, and one for all steps."""
+        """Return the rows of the table: the names of the metrics, one row for each step, and one for all steps."""
         columns = list(self.by_horizon.values())
         lines = [[str(k + 1), *(f"{column[k]:.4g}" for column in columns)] for k in range(self.forecasts.shape[2])]
-        return [*lines, ["all", *(f"{value:.4g}" for value in self.scores.values())]]
+        return [["step", *self.scores], *lines, ["all", *(f"{value:.4g}" for value in self.scores.values())]]
 
     def plot(self, ax: Axes | None = None, *, series: int = 0) -> Axes:
         """Plot the forecasts of all windows for one series, with observations and intervals (extra `[plot]`).
@@ -107,31 +104,11 @@ class Backtest:
 
 
 def run_backtest(
-    panel: Panel,
-    rows: Ints,
-    fit: Callable[[Panel], ForecastModel],
-    horizon: int,
-    windows: int,
-    step: int,
-    slides: bool,
-    refit: bool,
-    levels: Sequence[float],
+    forecaster: Any, windows: int, step: int, slides: bool, refit: bool, levels: Sequence[float]
 ) -> Backtest:
-    """Forecast from rolling origins; see `Forecaster.backtest`.
-
-    Parameters
-    ----------
-    panel : Panel
-    rows : int array (series,)
-        Position in the panel of each series of the result.
-    fit : callable
-        fit(panel) returns a model that is fitted to the panel.
-    horizon, windows, step : int
-        Number of steps of a forecast, number of origins, and number of steps between them.
-    slides, refit : bool
-    levels : sequence of float
-        Levels of intervals in percent.
-    """
+    """Forecast the series of a Forecaster from rolling origins; see `Forecaster.backtest`."""
+    shifts = quantile_shifts(levels, None)
+    panel, rows, horizon = forecaster._panel, forecaster._rows, forecaster.horizon
     first = horizon + (windows - 1) * step  # number of steps from the first origin to the end of a series
     observed = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.before(first).values])
     used = np.flatnonzero(observed >= MIN_TRAINING_VALUES)
@@ -141,54 +118,47 @@ def run_backtest(
             f"in series of at most {panel.lengths.max()}; use fewer windows or a smaller step"
         )
     part = panel.select(used)
-    shape = windows, len(panel), horizon
-    names = ["forecast", *(f"{side}{level:g}" for level in levels for side in ("lower", "upper"))]
-    arrays = {name: np.full(shape, np.nan) for name in ("actual", *names)}
+    arrays = {name: np.full((windows, len(panel), horizon), np.nan) for name in ("actual", "forecast", *shifts)}
     # Mean absolute value and mean square of the seasonal naive errors, by which metrics are scaled.
     scales = np.full((2, windows, len(panel), 1), np.nan)
-    model, width, before = fit(part.before(first)), np.ones(len(part)), part.before(first)
+    past = part.before(first)
+    model, width = forecaster._fit_model(past), np.ones(len(part))
     for w in range(windows):
         back = first - w * step
-        origins, past = part.lengths - back, part.before(back)
-        if w and not refit:
-            width = adapt_width(model, before, past, width)
+        origins, before, past = part.lengths - back, past, part.before(back)
         visible = part.before(back, int(origins.max()) - w * step) if slides else past
         if w and refit:
-            model = fit(visible)
-        cut = [slice(origin, origin + horizon) for origin in origins.tolist()]
-        prediction = model.predict(visible, [X[steps] for X, steps in zip(part.regressors, cut, strict=True)])
-        arrays["actual"][w, used] = [y[steps] for y, steps in zip(part.values, cut, strict=True)]
-        arrays["forecast"][w, used] = prediction.forecast()
-        for level in levels:
-            for side, probability in (("lower", 0.5 - level / 200), ("upper", 0.5 + level / 200)):
-                shift = width[:, None] * model.score_quantile(probability)
-                arrays[f"{side}{level:g}"][w, used] = prediction.forecast(shift)
+            model = forecaster._fit_model(visible)
+        elif w:
+            width = adapt_width(model, before, past, width)
+        future = part.cut([slice(origin, origin + horizon) for origin in origins.tolist()])
+        prediction = model.predict(visible, future.regressors)
+        arrays["actual"][w, used], arrays["forecast"][w, used] = future.values, prediction.forecast()
+        for name, probability in shifts.items():
+            arrays[name][w, used] = prediction.quantile(probability, width)
         for power in (1, 2):
             scales[power - 1, w, used, 0] = [seasonal_scale(y, model.season, power) for y in past.values]
-        before = past
     arrays = {name: values[:, rows] for name, values in arrays.items()}
-    return _evaluate(arrays, scales[:, :, rows], np.arange(windows) * step - first, levels)
+    return _evaluate(arrays, scales[:, :, rows], np.arange(windows) * step - first, levels, shifts)
 
 
-def _evaluate(arrays: dict[str, Floats], scales: Floats, starts: Ints, levels: Sequence[float]) -> Backtest:
+def _evaluate(
+    arrays: dict[str, Floats], scales: Floats, starts: Ints, levels: Sequence[float], shifts: dict[str, float]
+) -> Backtest:
     """Compute the metrics of forecasts and intervals, and return the Backtest."""
     actual, forecast = arrays["actual"], arrays["forecast"]
+    lower, upper = ({level: arrays[f"{side}_{level:g}"] for level in levels} for side in ("lower", "upper"))
     error = np.abs(actual - forecast)
-    losses = []
-    coverage = {}
-    for level in levels:
-        low, high = arrays[f"lower{level:g}"], arrays[f"upper{level:g}"]
-        for ends, probability in ((low, 0.5 - level / 200), (high, 0.5 + level / 200)):
-            losses.append(quantile_terms(actual, ends, probability))
-        coverage[f"coverage_{level:g}"] = np.where(np.isnan(actual), np.nan, (actual >= low) & (actual <= high))
     terms = {"mase": error / scales[0], "smape": smape_terms(actual, forecast), "rmsse": error / np.sqrt(scales[1])}
-    if losses:
+    if shifts:
+        losses = [quantile_terms(actual, arrays[name], probability) for name, probability in shifts.items()]
         terms["quantile_loss"] = np.mean(losses, axis=0) / scales[0]
-    terms |= coverage
+    for level in levels:
+        inside = (actual >= lower[level]) & (actual <= upper[level])
+        terms[f"coverage_{level:g}"] = np.where(np.isnan(actual), np.nan, inside)
     by_horizon = {name: _mean(values, (0, 1)) for name, values in terms.items()}
     scores = {name: float(_mean(values, None)) for name, values in terms.items()}
     scores["rmsse"] = float(_mean(np.sqrt(_mean(terms["rmsse"] ** 2, 2)), None))
-    lower, upper = ({level: arrays[f"{side}{level:g}"] for level in levels} for side in ("lower", "upper"))
     return Backtest(forecast, actual, starts, lower, upper, by_horizon, scores)
 
 

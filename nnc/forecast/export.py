@@ -11,21 +11,21 @@ from nnc._interop.program import Program, build_operations
 from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, MIN_SCALE, SQUASH, lookback, spread_steps
 
 if TYPE_CHECKING:
-    from nnc.forecast.model import ForecastModel, Prediction
+    from nnc.forecast.model import Prediction
     from nnc.forecast.statistics import Floats
+    from nnc.forecast.windows import Windows
 
 
-def export_inputs(prediction: Prediction) -> Floats:
-    """Return the inputs (series, n_in) of the exported model for a prediction."""
-    windows = prediction.windows
+def export_inputs(windows: Windows) -> Floats:
+    """Return the inputs (series, n_in) of the exported model for windows."""
     # The first inputs of the networks are differences of raw observations, one fewer than the observations.
     width = windows.raw.shape[1] - 1
     return np.concatenate([windows.raw, windows.inputs[:, width:]], axis=1)
 
 
-def build_forecast_program(model: ForecastModel, prediction: Prediction) -> ForecastProgram:
-    """Build the ForecastProgram of a model; the first series of a prediction becomes the self-test."""
-    corrections, windows = model.corrections, prediction.windows
+def build_forecast_program(prediction: Prediction) -> ForecastProgram:
+    """Build the ForecastProgram of the model of a prediction; the first series becomes the self-test."""
+    model, windows, corrections = prediction.model, prediction.windows, prediction.model.corrections
     if not any(corrections.weights):
         raise ValueError("the model must have corrections to be exported, got none: its forecasts are statistical only")
     networks, titles = [], []
@@ -34,7 +34,7 @@ def build_forecast_program(model: ForecastModel, prediction: Prediction) -> Fore
             _, operations, sizes = build_operations(network._export_document())
             networks.append((weight, operations))
             titles.append("-".join(map(str, sizes)))
-    X = export_inputs(prediction)
+    X = export_inputs(windows)
     P = windows.base + prediction.corrections * windows.scale
     test = {"X": X[0].tolist(), "P": P[0].tolist()}
     title = ", ".join(dict.fromkeys(titles))

@@ -53,19 +53,9 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "names": names,
         "rows": forecaster._rows.tolist(),
         "seconds": forecaster.seconds_,
-        "panel": {
-            "values": [_lists(y) for y in panel.values],
-            "starts": panel.starts.tolist(),
-            "regressors": [X.tolist() for X in panel.regressors],
-            "past": [X.tolist() for X in panel.past],
-            "static": panel.static.tolist(),
-        },
+        "panel": {key: [_lists(row) for row in getattr(panel, key)] for key in Panel.__dataclass_fields__},
         "width": forecaster._width.tolist(),
-        "corrections": {
-            "weights": list(corrections.weights),
-            "input_scale": corrections.input_scale.tolist(),
-            "unit": corrections.unit.tolist(),
-        },
+        "corrections": {key: _lists(np.array(getattr(corrections, key))) for key in ("weights", "input_scale", "unit")},
         "effects": None if effects is None else {key: _lists(1.0 * x) for key, x in effects._asdict().items()},
         "scores": _lists(model.scores),
         "layout": None if layout is None else _layout_document(layout),
@@ -75,9 +65,8 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _test_forecast(model: ForecastModel, panel: Panel) -> Floats:
     """Return the forecast of the first series, with future covariates of 0; files store it as self-test."""
-    future = [np.zeros((model.horizon, panel.regressors[0].shape[1]))]
     first = np.zeros(1, np.intp)
-    return np.asarray(model.select(first).predict(panel.select(first), future).forecast()[0])
+    return np.asarray(model.select(first).predict(panel.select(first)).forecast()[0])
 
 
 def _lists(array: Floats) -> Any:

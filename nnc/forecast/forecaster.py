@@ -22,7 +22,7 @@ from nnc.forecast.reading import (
     ForecastWarning,
     detect_season,
     is_frame,
-    level_list,
+    number_list,
     quantile_shifts,
     read_arrays,
     read_covariates,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from nnc._report.page import Report
     from nnc.forecast.frames import Layout
-    from nnc.forecast.model import Prediction
     from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats
 
@@ -274,7 +273,7 @@ class Forecaster(SuggestsAttributes):
         prediction = model.predict(self._panel, self._future(X))
         columns = {"forecast": prediction.forecast()}
         for name, probability in shifts.items():
-            columns[name] = self._quantile(prediction, probability)
+            columns[name] = prediction.quantile(probability, self._width)
         columns = {name: values[self._rows] for name, values in columns.items()}
         if self._layout is not None:
             ends = (self._panel.starts + self._panel.lengths)[self._rows]
@@ -282,20 +281,16 @@ class Forecaster(SuggestsAttributes):
         results = {name: values[0] if self._names is None else values for name, values in columns.items()}
         return results if shifts else results["forecast"]
 
-    def _quantile(self, prediction: Prediction, probability: float) -> Floats:
-        """Return a quantile (series, horizon) of the future values."""
-        return prediction.forecast(self._width[:, None] * self._fitted().score_quantile(probability))
-
-    def _future(self, X: Any) -> list[Floats]:
-        """Return the future values (horizon, covariates) of the known covariates of each series of the panel."""
+    def _future(self, X: Any) -> list[Floats] | None:
+        """Return the future known covariates (horizon, covariates) of each series of the panel; None if it has none."""
         n_known = self._panel.regressors[0].shape[1]
         if self._layout is not None:
             future = self._layout.read_future(X, self._names, self._panel, self._rows, self.horizon)
             return [future[i] for i in np.argsort(self._rows)]
+        if not n_known and X is not None:
+            raise ValueError("X must be None, got covariates; fit the model with X to use them")
         if not n_known:
-            if X is not None:
-                raise ValueError("X must be None, got covariates; fit the model with X to use them")
-            return [np.zeros((self.horizon, 0))] * len(self._panel)
+            return None
         if X is None:
             raise ValueError(f"X must be an array ({self.horizon}, {n_known}), got None; the model was fitted with X")
         future_values = read_covariates(X, self.horizon)
@@ -406,15 +401,9 @@ class Forecaster(SuggestsAttributes):
         """
         from nnc.forecast.export import export_inputs
 
-        prediction = self._export_prediction()
-        arrays = {"inputs": export_inputs(prediction)}
-        arrays |= {"factor": prediction.windows.factor, "offset": prediction.windows.offset}
+        windows = self._fitted().predict(self._panel).windows
+        arrays = {"inputs": export_inputs(windows), "factor": windows.factor, "offset": windows.offset}
         return {name: values[self._rows] for name, values in arrays.items()}
-
-    def _export_prediction(self) -> Prediction:
-        """Return the prediction with future covariates of 0."""
-        future = [np.zeros((self.horizon, X.shape[1])) for X in self._panel.regressors]
-        return self._fitted().predict(self._panel, future)
 
     def to_c(self, path: Any, name: str | None = None) -> None:
         """Export the corrections as a C99 (or C++11) header, which requires only math.h.
@@ -439,7 +428,7 @@ class Forecaster(SuggestsAttributes):
         from nnc._interop.forecast import to_c_forecast
         from nnc.forecast.export import build_forecast_program
 
-        program = build_forecast_program(self._fitted(), self._export_prediction())
+        program = build_forecast_program(self._fitted().predict(self._panel))
         disk.write_text(path, to_c_forecast(program, name_from_path(path) if name is None else name), "model")
 
     def to_onnx(self, path: Any) -> None:
@@ -460,7 +449,7 @@ class Forecaster(SuggestsAttributes):
         from nnc._interop.forecast import to_onnx_forecast
         from nnc.forecast.export import build_forecast_program
 
-        program = build_forecast_program(self._fitted(), self._export_prediction())
+        program = build_forecast_program(self._fitted().predict(self._panel))
         disk.replace_file(path, to_onnx_forecast(program), "model")
 
     def report(self) -> Report:
@@ -474,20 +463,17 @@ class Forecaster(SuggestsAttributes):
         lengths, missing = self._panel.lengths, sum(int(np.isnan(y).sum()) for y in self._panel.values)
         linear, networks = self.weights_.values()
         corrections = f"linear map {linear:.2f}, {len(model.corrections.networks[1:])} networks {networks:.2f}"
-        lines = [
-            (
-                "series",
-                f"{len(lengths)}, with {lengths.min()} to {lengths.max()} values, of which {missing} are missing",
-            ),
-            ("frequency", f"{self.frequency_ or 'no dates'}, season of {self.season_} steps"),
-            ("horizon", f"{self.horizon} steps"),
-            ("members", "median of Theta and damped trends, with and without logarithms"),
-            ("corrections", corrections if any((linear, networks)) else "none: they did not reduce the error"),
-            ("covariates", pluralize(self._panel.regressors[0].shape[1], "feature") + " with known future values"),
-            ("intervals", f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations"),
-            ("time", f"{self.seconds_:.1f} s"),
-        ]
-        return Report("Forecaster", dict(lines), ())
+        facts = {
+            "series": f"{len(lengths)}, with {lengths.min()} to {lengths.max()} values, of which {missing} are missing",
+            "frequency": f"{self.frequency_ or 'no dates'}, season of {self.season_} steps",
+            "horizon": f"{self.horizon} steps",
+            "members": "median of Theta and damped trends, with and without logarithms",
+            "corrections": corrections if any((linear, networks)) else "none: they did not reduce the error",
+            "covariates": pluralize(self._panel.regressors[0].shape[1], "feature") + " with known future values",
+            "intervals": f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations",
+            "time": f"{self.seconds_:.1f} s",
+        }
+        return Report("Forecaster", facts, ())
 
     # ------------------------------------------------------------------------------------------ evaluation
 
@@ -530,14 +516,6 @@ class Forecaster(SuggestsAttributes):
         """
         self._fitted()
         check_choice("mode", mode, ("expanding", "sliding"))
-        return run_backtest(
-            self._panel,
-            self._rows,
-            self._fit_model,
-            self.horizon,
-            check_count("windows", windows),
-            self.horizon if step is None else check_count("step", step),
-            mode == "sliding",
-            check_bool("refit", refit),
-            level_list(level),
-        )
+        windows, step = check_count("windows", windows), self.horizon if step is None else check_count("step", step)
+        refit, levels = check_bool("refit", refit), number_list("level", level)
+        return run_backtest(self, windows, step, mode == "sliding", refit, levels)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time
 from nnc.forecast.panel import Panel, check_sparsity
-from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names, trim
+from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names
 
 try:
     import narwhals.stable.v2 as nw
@@ -26,11 +26,11 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from nnc.forecast.statistics import Floats, Ints
 
-MONTH_TEXT, QUARTER_TEXT = re.compile(r"\d{4}-\d\d"), re.compile(r"(\d{4})-?Q([1-4])")
+MONTH_TEXT, QUARTER_TEXT = re.compile(r"^\d{4}-\d\d$"), re.compile(r"^(\d{4})-?Q([1-4])$")
 # Arguments that name covariates: available for the forecast period, available only for the past, one value per series.
 ROLES = "known", "past", "static"
 MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS years have features for the time of the year
@@ -88,7 +88,6 @@ class Layout:
         codes = np.array([distinct.setdefault(key, len(distinct)) for key in keys], np.intp)
         times = self.times(by_name[self.time])
         order = np.lexsort((times, codes))
-        codes, times = codes[order], times[order]
         encoded = {}
         for role in roles:
             part = Table([by_name[name].select_rows(order) for name in self.covariates[role]], True)
@@ -96,18 +95,15 @@ class Layout:
                 self.schemas[role] = Schema.learn(part) if part.columns else None
             schema = self.schemas[role]
             encoded[role] = np.zeros((len(table), 0)) if schema is None else schema.encode(part).astype(np.float64)
-        target = None
-        if "past" in roles:
-            target = self.numbers(by_name[self.target])[order]
-        return _Rows(list(distinct), codes, times, target, encoded)
+        target = _values(by_name[self.target], as_numbers, "target", "numbers") if "past" in roles else None
+        return _Rows(list(distinct), codes[order], times[order], target if target is None else target[order], encoded)
 
     def times(self, column: Column) -> Floats:
         """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError for other cells."""
-        try:
-            values = column.values if self.time_type == "number" else as_dates(with_days(column)).values
-        except CellError as error:
-            raise cell_error(column, error.row, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1") from None
-        times = np.asarray(values, np.float64)
+        if self.time_type == "number":
+            times = _values(column, as_numbers, "time", "numbers")
+        else:
+            times = _values(column, _as_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
         if np.isnan(times).any():
             raise ValueError(
                 f"time must have no missing values, got one in row {int(np.isnan(times).argmax())} of column "
@@ -115,35 +111,29 @@ class Layout:
             )
         return local_time(times, self.zone) if self.is_local and self.zone is not None else times
 
-    def numbers(self, column: Column) -> Floats:
-        """Return the values of the target column; raise ValueError if a cell is not a number."""
-        try:
-            return as_numbers(column).values.astype(np.float64)
-        except CellError as error:
-            raise cell_error(column, error.row, "target", "numbers") from None
-
     def panel(self, rows: _Rows, minimum: int) -> Panel:
         """Return the panel of sorted rows; raise ValueError for times off the grid or a series that is too short."""
         values, starts, regressors, past, static = [], [], [], [], []
         assert rows.target is not None
+        labels = [self.target + of_series(name) for name in rows.names]
         for code, name in enumerate(rows.names):
             part = rows.part(code)
             index = self.grid_index(rows.times[part], name)
-            check_magnitude(self.target + of_series(name), rows.target[part])
-            position = index - index[0]
-            check_sparsity(of_series(name), int(position[-1]), len(index))
-            series = np.full(int(position[-1]) + 1, np.nan)
-            series[position] = rows.target[part]
-            observed = trim(self.target + of_series(name), series, minimum)
-            values.append(series[observed])
-            starts.append(int(index[0]) + observed.start)
-            regressors.append(_spread(rows.encoded["known"][part], position, len(series))[observed])
-            past.append(_spread(rows.encoded["past"][part], position, len(series))[observed])
+            check_magnitude(labels[code], rows.target[part])
+            check_sparsity(of_series(name), int(index[-1] - index[0]), len(index))
+            grid = np.arange(index[0], index[-1] + 1)
+            # Covariates of missing grid points are those of the row before.
+            before = np.searchsorted(index, grid, side="right") - 1
+            source = part[before]
+            values.append(np.where(index[before] == grid, rows.target[source], np.nan))
+            starts.append(index[0])
+            regressors.append(rows.encoded["known"][source])
+            past.append(rows.encoded["past"][source])
             features = rows.encoded["static"][part]
             if not np.array_equal(features, np.broadcast_to(features[-1], features.shape), equal_nan=True):
                 raise ValueError(f"static must be constant in each series, got several values{of_series(name)}")
             static.append(features[-1])
-        panel = Panel(values, np.array(starts, np.intp), regressors, past, np.array(static))
+        panel = Panel(values, np.array(starts, np.intp), regressors, past, np.array(static)).trim(labels, minimum)
         return self.with_calendar(panel) if self.calendar else panel
 
     def grid_index(self, times: Floats, name: Hashable) -> Ints:
@@ -208,15 +198,16 @@ class Layout:
             codes = {name: code for code, name in enumerate(found.names)}
             for i, end in enumerate(ends.tolist()):
                 name = names[i] if names is not None else ()
-                part = found.part(codes[name]) if name in codes else np.zeros(0, np.intp)
-                index = self.grid_index(found.times[part], name)
-                places = np.searchsorted(index, end + np.arange(horizon))
-                missing = np.array([k >= len(index) or index[k] != end + j for j, k in enumerate(places.tolist())])
-                if missing.any():
-                    step = end + int(missing.argmax())
-                    time = show_time(self.frequency.to_times(np.array([step]))[0], self.time_type != "number")
-                    raise ValueError(f"X must have a row for each future time, got none for {time}{of_series(name)}")
-                future[i] = found.encoded["known"][part[places]]
+                part = found.part(codes.get(name, len(codes)))
+                rows_at = dict(zip(self.grid_index(found.times[part], name).tolist(), part, strict=True))
+                steps = range(end, end + horizon)
+                for step in steps:
+                    if step not in rows_at:
+                        time = show_time(self.frequency.to_times(np.array([step]))[0], self.time_type != "number")
+                        raise ValueError(
+                            f"X must have a row for each future time, got none for {time}{of_series(name)}"
+                        )
+                future[i] = found.encoded["known"][[rows_at[step] for step in steps]]
         if self.calendar:
             future = [
                 np.hstack([values, self.calendar_features(end + np.arange(horizon))])
@@ -360,24 +351,29 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     return layout, rows.names if id_columns else None, panel
 
 
-def with_days(column: Column) -> Column:
-    """Return a column of text with a day after each month, and with the first day in place of each quarter."""
-    if not column.is_text:
-        return column
-    levels = [text.strip() for text in column.levels]
-    for i, text in enumerate(levels):
-        if MONTH_TEXT.fullmatch(text):
-            levels[i] = f"{text}-01"
-        elif match := QUARTER_TEXT.fullmatch(text):
-            levels[i] = f"{match[1]}-{3 * int(match[2]) - 2:02}-01"
-    return replace(column, levels=tuple(levels))
+def _as_dates(column: Column) -> Column:
+    """Convert a column to dates; a month, such as 2024-01, and a quarter, such as 2024-Q1, become their first day."""
+    if column.is_text:
+        months = [
+            QUARTER_TEXT.sub(lambda match: f"{match[1]}-{3 * int(match[2]) - 2:02}", text.strip())
+            for text in column.levels
+        ]
+        column = replace(column, levels=tuple(MONTH_TEXT.sub(r"\g<0>-01", text) for text in months))
+    return as_dates(column)
 
 
-def cell_error(column: Column, row: int, argument: str, expected: str) -> CellError:
-    """Return the error for a cell that is not as `expected`; the command line adds the location in the file."""
-    cell = column.cell(row)
-    prefix = f"{argument} must be {expected}, got {cell} in row "
-    return CellError(column.name, row, f"expected {expected}, found {cell}", prefix, f" of column {column.name!r}")
+def _values(column: Column, convert: Callable[[Column], Column], argument: str, expected: str) -> Floats:
+    """Return the converted values of a column; raise ValueError for a cell that is not as `expected`.
+
+    The command line adds the location in the file to the message.
+    """
+    try:
+        return convert(column).values.astype(np.float64)
+    except CellError as error:
+        cell = column.cell(error.row)
+        prefix, suffix = f"{argument} must be {expected}, got {cell} in row ", f" of column {column.name!r}"
+        reason = f"expected {expected}, found {cell}"
+        raise CellError(column.name, error.row, reason, prefix, suffix) from None
 
 
 def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
@@ -443,9 +439,3 @@ def _keys(columns: Sequence[Column], n: int) -> list[Hashable]:
         values = column.values.tolist()
         parts.append([column.levels[value] for value in values] if column.is_text else values)
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True)) if parts else [()] * n
-
-
-def _spread(rows: Floats, position: Ints, n: int) -> Floats:
-    """Return an array (n, features) with `rows` at the grid points `position`; other points repeat the row before."""
-    before = np.maximum(np.searchsorted(position, np.arange(n), side="right") - 1, 0)
-    return np.asarray(rows[before])

@@ -58,20 +58,22 @@ class ForecastModel:
     effects: Effects | None
     scores: Floats
 
-    def predict(self, panel: Panel, future: Sequence[Floats]) -> Prediction:
+    def predict(self, panel: Panel, future: Sequence[Floats] | None = None) -> Prediction:
         """Return the Prediction of the steps after the end of each series.
 
         Parameters
         ----------
         panel : Panel
             Series of the fit, which may have become longer.
-        future : sequence of arrays (horizon, covariates)
-            Future values of the known covariates.
+        future : sequence of arrays (horizon, covariates), optional
+            Future values of the known covariates. Default: 0.
         """
+        if future is None:
+            future = [np.zeros((self.horizon, X.shape[1])) for X in panel.regressors]
         series = complete(panel, self.effects, self.season)
         index = np.arange(len(panel), dtype=np.intp)
         windows = windows_of(panel, series, index, panel.lengths, self.season, self.horizon)
-        return Prediction(windows, self.corrections.predict(windows.inputs), self.effects, future)
+        return Prediction(self, windows, self.corrections.predict(windows.inputs), future)
 
     def select(self, index: Ints) -> ForecastModel:
         """Return a copy of the model for the series of the panel with the indices `index`."""
@@ -96,24 +98,29 @@ class Prediction(NamedTuple):
 
     Attributes
     ----------
+    model : ForecastModel
     windows : Windows
     corrections : array (series, horizon)
-    effects, future
-        Effects of known covariates, and their future values for each series.
+    future : sequence of arrays (horizon, covariates)
+        Future values of the known covariates for each series.
     """
 
+    model: ForecastModel
     windows: Windows
     corrections: Floats
-    effects: Effects | None
     future: Sequence[Floats]
 
     def forecast(self, shift: Floats | float = 0.0) -> Floats:
         """Return forecasts (series, horizon), shifted by `shift` in units of `Windows.spread`."""
         result = self.windows.restore(self.corrections + shift * (self.windows.spread / self.windows.scale))
-        if self.effects is not None:
+        if self.model.effects is not None:
             for i, X in enumerate(self.future):
-                result[i] = self.effects.add(i, result[i], X)
+                result[i] = self.model.effects.add(i, result[i], X)
         return np.where(self.windows.nonnegative[:, None], np.maximum(result, 0), result)
+
+    def quantile(self, probability: float, width: Floats) -> Floats:
+        """Return a quantile (series, horizon) of the future values; `width` (series,) multiplies the scores."""
+        return self.forecast(width[:, None] * self.model.score_quantile(probability))
 
 
 def pool(scores: Floats, k: int) -> Floats:

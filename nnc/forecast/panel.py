@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._utils.checks import pluralize
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nnc.forecast.statistics import Floats, Ints
 
 MAX_STEPS_PER_OBSERVATION = 100  # largest number of steps of a series for each observation
+STEP_ARRAYS = "values", "regressors", "past"  # attributes of a panel with one array (n, ...) for each series
 MIN_SPARSE_STEPS = 1000  # series of at most this many steps may have any number of missing values
 
 
@@ -63,22 +66,40 @@ class Panel:
             self.static[np.asarray(index, np.intp)],
         )
 
+    def cut(self, parts: Sequence[slice]) -> Panel:
+        """Return a panel with a part of the steps of each series."""
+        starts = self.starts + np.array([part.start for part in parts], np.intp)
+        columns: dict[str, Any] = {
+            key: [array[part] for array, part in zip(getattr(self, key), parts, strict=True)] for key in STEP_ARRAYS
+        }
+        return replace(self, starts=starts, **columns)
+
     def before(self, steps: int | Ints, length: int | None = None) -> Panel:
         """Return a panel without the last `steps` values of each series, and with at most `length` values before."""
         ends = np.maximum(self.lengths - steps, 0)
         starts = np.zeros_like(ends) if length is None else np.maximum(ends - length, 0)
-        parts = [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return self.cut([slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
 
-        def cut(arrays: list[Floats]) -> list[Floats]:
-            return [array[part] for array, part in zip(arrays, parts, strict=True)]
+    def trim(self, labels: Sequence[str], minimum: int) -> Panel:
+        """Return a panel without missing values at the ends of series; raise ValueError for too few observations.
 
-        return replace(
-            self,
-            values=cut(self.values),
-            starts=self.starts + starts,
-            regressors=cut(self.regressors),
-            past=cut(self.past),
-        )
+        Parameters
+        ----------
+        labels : sequence of str
+            Name of each series in messages.
+        minimum : int
+            Smallest number of observations of a series.
+        """
+        parts = []
+        for label, series in zip(labels, self.values, strict=True):
+            observed = np.flatnonzero(~np.isnan(series))
+            if len(observed) < minimum:
+                raise ValueError(
+                    f"{label} must have at least {pluralize(minimum, 'observation')}, got {len(observed)} in "
+                    f"{len(series)} values; remove the series"
+                )
+            parts.append(slice(int(observed[0]), int(observed[-1]) + 1))
+        return self.cut(parts)
 
     def extended(self, index: Ints, new: Panel, names: Sequence[object], has_grid: bool) -> Panel:
         """Return a panel with additional values at the ends of some series; values between them are missing.
@@ -94,7 +115,7 @@ class Panel:
         has_grid : bool
             Whether `starts` of both panels are grid points of the same grid; otherwise new values follow the last one.
         """
-        parts: dict[str, Any] = {key: list(getattr(self, key)) for key in ("values", "regressors", "past")}
+        parts: dict[str, Any] = {key: list(getattr(self, key)) for key in STEP_ARRAYS}
         for j, i in enumerate(index.tolist()):
             end = int(self.starts[i]) + len(self.values[i])
             gap = int(new.starts[j]) - (end if has_grid else 0)
@@ -106,11 +127,10 @@ class Panel:
             check_sparsity(f" of series {names[j]!r}", gap, len(self.values[i]))
             for key, arrays in parts.items():
                 addition = getattr(new, key)[j]
+                between = np.repeat(addition[:1], gap, axis=0)
                 if key == "values":
-                    filled = np.pad(addition, (gap, 0), constant_values=np.nan)
-                else:
-                    filled = np.pad(addition, ((gap, 0), (0, 0)), mode="edge")
-                arrays[i] = np.concatenate([arrays[i], filled])
+                    between[:] = np.nan
+                arrays[i] = np.concatenate([arrays[i], between, addition])
         return replace(self, **parts)
 
 

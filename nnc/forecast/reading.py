@@ -9,7 +9,6 @@ import numpy as np
 
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import pluralize
 from nnc._utils.containers import column_names
 from nnc.forecast.frequency import SEASON_CANDIDATES
 from nnc.forecast.panel import Panel
@@ -65,22 +64,15 @@ def read_arrays(
         raise ValueError(f"{name} must contain at least one series, got none")
     labels = [name] if names is None else [f"{name}[{key!r}]" for key in names]
     values = [read_values(label, array) for label, array in zip(labels, arrays, strict=True)]
+    covariates = [np.zeros((len(series), 0)) for series in values]
     if X is not None and names is not None:
         raise ValueError(
             f"X must be None if {name} contains several series, got covariates; pass a frame in long format instead"
         )
-    if X is None:
-        covariates = [np.zeros((len(series), 0)) for series in values]
-    else:
+    if X is not None:
         covariates = [read_covariates(X, len(values[0]))]
-    trimmed = [trim(label, series, minimum) for label, series in zip(labels, values, strict=True)]
-    return names, Panel(
-        [series[part] for series, part in zip(values, trimmed, strict=True)],
-        np.array([part.start for part in trimmed], np.intp),
-        [Z[part] for Z, part in zip(covariates, trimmed, strict=True)],
-        [np.zeros((part.stop - part.start, 0)) for part in trimmed],
-        np.zeros((len(values), 0)),
-    )
+    starts, no_past = np.zeros(len(values), np.intp), [table[:, :0] for table in covariates]
+    return names, Panel(values, starts, covariates, no_past, np.zeros((len(values), 0))).trim(labels, minimum)
 
 
 def _is_single(y: Any) -> bool:
@@ -120,17 +112,6 @@ def read_covariates(X: Any, n: int) -> Floats:
     if not np.isfinite(table).all():
         raise ValueError("X must be finite, got NaN or infinity; fill missing values of covariates")
     return table
-
-
-def trim(name: str, series: Floats, minimum: int = MIN_OBSERVATIONS) -> slice:
-    """Return the slice from the first to the last observation of a series; raise ValueError if there are too few."""
-    observed = np.flatnonzero(~np.isnan(series))
-    if len(observed) < minimum:
-        raise ValueError(
-            f"{name} must have at least {pluralize(minimum, 'observation')}, got {len(observed)} in {len(series)} "
-            "values; remove the series"
-        )
-    return slice(int(observed[0]), int(observed[-1]) + 1)
 
 
 def detect_season(values: Sequence[Floats]) -> int:
@@ -180,15 +161,6 @@ def short_series_message(panel: Panel, names: Sequence[object], season: int) -> 
     return None
 
 
-def level_list(level: Any) -> list[float]:
-    """Return levels in percent as a list; raise ValueError for a level below 1, or of 100 or more."""
-    levels = number_list("level", level)
-    for value in levels:
-        if not 1 <= value < 100:
-            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
-    return levels
-
-
 def number_list(name: str, value: Any) -> list[float]:
     """Return a number or a sequence of numbers as a list; [] for None."""
     array = as_real_array(name, [] if value is None else value).astype(np.float64)
@@ -198,9 +170,17 @@ def number_list(name: str, value: Any) -> list[float]:
 
 
 def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
-    """Return {column name: probability} for levels of intervals in percent and for quantiles."""
+    """Return {column name: probability} for levels of intervals in percent and for quantiles.
+
+    Raises
+    ------
+    ValueError
+        A level is below 1, or 100 or more; or a quantile is not between 0 and 1.
+    """
     shifts = {}
-    for value in level_list(level):
+    for value in number_list("level", level):
+        if not 1 <= value < 100:
+            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
         shifts[f"lower_{value:g}"], shifts[f"upper_{value:g}"] = 0.5 - value / 200, 0.5 + value / 200
     for value in number_list("quantiles", quantiles):
         shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
