@@ -10,8 +10,9 @@ from headers import run_header
 from test_forecast import monthly
 
 import nnc
-from nnc.forecast import Forecaster
+from nnc.forecast import Forecaster, ForecastWarning
 from nnc.forecast.effects import Effects
+from nnc.forecast.file import RECIPE
 from nnc.forecast.frequency import Frequency
 
 
@@ -36,22 +37,46 @@ def test_loaded_model_gives_same_forecasts_and_can_be_updated(model, tmp_path):
         assert (loaded.predict()[1] != expected["forecast"][1]).all()
 
 
-def test_model_with_covariates_and_without_corrections_is_loaded(tmp_path):
+def edited(model, path, value):
+    """Return the JSON text of a model after a change of the member at `path` of "forecast"."""
+    document = json.loads(model.to_json())
+    del document["sha256"]
+    part = document["forecast"]
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return json.dumps(document)
+
+
+def test_model_with_covariates_and_without_corrections_is_loaded():
     X = np.arange(30.0) % 4 == 0
     model = Forecaster(3, 1, members="statistics").fit(monthly(30) + 20 * X, X)
-    model.save(tmp_path / "f.json")
-    np.testing.assert_array_equal(nnc.load(tmp_path / "f.json").predict([1, 0, 0]), model.predict([1, 0, 0]))
+    np.testing.assert_array_equal(nnc.from_json(model.to_json()).predict([1, 0, 0]), model.predict([1, 0, 0]))
 
 
-def test_model_of_frame_is_loaded(tmp_path):
+def test_recipe_is_version_of_statistical_forecasts():
+    y = [3.0, 5, 8, 4, 4, 6, 9, 5, 4, 7, 11, 5, 6, 8, 12, 6]
+    forecast = Forecaster(3, 4, members="statistics").fit(y).predict()
+    # If this fails after an intended change of the statistical forecasts, increase RECIPE and change these numbers.
+    np.testing.assert_allclose(forecast, [5.826908485, 8.673931951, 13.279917150], rtol=1e-6)
+    assert RECIPE == 1
+
+
+def test_older_recipe_gives_a_warning_in_place_of_the_self_test(model):
+    document = json.loads(edited(model, ["self_test", "forecast"], [0.0] * 4))
+    document["forecast"]["recipe"] = RECIPE - 1
+    with pytest.warns(ForecastWarning, match="saved by a version of nnc with other statistical forecasts"):
+        assert nnc.from_json(json.dumps(document)).predict().shape == (20, 4)
+
+
+def test_model_of_frame_is_loaded():
     pytest.importorskip("nnc.tabular", exc_type=ImportError)
     pd = pytest.importorskip("pandas")
     dates = pd.date_range("2020-01-31", periods=40, freq="QE")
     frame = pd.DataFrame({"date": dates, "y": monthly(40), "holiday": ["none", "other"] * 20})
     model = Forecaster(2).fit(frame, time="date", target="y", known=["holiday"])
-    model.save(tmp_path / "f.json")
     future = pd.DataFrame({"date": pd.date_range(dates[-1], periods=3, freq="QE")[1:], "holiday": ["none", "other"]})
-    loaded = nnc.load(tmp_path / "f.json")
+    loaded = nnc.from_json(model.to_json())
     pd.testing.assert_frame_equal(loaded.predict(future, level=80), model.predict(future, level=80), check_exact=True)
     assert loaded.frequency_ == "quarterly"
 
@@ -71,6 +96,7 @@ def test_report_names_series_members_and_season(model):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (("recipe",), 2, "recipe is 2, expected at most 1; load the file with a newer version"),
         (("settings", "horizon"), 0, "horizon is 0, expected a whole number"),
         (("settings", "horizon"), 5, "expected"),
         (("season",), "x", "season is"),
@@ -93,14 +119,8 @@ def test_report_names_series_members_and_season(model):
 def test_invalid_files_raise_model_file_error(model, path, value, message):
     if path == ("layout",):
         pytest.importorskip("nnc.tabular", exc_type=ImportError)
-    document = json.loads(model.to_json())
-    del document["sha256"]
-    part = document["forecast"]
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
     with pytest.raises(nnc.ModelFileError, match=message):
-        nnc.from_json(json.dumps(document))
+        nnc.from_json(edited(model, path, value))
 
 
 def test_page_lists_all_members(model):
@@ -130,46 +150,33 @@ def test_other_models_are_rejected(tmp_path, model):
 # -------------------------------------------------------------------------------------------- exports
 
 
-def covariate_frame(pd):
-    """Return a frame whose changes depend on a past covariate and on a static feature."""
-    rng = np.random.default_rng(0)
-    parts = []
-    for i in range(12):
-        signal, sign = rng.normal(size=60), 1 if i % 2 else -1
-        y = 1000 + np.cumsum(np.r_[0, sign * 3 * signal[:-1]]) + 0.1 * rng.normal(size=60)
-        parts.append(pd.DataFrame({"id": i, "time": np.arange(60), "y": y, "signal": signal, "kind": "ab"[i % 2]}))
-    return pd.concat(parts)
-
-
 @pytest.fixture(scope="module", params=["arrays", "covariates"])
 def exported(request, model):
-    """Return a model whose corrections have weights."""
-    if request.param == "arrays":
-        return model
-    pytest.importorskip("nnc.tabular", exc_type=ImportError)
-    frame = covariate_frame(pytest.importorskip("pandas"))
-    return Forecaster(3, 1).fit(frame, id="id", time="time", target="y", past=["signal"], static=["kind"])
-
-
-def expected_outputs(forecaster):
-    """Return the inputs of the export, and its outputs according to the forecasts of the model."""
-    arrays = forecaster.export_inputs()
-    forecast = forecaster.predict()
+    """Return a model whose corrections have weights, the inputs of its exports, and their outputs."""
+    if request.param == "covariates":  # changes depend on a past covariate and on a static feature
+        pytest.importorskip("nnc.tabular", exc_type=ImportError)
+        pd = pytest.importorskip("pandas")
+        signal, sign = np.random.default_rng(0).normal(size=(12, 60)), np.where(np.arange(12) % 2, 3, -3)[:, None]
+        y = 1000 + np.cumsum(np.roll(sign * signal, 1, axis=1), axis=1)
+        columns = {"y": y, "signal": signal, "time": np.arange(60), "id": np.arange(12)[:, None], "kind": sign}
+        frame = pd.DataFrame({name: np.broadcast_to(values, y.shape).ravel() for name, values in columns.items()})
+        model = Forecaster(3, 1).fit(frame, id="id", time="time", target="y", past=["signal"], static=["kind"])
+    arrays, forecast = model.export_inputs(), model.predict()
     forecast = forecast if isinstance(forecast, np.ndarray) else forecast["forecast"].to_numpy().reshape(-1, 3)
-    return arrays["inputs"], (forecast - arrays["offset"]) / arrays["factor"]
+    assert any(model.weights_.values())
+    return model, arrays["inputs"], (forecast - arrays["offset"]) / arrays["factor"]
 
 
 def test_c_export_gives_the_corrected_forecasts(exported, tmp_path):
-    assert any(exported.weights_.values())
-    inputs, expected = expected_outputs(exported)
-    exported.to_c(tmp_path / "model.h")
+    model, inputs, expected = exported
+    model.to_c(tmp_path / "model.h")
     np.testing.assert_allclose(run_header(tmp_path, inputs), expected, rtol=1e-5)
 
 
 def test_onnx_export_gives_the_corrected_forecasts(exported, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
-    inputs, expected = expected_outputs(exported)
-    exported.to_onnx(tmp_path / "model.onnx")
+    model, inputs, expected = exported
+    model.to_onnx(tmp_path / "model.onnx")
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"X": inputs})[0], expected, rtol=1e-5)
 

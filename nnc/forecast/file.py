@@ -2,7 +2,8 @@
 
 A model file contains the networks of the corrections, and a JSON object "forecast" with these members:
 
-    {"settings": {"horizon": 12, "season": null or 12, "members": "auto", "n_jobs": null, "seed": 0},
+    {"recipe": 1,
+     "settings": {"horizon": 12, "season": null or 12, "members": "auto", "n_jobs": null, "seed": 0},
      "season": 12, "names": null or [text, numbers or lists of them], "rows": [indices], "seconds": 0.5,
      "panel": {"values": [[...], ...], "starts": [...], "regressors": [[[...], ...], ...], "past": ..., "static": ...},
      "width": [a number for each series],
@@ -12,8 +13,8 @@ A model file contains the networks of the corrections, and a JSON object "foreca
      "layout": null or the fields of `Layout`, for frames,
      "self_test": {"forecast": [the forecast of the first series of the panel]}}
 
-NaN is null in the file. The series of the panel have the order of `Panel.order`; `rows` are their positions in the
-order of the forecasts.
+"recipe" is the version of the statistical forecasts, RECIPE. NaN is null in the file. The series of the panel have the
+order of `Panel.order`; `rows` are their positions in the order of the forecasts.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import numpy as np
 
 from nnc._network import NeuralNetwork
 from nnc._utils import fields
+from nnc._utils.notices import warn_user
 from nnc.forecast.corrections import Corrections
 from nnc.forecast.effects import KNOTS, Effects
 from nnc.forecast.frequency import Frequency
 from nnc.forecast.model import ForecastModel
 from nnc.forecast.panel import Panel
+from nnc.forecast.reading import ForecastWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +40,11 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats
 
 FILE_KIND = "forecast model"
+RECIPE = 1  # increase with each change of the statistical forecasts, which a file does not contain
+OLDER_RECIPE = (
+    "this model was saved by a version of nnc with other statistical forecasts, so its forecasts have changed; fit the "
+    "model again to adapt the corrections and the intervals"
+)
 SETTINGS = "horizon", "season", "members", "n_jobs", "seed"
 UNITS = "month", "second", "business day", "number"
 LAYOUT_TEXTS = "time", "target", "library", "time_type"
@@ -48,6 +56,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     corrections, effects, layout = model.corrections, model.effects, forecaster._layout
     names = None if forecaster._names is None else [_name_document(name) for name in forecaster._names]
     return [network._document(checkpoint=False) for network in corrections.networks], {
+        "recipe": RECIPE,
         "settings": {name: getattr(forecaster, name) for name in SETTINGS},
         "season": model.season,
         "names": names,
@@ -114,6 +123,9 @@ def _array(members: dict[str, Any], key: str, shape: tuple[int, ...], where: str
 
 def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of a Forecaster and its other attributes; raise ValueError that locates invalid content."""
+    recipe = fields.unsigned(body, "recipe", 0, bits=31) or 0
+    if recipe > RECIPE:
+        raise ValueError(f"recipe is {recipe}, expected at most {RECIPE}; load the file with a newer version of nnc")
     settings = fields.member(body, "settings", dict)
     fields.check_keys(settings, SETTINGS, "settings")
     horizon, season = fields.size(settings["horizon"], "horizon"), fields.size(body.get("season"), "season")
@@ -148,7 +160,9 @@ def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str
     }
     self_test = fields.member(body, "self_test", dict)
     expected, actual = _array(self_test, "forecast", (horizon,), "self_test."), _test_forecast(model, panel)
-    if not np.allclose(actual, expected, rtol=1e-4, atol=1e-4 * (1e-300 + np.abs(expected).max())):
+    if recipe < RECIPE:
+        warn_user(OLDER_RECIPE, ForecastWarning)
+    elif not np.allclose(actual, expected, rtol=1e-4, atol=1e-4 * (1e-300 + np.abs(expected).max())):
         raise ValueError(
             f"self_test.forecast is {fields.describe(self_test['forecast'])}, expected the forecast of the model up to "
             f"rounding, {fields.describe(actual.tolist())}"
