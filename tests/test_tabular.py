@@ -252,6 +252,8 @@ def test_member_count_follows_preset_and_rows():
     counts = [choose_member_count("default", 10**k) for k in range(2, 8)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 2
+    large_counts = [choose_member_count("default", rows) for rows in range(10_001, 100_000, 1000)]
+    assert all(count % 2 == 0 for count in large_counts)
 
 
 def build_training(n=23, task=None, bins=False, seed=0, training_class=Training):

@@ -134,10 +134,14 @@ def check_preset(preset: Any) -> None:
 def choose_member_count(preset: str, rows: int) -> int:
     """Return the number of networks that a preset has for a number of training rows.
 
-    The number decreases for large tables, because each network learns from more rows.
+    The number decreases for large tables, because each network learns from more rows. It is then even: both encodings
+    have the same number of networks, and two threads have the same number of networks to train.
     """
     count = PRESETS[preset]
-    return count if rows <= FULL_PRESET_ROWS else max(MIN_MEMBERS, round(count * sqrt(FULL_PRESET_ROWS / rows)))
+    if rows <= FULL_PRESET_ROWS:
+        return count
+    count = round(count * sqrt(FULL_PRESET_ROWS / rows))
+    return max(MIN_MEMBERS, count - count % 2)
 
 
 def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
