@@ -3,21 +3,14 @@
 import functools
 import gzip
 import hashlib
-import importlib.util
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import load_program
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks" / "data.py"
-if not PROGRAM.exists():
-    pytest.skip("needs the checkout", allow_module_level=True)
-_SPEC = importlib.util.spec_from_file_location("benchmark_data", PROGRAM)
-data = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(data)
-
+data = load_program("benchmarks/data.py")
 ROWS = np.arange(12.0).reshape(4, 3)
 
 

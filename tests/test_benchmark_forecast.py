@@ -1,20 +1,13 @@
 """The benchmark of forecasts: errors by the rules of M3, coverage, fixed samples, and the table of results."""
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from programs import load_program
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks" / "forecast.py"
-if not PROGRAM.exists():
-    pytest.skip("needs the checkout", allow_module_level=True)
-_SPEC = importlib.util.spec_from_file_location("benchmark_forecast", PROGRAM)
-forecast = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = forecast  # its classes with annotations look up their module in sys.modules
-_SPEC.loader.exec_module(forecast)
+forecast = load_program("benchmarks/forecast.py")
 
 
 def make_series(index=0, n=10):

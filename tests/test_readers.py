@@ -1,25 +1,18 @@
 """Tests that random models of PyTorch and Keras are read correctly, or rejected with the name of the cause."""
 
-import importlib.util
 import os
-import sys
 from collections import Counter
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import load_program
 
 from nnc import NeuralNetwork
 
-CAMPAIGN = Path(__file__).parents[1] / "tools" / "campaigns" / "readers.py"
-if not CAMPAIGN.exists():
-    pytest.skip("tools/ is not here", allow_module_level=True)
-spec = importlib.util.spec_from_file_location("readers", CAMPAIGN)
-readers = sys.modules["readers"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(readers)
+readers = load_program("tools/campaigns/readers.py")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 

@@ -1,19 +1,13 @@
 """Tests of the fits of tools/same_bits.py: they set all arguments explicitly, and they run."""
 
-import importlib.util
 import inspect
-from pathlib import Path
 
 import pytest
+from programs import load_program
 
 import nnc
 
-TOOL = Path(__file__).parents[1] / "tools" / "same_bits.py"
-if not TOOL.exists():
-    pytest.skip("tools/ is not here", allow_module_level=True)
-spec = importlib.util.spec_from_file_location("same_bits", TOOL)
-same_bits = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(same_bits)
+same_bits = load_program("tools/same_bits.py")
 FITS = {fit.name: fit for fit in same_bits.fits()}
 
 
