@@ -49,9 +49,7 @@ class Effects(NamedTuple):
 
     def select(self, index: Ints) -> Effects:
         """Return the effects for the series with the indices `index`."""
-        return Effects(
-            self.knots, self.coefficients[index], self.center[index], self.positive[index], self.scale[index]
-        )
+        return self._replace(**{key: getattr(self, key)[index] for key in self._fields[1:]})
 
     def _values(self, i: int, X: Floats) -> Floats:
         """Return the relative effects (steps,) of covariates X (steps, covariates) on series i."""

@@ -15,19 +15,11 @@ from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
 from nnc._utils.notices import warn_user
+from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
-from nnc.forecast.reading import (
-    ForecastWarning,
-    detect_season,
-    is_frame,
-    number_list,
-    quantile_shifts,
-    read_arrays,
-    read_covariates,
-    short_series_message,
-)
+from nnc.forecast.reading import ForecastWarning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -166,7 +158,7 @@ class Forecaster(SuggestsAttributes):
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
         self._layout: Layout | None = None
-        if is_frame(y):
+        if reading.is_frame(y):
             from nnc.forecast.frames import read_frame
 
             self._layout, names, panel = read_frame(y, X, columns)
@@ -174,7 +166,7 @@ class Forecaster(SuggestsAttributes):
             for name, value in columns.items():
                 if value is not None:
                     raise TypeError(f"{name} must be None for arrays, got {value!r}; pass a frame to name its columns")
-            names, panel = read_arrays(y, X)
+            names, panel = reading.read_arrays(y, X)
         self._names: list[Hashable] | None = names
         self.season_ = self._choose_season(panel)
         order = panel.order()
@@ -183,7 +175,7 @@ class Forecaster(SuggestsAttributes):
         self._width = np.ones(len(panel))
         self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
-        message = short_series_message(panel, self.ids_, self.season_)
+        message = reading.short_series_message(panel, self.ids_, self.season_)
         if message is not None:
             warn_user(message, ForecastWarning)
         return self
@@ -199,7 +191,7 @@ class Forecaster(SuggestsAttributes):
         if self.season is not None:
             return self.season
         if self._layout is None or self._layout.frequency.unit == "number":
-            return detect_season(panel.values)
+            return reading.detect_season(panel.values)
         season = self._layout.frequency.season
         return season if np.median(panel.lengths) >= 2 * season else 1
 
@@ -269,7 +261,7 @@ class Forecaster(SuggestsAttributes):
             An argument is invalid, or future values of known covariates are missing.
         """
         model = self._fitted()
-        shifts = quantile_shifts(level, quantiles)
+        shifts = reading.quantile_shifts(level, quantiles)
         prediction = model.predict(self._panel, self._future(X))
         columns = {"forecast": prediction.forecast()}
         for name, probability in shifts.items():
@@ -293,7 +285,7 @@ class Forecaster(SuggestsAttributes):
             return None
         if X is None:
             raise ValueError(f"X must be an array ({self.horizon}, {n_known}), got None; the model was fitted with X")
-        future_values = read_covariates(X, self.horizon)
+        future_values = reading.read_covariates(X, self.horizon)
         if future_values.shape[1] != n_known:
             raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
         return [future_values]
@@ -325,10 +317,8 @@ class Forecaster(SuggestsAttributes):
             The observations are invalid, belong to an unknown series, or do not follow the last observation.
         """
         model = self._fitted()
-        if self._layout is not None:
-            names, new = self._layout.read_update(y_new, X)
-        else:
-            names, new = self._read_new_arrays(y_new, X)
+        read = self._read_new_arrays if self._layout is None else self._layout.read_update
+        names, new = read(y_new, X)
         positions = {name: i for i, name in enumerate(self.ids_)}
         for name in names:
             if name not in positions:
@@ -341,9 +331,9 @@ class Forecaster(SuggestsAttributes):
 
     def _read_new_arrays(self, y_new: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names and the panel of new observations in arrays."""
-        if is_frame(y_new):
+        if reading.is_frame(y_new):
             raise TypeError(f"y_new must be an array as in fit, got {type(y_new).__name__}; pass the column of values")
-        keys, new = read_arrays(y_new, X, minimum=1, name="y_new")
+        keys, new = reading.read_arrays(y_new, X, minimum=1, name="y_new")
         names = keys if isinstance(y_new, Mapping) and keys is not None else self.ids_
         if len(new) != len(names):
             raise ValueError(
@@ -517,5 +507,5 @@ class Forecaster(SuggestsAttributes):
         self._fitted()
         check_choice("mode", mode, ("expanding", "sliding"))
         windows, step = check_count("windows", windows), self.horizon if step is None else check_count("step", step)
-        refit, levels = check_bool("refit", refit), number_list("level", level)
+        refit, levels = check_bool("refit", refit), reading.number_list("level", level)
         return run_backtest(self, windows, step, mode == "sliding", refit, levels)

@@ -134,7 +134,7 @@ class Layout:
                 raise ValueError(f"static must be constant in each series, got several values{of_series(name)}")
             static.append(features[-1])
         panel = Panel(values, np.array(starts, np.intp), regressors, past, np.array(static)).trim(labels, minimum)
-        return self.with_calendar(panel) if self.calendar else panel
+        return replace(panel, regressors=self.with_calendar(panel.regressors, panel.starts))
 
     def grid_index(self, times: Floats, name: Hashable) -> Ints:
         """Return the grid points of increasing times of a series; raise ValueError for duplicate or off-grid times."""
@@ -148,13 +148,14 @@ class Layout:
 
     # ------------------------------------------------------------------------------------------ covariates
 
-    def with_calendar(self, panel: Panel) -> Panel:
-        """Return a panel whose known covariates also contain the calendar features."""
-        regressors = [
-            np.hstack([X, self.calendar_features(start + np.arange(len(X)))])
-            for X, start in zip(panel.regressors, panel.starts.tolist(), strict=True)
+    def with_calendar(self, tables: list[Floats], starts: Ints) -> list[Floats]:
+        """Return tables of known covariates, which begin at the grid points `starts`, with the calendar features."""
+        if not self.calendar:
+            return tables
+        return [
+            np.hstack([table, self.calendar_features(start + np.arange(len(table)))])
+            for table, start in zip(tables, starts.tolist(), strict=True)
         ]
-        return replace(panel, regressors=regressors)
 
     @property
     def n_calendar(self) -> int:
@@ -172,48 +173,35 @@ class Layout:
 
     def uses_calendar(self, panel: Panel) -> bool:
         """Return whether the series are long enough for calendar features."""
-        steps = int(panel.lengths.max())
-        if self.frequency.unit == "business day":
+        steps, unit, step = int(panel.lengths.max()), self.frequency.unit, self.frequency.step
+        if unit == "business day":
             return steps >= MIN_YEARS * 261
-        if self.frequency.unit != "second":
-            return False
-        seconds = steps * self.frequency.step
-        return seconds >= (3 * 7 if self.frequency.step < DAY_SECONDS else MIN_YEARS * YEAR_DAYS) * DAY_SECONDS and (
-            self.frequency.step <= DAY_SECONDS
-        )
+        days = 3 * 7 if step < DAY_SECONDS else MIN_YEARS * YEAR_DAYS
+        return unit == "second" and step <= DAY_SECONDS and steps * step >= days * DAY_SECONDS
 
     def read_future(
         self, X: Any, names: Sequence[Hashable] | None, panel: Panel, rows: Ints, horizon: int
     ) -> list[Floats]:
         """Return the future covariates (horizon, covariates) of each series, in the order of `names`."""
-        ends = (panel.starts + panel.lengths)[rows]
-        future = [np.zeros((horizon, 0))] * len(ends)
-        columns = self.covariates["known"]
+        ends, columns = (panel.starts + panel.lengths)[rows], self.covariates["known"]
         if columns and X is None:
             raise ValueError(f"X must be a frame with the columns {describe_names(columns)}, got None")
         if not columns and X is not None:
             raise ValueError("X must be None, got covariates; pass the names of known covariates to fit to use them")
-        if columns:
-            found = self.read("X", X, ["known"])
-            codes = {name: code for code, name in enumerate(found.names)}
-            for i, end in enumerate(ends.tolist()):
-                name = names[i] if names is not None else ()
-                part = found.part(codes.get(name, len(codes)))
-                rows_at = dict(zip(self.grid_index(found.times[part], name).tolist(), part, strict=True))
-                steps = range(end, end + horizon)
-                for step in steps:
-                    if step not in rows_at:
-                        time = show_time(self.frequency.to_times(np.array([step]))[0], self.time_type != "number")
-                        raise ValueError(
-                            f"X must have a row for each future time, got none for {time}{of_series(name)}"
-                        )
-                future[i] = found.encoded["known"][[rows_at[step] for step in steps]]
-        if self.calendar:
-            future = [
-                np.hstack([values, self.calendar_features(end + np.arange(horizon))])
-                for values, end in zip(future, ends.tolist(), strict=True)
-            ]
-        return future
+        if not columns:
+            return self.with_calendar([np.zeros((horizon, 0))] * len(ends), ends)
+        found, future = self.read("X", X, ["known"]), []
+        codes = {name: code for code, name in enumerate(found.names)}
+        for name, end in zip(names or [()], ends.tolist(), strict=True):
+            part = found.part(codes.get(name, len(codes)))
+            rows_at = dict(zip(self.grid_index(found.times[part], name).tolist(), part, strict=True))
+            steps = np.arange(end, end + horizon)
+            missing = [step not in rows_at for step in steps.tolist()]
+            if any(missing):
+                time = show_time(self.frequency.to_times(steps[missing])[0], self.time_type != "number")
+                raise ValueError(f"X must have a row for each future time, got none for {time}{of_series(name)}")
+            future.append(found.encoded["known"][[rows_at[step] for step in steps.tolist()]])
+        return self.with_calendar(future, ends)
 
     def read_update(self, y: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names of series with new observations, and a panel of these observations."""
@@ -232,19 +220,17 @@ class Layout:
             keys = [name[j] if len(self.id) > 1 else name for name in names or ()]  # type: ignore[index]
             data[column] = [key for key in keys for _ in range(horizon)]
         times = self.frequency.to_times((ends[:, None] + np.arange(horizon)).ravel())
-        data[self.time] = times if self.time_type == "number" else np.round(times).astype("M8[s]").astype("M8[us]")
+        if self.time_type == "number":
+            data[self.time] = times.astype(np.int64) if np.array_equal(times, np.round(times)) else times
+        else:
+            data[self.time] = np.round(times).astype("M8[s]").astype("M8[us]")
         data |= {name: values.ravel() for name, values in columns.items()}
-        frame = nw.from_dict(data, backend=self.library)
-        column = nw.col(self.time)
-        if self.time_type == "number" and np.array_equal(times, np.round(times)):
-            column = column.cast(nw.Int64)
-        elif self.time_type == "date":
+        frame, column = nw.from_dict(data, backend=self.library), nw.col(self.time)
+        if self.time_type == "date":
             column = column.cast(nw.Date)
-        elif self.time_type == "text":
-            whole_days = not (times % DAY_SECONDS).any()
-            column = column.dt.to_string("%Y-%m-%d" if whole_days else "%Y-%m-%d %H:%M:%S")
-        elif self.time_type == "month":
-            column = column.dt.to_string("%Y-%m")
+        elif self.time_type in ("month", "text"):
+            date = "%Y-%m" if self.time_type == "month" else "%Y-%m-%d"
+            column = column.dt.to_string(f"{date} %H:%M:%S" if (times % DAY_SECONDS).any() else date)
         elif self.zone is not None:
             column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC")
             column = column if self.is_local else column.dt.convert_time_zone(self.zone)
@@ -322,16 +308,13 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     if twice:
         raise ValueError(f"id, time, target, known, past and static must be different columns, got {twice[0]!r} twice")
     column = next(iter(_select("y", frame, [time])))
-    dtype = native.schema[time]
     kind = "number"
     if column.is_text:
         kind = "month" if all(map(MONTH_TEXT.fullmatch, column.levels)) else "text"
-    if column.kind == "date":
-        kind = "date" if dtype == nw.Date else "datetime"
-    library = native.implementation.value
-    layout = Layout(
-        id_columns, time, target, covariates, Frequency("number", 1, 0), library, kind, column.zone, is_local=False
-    )
+    elif column.kind == "date":
+        kind = "date" if native.schema[time] == nw.Date else "datetime"
+    library, unknown = native.implementation.value, Frequency("number", 1, 0)
+    layout = Layout(id_columns, time, target, covariates, unknown, library, kind, column.zone, is_local=False)
     for is_local in (False, True):
         layout.is_local = is_local
         rows = layout.read("y", frame, ROLES, learns=True)
@@ -346,8 +329,7 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
                 raise
     panel = layout.panel(rows, MIN_OBSERVATIONS)
     layout.calendar = layout.uses_calendar(panel)
-    if layout.calendar:
-        panel = layout.with_calendar(panel)
+    panel = replace(panel, regressors=layout.with_calendar(panel.regressors, panel.starts))
     return layout, rows.names if id_columns else None, panel
 
 

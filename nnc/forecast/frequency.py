@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,12 @@ NAMES = {
     ("second", 7 * DAY_SECONDS): "weekly",
     ("second", 3600): "hourly",
     ("business day", 1): "business days",
+}
+# Default number of steps in a season for steps of a day or longer, except for months.
+SEASONS: dict[tuple[str, float], int] = {
+    ("second", DAY_SECONDS): 7,
+    ("second", 7 * DAY_SECONDS): 52,
+    ("business day", 1): 5,
 }
 
 
@@ -59,13 +65,9 @@ class Frequency(NamedTuple):
         """Default number of steps in a season; 1 if there is none."""
         if self.unit == "month":
             return max(int(12 // self.step), 1)
-        if self.unit == "business day":
-            return 5
-        if self.unit == "second" and self.step in (DAY_SECONDS, 7 * DAY_SECONDS):
-            return 7 if self.step == DAY_SECONDS else 52
-        if self.unit == "second" and DAY_SECONDS % self.step == 0 and DAY_SECONDS // self.step <= MAX_DAILY_STEPS:
+        if self.unit == "second" and DAY_SECONDS / self.step in range(2, MAX_DAILY_STEPS + 1):
             return int(DAY_SECONDS // self.step)
-        return 1
+        return SEASONS.get((self.unit, self.step), 1)
 
     def to_index(self, times: Floats) -> Floats:
         """Return the grid indices of times, which are not whole numbers for times between grid points."""
@@ -103,7 +105,7 @@ def _months(times: Floats) -> Floats:
     return np.where(times == begin, months.astype(np.int64), months.astype(np.int64) + 0.5)
 
 
-def infer_frequency(times: Sequence[Floats], names: Sequence[object], are_dates: bool) -> Frequency:
+def infer_frequency(times: Sequence[Floats], names: Sequence[Hashable], are_dates: bool) -> Frequency:
     """Return the frequency of several series.
 
     Parameters
@@ -147,29 +149,28 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[object], are_dates:
     )
 
 
-def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[object]) -> Frequency | None:
+def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[Hashable]) -> Frequency | None:
     """Return the frequency with the smallest step between two times, or None if the times are not on its grid."""
-    positions = [frequency.to_index(t) for t in times]
-    if any(frequency.is_off_grid(t).any() for t in times) or any((np.diff(np.round(p)) < 1).any() for p in positions):
+    positions = [np.round(frequency.to_index(t)).astype(np.intp) for t in times]
+    # Smallest step of each series that has at least two times.
+    steps = {name: int(np.diff(p).min()) for name, p in zip(names, positions, strict=True) if len(p) > 1}
+    step = min(steps.values())
+    if step < 1 or any(frequency.is_off_grid(t).any() for t in times):
         return None
-    steps = [int(np.diff(np.round(p)).min()) if len(p) > 1 else None for p in positions]
-    known_steps = [step for step in steps if step is not None]
-    step = min(known_steps)
+    fastest = min(steps, key=steps.__getitem__)
     if frequency.unit == "month" and step * (12 // step if step < 12 else 1) % 12:
         step = 1
-    for name, other in zip(names, steps, strict=True):
-        if other is not None and other != step and (frequency.unit != "month" or step == 1) and other >= 3 * step:
-            first = names[steps.index(step)] if step in steps else names[0]
-            smaller = frequency._replace(step=float(step)) if frequency.unit == "month" else frequency
-            raise ValueError(
-                f"time must have one frequency in all series, got {smaller.name!r} in "
-                f"series {first!r} and at least {other} times as long steps in series {name!r}; fit one model for each "
-                "frequency"
-            )
-    if frequency.unit == "month":
-        remainders = {round(float(p[0])) % step for p in positions}
-        return frequency._replace(step=float(step), phase=remainders.pop()) if len(remainders) == 1 else frequency
-    return frequency
+    if frequency.unit != "month" or step == 1:
+        for name, other in steps.items():
+            if other >= 3 * step:
+                raise ValueError(
+                    f"time must have one frequency in all series, got {frequency.name!r} in series {fastest!r} and at "
+                    f"least {other} times as long steps in series {name!r}; fit one model for each frequency"
+                )
+    remainders = {int(p[0]) % step for p in positions}
+    if frequency.unit != "month" or len(remainders) > 1:
+        return frequency
+    return frequency._replace(step=float(step), phase=remainders.pop())
 
 
 def of_series(name: object) -> str:

@@ -154,7 +154,11 @@ def _upper_quantile(scores: Floats, level: float) -> float:
 
 def complete(panel: Panel, effects: Effects | None, season: int) -> list[Floats]:
     """Return the series with missing values filled in and the effects of known covariates subtracted."""
-    series = [fill_gaps(y, season) for y in panel.values]
+    return _without_effects([fill_gaps(y, season) for y in panel.values], panel, effects)
+
+
+def _without_effects(series: list[Floats], panel: Panel, effects: Effects | None) -> list[Floats]:
+    """Return the series after subtraction of the effects of the known covariates of a panel."""
     if effects is None:
         return series
     return [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(series, panel.regressors, strict=True))]
@@ -256,9 +260,7 @@ def thin(n: int, limit: int) -> Ints:
 
 def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
     """Return the values (windows, horizon) after the origins, with covariate effects removed; NaN if missing."""
-    values = panel.values
-    if effects is not None:
-        values = [effects.remove(i, y, X) for i, (y, X) in enumerate(zip(values, panel.regressors, strict=True))]
+    values = _without_effects(panel.values, panel, effects)
     padded = [np.pad(y, (0, horizon), constant_values=np.nan) for y in values]
     actual = [padded[i][n : n + horizon] for i, n in zip(index, origins, strict=True)]
     return np.array(actual).reshape(-1, horizon)

@@ -147,18 +147,15 @@ def short_series_message(panel: Panel, names: Sequence[object], season: int) -> 
     """Return the text of the warning about short series, or None if all series are long enough."""
     counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
     few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
-    short = [name for name, n in zip(names, panel.lengths, strict=True) if n < 3 * season]
-    if few:
-        return (
-            f"{len(few)} of {len(names)} series have fewer than {ADVISED_OBSERVATIONS} observations: "
-            f"{describe_names(few)}; their forecasts and intervals are unreliable"
-        )
-    if season > 1 and short:
-        return (
-            f"{len(short)} of {len(names)} series are shorter than three seasons of {season} steps: "
-            f"{describe_names(short)}; their forecasts are mixed with the last season (seasonal naive member)"
-        )
-    return None
+    short = [name for name, n in zip(names, panel.lengths, strict=True) if season > 1 and n < 3 * season]
+    found, problem = few, f"have fewer than {ADVISED_OBSERVATIONS} observations"
+    effect = "forecasts and intervals are unreliable"
+    if not few:
+        found, problem = short, f"are shorter than three seasons of {season} steps"
+        effect = "forecasts are mixed with the last season (seasonal naive member)"
+    if not found:
+        return None
+    return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
 
 
 def number_list(name: str, value: Any) -> list[float]:

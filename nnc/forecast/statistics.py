@@ -156,16 +156,6 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     return np.maximum(indices, 0.01) if multiply else indices
 
 
-def phases(n: Ints, steps: int, season: int) -> Ints:
-    """Return the column of `seasonal_indices` for the first `steps` values of rows with n values, (rows, steps)."""
-    return np.asarray((n[:, None] - 1 - np.arange(steps)) % season)
-
-
-def future_indices(indices: Floats, horizon: int) -> Floats:
-    """Return the seasonal indices (rows, horizon) of the next `horizon` steps."""
-    return np.asarray(indices[:, (-1 - np.arange(horizon)) % indices.shape[1]])
-
-
 # -------------------------------------------------------------------------------------------- exponential smoothing
 
 

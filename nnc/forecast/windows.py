@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc.forecast.statistics import (
-    MAX_LOG_GROWTH,
-    damped_trend,
-    fit_lines,
-    future_indices,
-    phases,
-    reverse,
-    seasonal_indices,
-    smoothed_level,
-    theta,
-)
+from nnc.forecast import statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,25 +131,24 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
     intermittent = zeros > MIN_ZERO_FRACTION * n
     if intermittent.any():
         m = n[intermittent]
-        forecasts[intermittent] = smoothed_level(level[intermittent], m, horizon)[:, None]
+        forecasts[intermittent] = statistics.smoothed_level(level[intermittent], m, horizon)[:, None]
     base = np.median(forecasts, axis=1)
-    intercept, slope = fit_lines(level, n)
+    intercept, slope = statistics.fit_lines(level, n)
     line = intercept[:, None] + slope[:, None] * np.arange(level.shape[1] + horizon)
     deviation = np.where(observed, np.abs(level - line[:, : level.shape[1]]), 0).max(1, initial=0)
     straight = (n > 2) & (deviation < MAX_LINE_ERROR * np.abs(slope))
     future = np.take_along_axis(line, n[:, None] + np.arange(horizon), 1)
     base = np.where(straight[:, None], future, base)
     if season > 1:
-        naive = (reverse(Y, n, season)[:, (-1 - np.arange(horizon)) % season] - offset) / factor
+        naive = (_repeat(statistics.reverse(Y, n, season), horizon) - offset) / factor
         share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
         share = np.where(np.isnan(naive).any(1), 0.0, share)[:, None]
         base = np.where(share > 0, (1 - share) * base + share * np.where(share > 0, naive, 0), base)
     lags = lookback(season)
-    recent = reverse(level, n, lags)
-    last = recent[:, :1]
+    recent = statistics.reverse(level, n, lags)
+    last, changes = recent[:, :1], np.abs(np.diff(recent, axis=1))
     # Fill the steps before the start of a series with its first value.
     recent = np.where(np.isnan(recent), level[:, :1], recent)
-    changes = np.abs(np.diff(reverse(level, n, lags), axis=1))
     count = np.maximum((~np.isnan(changes)).sum(1), 1)
     scale = np.nansum(changes, 1) / count
     scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + MIN_SCALE)[:, None]
@@ -175,23 +164,29 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
     """Return the seasonally adjusted batch, its forecasts (rows, members, horizon), and future seasonal indices."""
-    rows, T = Y.shape
-    seasonal, future = Y, np.full((rows, horizon), 1.0 if positive else 0.0)
-    if season > 1:
-        indices = seasonal_indices(Y, n, season, positive)
-        pattern = np.take_along_axis(indices, phases(n, T, season), 1)
-        seasonal, future = (Y / pattern if positive else Y - pattern), future_indices(indices, horizon)
-    forecasts = [theta(seasonal, n, horizon), damped_trend(seasonal, n, horizon)]
+    adjusted, future = _adjust(Y, n, season, horizon, positive)
+    methods = statistics.theta, statistics.damped_trend
+    forecasts = [method(adjusted, n, horizon) for method in methods]
     if not positive:
-        return seasonal, np.stack([*forecasts, *forecasts], 1), future
-    logs, shift = np.log(Y), np.zeros((rows, horizon))
-    if season > 1:
-        indices = seasonal_indices(logs, n, season, False)
-        logs, shift = logs - np.take_along_axis(indices, phases(n, T, season), 1), future_indices(indices, horizon)
-    limit = np.nanmax(logs, 1)[:, None] + MAX_LOG_GROWTH
-    for method in (theta, damped_trend):
-        forecasts.append(np.exp(np.minimum(method(logs, n, horizon), limit) + shift) / future)
-    return seasonal, np.stack(forecasts, 1), future
+        return adjusted, np.stack([*forecasts, *forecasts], 1), future
+    logs, shift = _adjust(np.log(Y), n, season, horizon, False)
+    limit = np.nanmax(logs, 1)[:, None] + statistics.MAX_LOG_GROWTH
+    forecasts += [np.exp(np.minimum(method(logs, n, horizon), limit) + shift) / future for method in methods]
+    return adjusted, np.stack(forecasts, 1), future
+
+
+def _adjust(Y: Floats, n: Ints, season: int, horizon: int, multiply: bool) -> tuple[Floats, Floats]:
+    """Return the seasonally adjusted batch, and the seasonal indices (rows, horizon) of the next steps."""
+    if season == 1:
+        return Y, np.full((len(n), horizon), float(multiply))
+    indices = statistics.seasonal_indices(Y, n, season, multiply)
+    pattern = np.take_along_axis(indices, (n[:, None] - 1 - np.arange(Y.shape[1])) % season, 1)
+    return Y / pattern if multiply else Y - pattern, _repeat(indices, horizon)
+
+
+def _repeat(last_season: Floats, horizon: int) -> Floats:
+    """Return the next `horizon` steps (rows, horizon) if the last season (rows, season) repeats; see `reverse`."""
+    return np.asarray(last_season[:, (-1 - np.arange(horizon)) % last_season.shape[1]])
 
 
 def origins_back(lengths: Ints, back: Sequence[int] | NDArray[np.intp], minimum: int) -> tuple[Ints, Ints]:
