@@ -405,7 +405,7 @@ def test_train_reports_encoding_of_each_column(shell):
     """Train on a table with identifiers, dates, a constant, free text, postal codes and missing cells."""
     rng = np.random.default_rng(0)
     rows = "\n".join(
-        f"k{i:04},20{i % 20:02}-01-0{1 + i % 9},7,{' '.join(rng.permutation(list('abcdefgh')))} {i},0{i % 4}119,"
+        f"k{i:04},20{i % 20:02}-01-0{1 + i % 9},7,{' '.join(rng.choice(list('abcdefgh'), 4))} {i},0{i % 4}119,"
         f"{'' if i % 5 == 0 else i % 11},{'TRUE' if i % 2 else 'FALSE'},{'ab'[i % 2]}"
         for i in range(120)
     )
@@ -418,7 +418,7 @@ def test_train_reports_encoding_of_each_column(shell):
     for name, encoding in {
         "key": "left out",
         "one": "left out",
-        "story": "left out",
+        "story": "8 words such as",
         "code": "text",
         "n": "missing",
     }.items():

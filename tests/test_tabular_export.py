@@ -36,6 +36,7 @@ def build_table(n=300, seed=0):
         "local": pd.Series(dates).dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata"),
         "same": 1, "there": np.where(rng.random(n) < 0.5, 5.0, np.nan), "written": rng.integers(0, 99, n).astype(str),
         "code": rng.integers(0, 12, n),
+        "story": [" ".join(f"Wort{i * k % 41}é" for k in range(1, 8)) + f"; {i}" for i in range(n)],
     })  # fmt: skip
     for name in ("number", "few", "two, missing"):
         X.loc[rng.random(n) < 0.1, name] = None
@@ -50,6 +51,7 @@ def add_unseen_values(X):
     X.loc[10:19] = None
     X.loc[20:23, "size"] = ["XS", "L", "XXL", None]
     X.loc[20:24, "grade"] = ["g41", "g44", "g99", "g0", None]
+    X.loc[0, "story"] = "WORT1\u00e9,wort1\u00e9 wort99é.Wort2é"
     X.loc[20:23, "code"] = [12, 0.5, 11, None]
     X.loc[20:23, "share"] = ["3 %", "-1.25%", "n/a", "1e2%"]
     X.loc[20:25, "number"] = [-1e300, 1e300, 1e-300, 0.0, -3.0, 17.0]
@@ -109,9 +111,10 @@ def test_each_encoding_implements_formulas():
 def test_formulas_have_widths_of_encodings(trained):
     for model in trained.values():
         for column in model._model().schema.columns:
-            formulas = column.encoding.formulas()
-            assert sum(map(formulas.width, formulas.plain)) == column.encoding.width
-            assert sum(map(formulas.width, formulas.bins)) == column.encoding.n_bins
+            formulas = [raw.formulas for raw in column.encoding.raw_columns("name", "meaning")]
+            assert len(formulas) == column.encoding.n_codes
+            assert sum(part.width(text) for part in formulas for text in part.plain) == column.encoding.width
+            assert sum(part.width(text) for part in formulas for text in part.bins) == column.encoding.n_bins
         statistics = {type(c.encoding) for c in model._model().schema.columns if getattr(c.encoding, "statistics", ())}
         assert statistics == {Category, Number}
     assert {type(column.encoding) for column in model._model().schema.columns} == set(ENCODINGS.values())
@@ -121,9 +124,10 @@ def test_formulas_have_widths_of_encodings(trained):
 def test_codes_are_indices_of_levels(trained, rows):
     codes = trained["numbers"].codes(rows)
     column = build_table_program(trained["numbers"]._model()).columns[2]
-    assert codes.shape == (120, 20)
+    assert codes.shape == (120, 23)
     assert codes[0, 2] == -1
-    assert np.isnan(codes[10]).sum() == 19
+    assert codes[0, 20] == 4
+    assert np.isnan(codes[10]).sum() == 22
     assert [column.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
 
 
@@ -136,7 +140,7 @@ def test_onnx_export_predicts_like_model(prediction, trained, rows, tmp_path):
     loaded = onnx.load(path)
     onnx.checker.check_model(loaded, full_check=True)
     metadata = {prop.key: json.loads(prop.value) for prop in loaded.metadata_props}
-    assert [column["name"] for column in metadata["columns"]] == list(rows)
+    assert [column["name"] for column in metadata["columns"]] == [*rows, "story", "story"]
     assert metadata["columns"][2]["levels"] == list(model._model().schema.columns[2].encoding.levels)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -168,6 +172,8 @@ def test_c_header_names_inputs_and_level_tables(trained, tmp_path):
     text = (tmp_path / "model.h").read_text()
     assert '       in[2]  "few": the index of the text in town_levels2\n' in text
     assert "static const char *const town_levels2[4]" in text
-    assert "#define TOWN_N_IN 20\n#define TOWN_N_OUT 3\n" in text
+    assert '       in[22]  "story": the sum of 2 ** i for the index i of each word in town_levels22\n' in text
+    assert "are town_count_words(text) and, for each table of words,\n   town_find_words(text, table, " in text
+    assert "#define TOWN_N_IN 23\n#define TOWN_N_OUT 3\n" in text
     with pytest.raises(ValueError, match=r"^name must be a C identifier such as 'digits', got 'a b'$"):
         trained["text"].to_c(tmp_path / "model.h", name="a b")

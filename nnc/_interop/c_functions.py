@@ -192,6 +192,55 @@ static inline $real ${name}_dot(const $real *w, const $real *x, int n, $real sum
     return sum;
 }
 """,
+    "find_words": """\
+static inline int ${name}_is_word_character(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (unsigned char)c > 127;
+}
+
+/* Return the number of words of a text in UTF-8. */
+static inline double ${name}_count_words(const char *text)
+{
+    double count = 0;
+    int inside = 0;
+    for (; *text; text++) {
+        if (${name}_is_word_character(*text) && !inside)
+            count++;
+        inside = ${name}_is_word_character(*text);
+    }
+    return count;
+}
+
+static inline int ${name}_contains_word(const char *text, const char *word)
+{
+    while (*text) {
+        const char *next = word;
+        while (*next && *next == (*text >= 'A' && *text <= 'Z' ? (char)(*text + ('a' - 'A')) : *text)) {
+            text++;
+            next++;
+        }
+        if (!*next && !${name}_is_word_character(*text))
+            return 1;
+        while (${name}_is_word_character(*text))
+            text++;
+        while (*text && !${name}_is_word_character(*text))
+            text++;
+    }
+    return 0;
+}
+
+/* Return the sum of 2 ** i for the index i of each of the n words that a text in UTF-8 contains. */
+static inline double ${name}_find_words(const char *text, const char *const *words, int n)
+{
+    double sum = 0, place = 1;
+    for (int i = 0; i < n; i++) {
+        if (${name}_contains_word(text, words[i]))
+            sum += place;
+        place *= 2;
+    }
+    return sum;
+}
+""",
     "gru_step": """\
 /* One step of a GRU with n inputs x and m units, whose states h are replaced. The rows of W and U and the biases are
    ordered by unit, then by gate: z, r, n. The biases of a unit are those of x, then those of h. */

@@ -53,6 +53,10 @@ Inputs are the raw columns. A missing value is NAN. A text is its index in the t
 
 $columns
 """
+WORD_INPUTS = """
+   The inputs of a column of free text are ${name}_count_words(text) and, for each table of words,
+   ${name}_find_words(text, table, number of words in the table).
+"""
 REMARK = """
    Do not compile this header with -ffast-math, which breaks the test for NAN."""
 ENCODE_INPUTS = """\
@@ -232,7 +236,7 @@ class TableSource(DoubleSource):
         texts = [
             self.fill(ENCODE_COLUMN, column=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
             for j, column in enumerate(model.columns)
-            if column.formulas.plain
+            if lines[j]
         ]
         return self.fill(ENCODE_INPUTS, columns="\n".join(texts))
 
@@ -276,6 +280,10 @@ class TableSource(DoubleSource):
         if model.bounds is not None:
             lower, upper = map(double_initializer, model.bounds)
             postprocessing += self.fill(BOUNDS, targets=targets, lower=lower, upper=upper)
+        word_inputs = ""
+        if any(column.is_mask for column in model.columns):
+            self.function("find_words")
+            word_inputs = self.fill(WORD_INPUTS)
         n = len(model.networks)
         functions = [
             inputs,
@@ -288,7 +296,7 @@ class TableSource(DoubleSource):
             functions.append(self.fill(CLASS_FUNCTIONS["multiclass"], **values, **self.double))
         texts = {
             "subject": f"Model of a table, {n} networks" if n > 1 else "Model of a table, a network",
-            "inputs": self.fill(INPUTS, columns=columns),
+            "inputs": self.fill(INPUTS, columns=columns) + word_inputs,
             "outputs": outputs,
             "remark": REMARK,
         }

@@ -1,7 +1,8 @@
 """Writer of ONNX models for table models; the graph encodes raw columns by standard operators.
 
-The input "X" (n, columns) has raw numbers in float64, with NaN for missing values. A text is passed as its index in the
-levels of its column; the metadata "columns" lists these levels as JSON. The outputs have the names that onnx.py
+The input "X" (n, inputs) has raw numbers in float64, with NaN for missing values. A text is passed as its index in the
+levels of its column; the metadata "columns" lists these levels as JSON. Free text is passed as its number of words and
+bit masks of words, see nnc/tabular/words.py. The outputs have the names that onnx.py
 describes. If the model predicts quantiles, there is also the output "quantiles" (n, quantiles, targets).
 """
 
@@ -53,7 +54,7 @@ class TableGraph(Graph):
         Return the names of the plain columns, and the names of the additional features.
         """
         encoding = column.formulas
-        if not encoding.plain:
+        if not encoding.plain and not encoding.bins:
             return [], []
         names = {"x": self.node("Gather", "X", self.tensor([j], (1,), "int64"), axis=1)}
         names |= {name: self.tensor(values, (len(values),)) for name, values in encoding.vectors.items()}

@@ -57,7 +57,7 @@ class ColumnFormulas(NamedTuple):
 
 
 class RawColumn(NamedTuple):
-    """Raw column of a table, which is an input of an exported model.
+    """Raw column of a table, which is an input of an exported model. A column of free text has several inputs.
 
     Attributes
     ----------
@@ -69,12 +69,15 @@ class RawColumn(NamedTuple):
         Texts of a text column. The number of a cell is the index of its text in `levels`, or -1 for other texts.
     formulas : ColumnFormulas
         Encoding of the column.
+    is_mask : bool
+        Whether `levels` are words, and the number of a cell is the sum of 2 ** i for the index i of each word in it.
     """
 
     name: str
     description: str
     levels: tuple[str, ...]
     formulas: ColumnFormulas
+    is_mask: bool = False
 
 
 class TableNetwork(NamedTuple):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from nnc._interop.table import ColumnFormulas
-from nnc._utils.checks import build_check, check_finite
+from nnc._interop.table import ColumnFormulas, RawColumn
+from nnc._utils.checks import build_check, check_finite, check_fraction
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Encoding(Value, ABC):
 
     `read_cells` converts all cells of a column to an array. For blocks of its elements, `write` and `write_bins` then
     compute the features. Only some networks use the features of `write_bins`: piecewise-linear features (bins) of
-    numbers and dates, and target statistics. The fields of a subclass are learned from the training rows
-    and saved in model files.
+    numbers and dates, target statistics, and words of free text. The fields of a subclass are learned from the training
+    rows and saved in model files.
 
     Attributes
     ----------
@@ -60,9 +60,19 @@ class Encoding(Value, ABC):
         """Number of additional features, which `write_bins` computes."""
         return 0
 
+    @property
+    def n_codes(self) -> int:
+        """Number of inputs of exported models that represent the column."""
+        return 1
+
+    @property
+    def coded_levels(self) -> tuple[str, ...]:
+        """Texts that `to_codes` converts to their index; () if the column is not categorical."""
+        return ()
+
     @abstractmethod
     def read_cells(self, column: Column) -> NDArray[Any]:
-        """Convert the cells of a column to an array (n,); raise ValueError for a cell of a wrong kind."""
+        """Convert the cells of a column to an array of n rows; raise ValueError for a cell of a wrong kind."""
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
@@ -72,12 +82,19 @@ class Encoding(Value, ABC):
         """Write the additional features of `cells` (rows,) into `out` (rows, n_bins)."""
 
     def to_codes(self, column: Column) -> Floats:
-        """Convert a column to the numbers (n,) that exported models read; missing values become NaN."""
+        """Convert a column to the numbers that exported models read; missing values become NaN.
+
+        The result has the shape (n,), or (n, n_codes) for several inputs.
+        """
         return self.read_cells(column).astype(np.float64)
 
     @abstractmethod
     def formulas(self) -> ColumnFormulas:
-        """Return the formulas with which exported models compute all features from the result of `to_codes`."""
+        """Return the formulas with which exported models compute features from the first number of `to_codes`."""
+
+    def raw_columns(self, name: str, meaning: str) -> list[RawColumn]:
+        """Describe the inputs of exported models, given the name of the column and the meaning of its first number."""
+        return [RawColumn(name, meaning, self.coded_levels, self.formulas())]
 
     @property
     def example(self) -> float:
@@ -96,6 +113,39 @@ class Encoding(Value, ABC):
         """Return the encoding as a JSON object with exact numbers."""
         values = {name: getattr(self, name) for name in self._fields}
         return {"type": self.type} | {name: _to_json(value) for name, value in values.items()}
+
+
+class WithIndicator(Encoding):
+    """Base class of encodings with an indicator of missing values.
+
+    The indicator is the last feature that `write` computes. It is 1 for a missing cell and 0 otherwise, and exists only
+    if training rows had missing cells.
+
+    Parameters
+    ----------
+    missing : float
+        Fraction of the training rows without a value.
+    """
+
+    missing: float = field(check=check_fraction)
+
+    @property
+    def width(self) -> int:
+        """Number of features that `write` computes: one for the value, and one for the indicator if it exists."""
+        return 1 + (self.missing > 0)
+
+    def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
+        """Write the indicator of missing values, if it exists, into the last column of `out`."""
+        if self.missing:
+            out[:, -1] = missing
+
+    def indicator_formulas(self) -> tuple[str, ...]:
+        """Return a tuple with the formula of the indicator of missing values, or () if it does not exist."""
+        return ("1 if missing(x) else 0",) if self.missing else ()
+
+    def missing_note(self) -> str:
+        """Return the suffix of the description, such as ", 3 % missing"; "" if no training row had a missing value."""
+        return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 
 class LevelStatistics:

@@ -20,7 +20,7 @@ import numpy as np
 
 from nnc._interop.table import ColumnFormulas
 from nnc._utils import fields
-from nnc._utils.checks import check_finite, check_fraction, pluralize
+from nnc._utils.checks import check_finite, pluralize
 from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers
@@ -31,6 +31,7 @@ from nnc.tabular.encoding import (
     LeftOut,
     LevelStatistics,
     Presence,
+    WithIndicator,
     edge_list,
     from_members,
     increasing_list,
@@ -39,6 +40,7 @@ from nnc.tabular.encoding import (
     scale_factor,
     text_list,
 )
+from nnc.tabular.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,39 +54,6 @@ MAX_CATEGORY_LEVELS = 10  # a text column with up to this number of levels is al
 MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, so that their squares are finite
 SCORE_INTERVALS = 32  # number of pieces of the normal score, which is piecewise linear between quantiles
 TAIL_FRACTION = 0.0005  # normal scores are normal quantiles for probabilities from TAIL_FRACTION to 1 - TAIL_FRACTION
-
-
-class WithIndicator(Encoding):
-    """Base class of encodings with an indicator of missing values.
-
-    The indicator is the last feature that `write` computes. It is 1 for a missing cell and 0 otherwise, and exists only
-    if training rows had missing cells.
-
-    Parameters
-    ----------
-    missing : float
-        Fraction of the training rows without a value.
-    """
-
-    missing: float = field(check=check_fraction)
-
-    @property
-    def width(self) -> int:
-        """Number of features that `write` computes: one for the value, and one for the indicator if it exists."""
-        return 1 + (self.missing > 0)
-
-    def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
-        """Write the indicator of missing values, if it exists, into the last column of `out`."""
-        if self.missing:
-            out[:, -1] = missing
-
-    def indicator_formulas(self) -> tuple[str, ...]:
-        """Return a tuple with the formula of the indicator of missing values, or () if it does not exist."""
-        return ("1 if missing(x) else 0",) if self.missing else ()
-
-    def missing_note(self) -> str:
-        """Return the suffix of the description, such as ", 3 % missing"; "" if no training row had a missing value."""
-        return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 
 # --------------------------------------------------------------------------------------------- numbers
@@ -478,6 +447,8 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
         return _constant_encoding(missing)
     # A column in which each text occurs in fewer than two rows on average is not encoded as categories.
     if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:
+        if words := Words.learn(column, counts, missing):
+            return words
         reason = f"{n_levels} different texts in {pluralize(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
     category = Category.learn(column, counts, missing)
@@ -491,7 +462,7 @@ def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
 # --------------------------------------------------------------------------------------------- JSON documents
 
 ENCODINGS: dict[str, type[Encoding]] = {
-    kind.type: kind for kind in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
+    kind.type: kind for kind in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory, Words)
 }
 
 

@@ -427,8 +427,9 @@ class TableEstimator(BaseEstimator):
         """Convert a table to the input of the models that `to_onnx` and `to_c` write.
 
         Booleans become 0 and 1. Dates become seconds since 1970, in local time if the column has a time zone. A text
-        becomes its index in the list of the column's texts in the exported file, or -1 if it is not in the list.
-        Missing values become NaN.
+        becomes its index in the list of the column's texts in the exported file, or -1 if it is not in the list. Free
+        text becomes its number of words, followed by numbers for 32 words each of the vocabulary in the exported file:
+        the sum of 2 ** i for the index i of each word in the text. Missing values become NaN.
 
         Parameters
         ----------
@@ -437,7 +438,8 @@ class TableEstimator(BaseEstimator):
 
         Returns
         -------
-        float64 array (n, columns)
+        float64 array (n, inputs)
+            One input for each column, or several inputs for a column of free text.
         """
         table = self._table(X)
         return self._model().schema.codes(table)
@@ -445,8 +447,8 @@ class TableEstimator(BaseEstimator):
     def to_onnx(self, path: Any, *, members: int | None = None) -> None:
         """Export the model to ONNX, with the encoding of the columns and the postprocessing of the outputs.
 
-        The operators are those of opset 17. The input "X" (n, columns) is float64, the result of `codes`. The metadata
-        contain "columns", a JSON list of the name, the meaning and the "levels" of each column. The outputs of a
+        The operators are those of opset 17. The input "X" (n, inputs) is float64, the result of `codes`. The metadata
+        contain "columns", a JSON list of the name, the meaning and the "levels" of each input. The outputs of a
         classifier are "label" (n,) and "probabilities" (n, n_classes). The output of a regressor is "output"
         (n, targets), the result of `predict`; with `quantiles` there is also "quantiles" (n, quantiles, targets).
 
@@ -472,7 +474,8 @@ class TableEstimator(BaseEstimator):
         `name_predict(in, out)` computes NAME_N_OUT outputs (probabilities or predictions) from NAME_N_IN inputs, which
         are a row of the array that `codes` returns. Outputs for several quantiles are ordered by quantile, then by
         target. `name_class(out)` returns the index of the class; `name_labels` contains the labels of the classes, and
-        `name_levelsj` the texts of column j. `name_self_test()` returns 0 if the compiled code predicts correctly.
+        `name_levelsj` the texts or words of input j. For free text, `name_count_words(text)` and `name_find_words(text,
+        name_levelsj, n)` compute the inputs. `name_self_test()` returns 0 if the compiled code predicts correctly.
 
         Parameters
         ----------

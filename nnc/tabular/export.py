@@ -22,13 +22,13 @@ def build_table_program(model: TableModel) -> TableProgram:
         _, operations, sizes = build_operations(member.network._export_document())
         networks.append(TableNetwork(member.spec.bins, operations))
         titles.append("-".join(map(str, sizes)))
-    example = schema.example()
+    columns, example = schema.raw(), schema.example()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ColumnWarning)  # do not warn the user about an artificial example row
         test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
     interface = Program(
         "float32",
-        (len(schema.columns),),
+        (len(columns),),
         (),
         (task.n_network_outputs,),
         "multiclass" if classes else "regression",
@@ -42,7 +42,7 @@ def build_table_program(model: TableModel) -> TableProgram:
     repeats = max(1, len(task.quantiles))
     return TableProgram(
         interface,
-        tuple(schema.raw()),
+        tuple(columns),
         tuple(networks),
         model.held_out.temperature if classes else None,
         None if scaling is None else (scaling.factor.tolist() * repeats, scaling.shift.tolist() * repeats),

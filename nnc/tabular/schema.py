@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._interop.table import RawColumn
 from nnc._utils import fields
 from nnc._utils.checks import check_count, pluralize
 from nnc._utils.names import find_similar_name
@@ -33,6 +32,7 @@ from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning
 from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, read_format
+from nnc.tabular.words import Words
 from nnc.tabular.zones import local_time
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._interop.table import RawColumn
     from nnc.tabular.format_search import FormatSearch
     from nnc.tabular.text_values import Format
 
@@ -249,13 +250,16 @@ class Schema:
 
         Returns
         -------
-        float64 array (n, columns)
-            Numbers are unchanged, dates are seconds since 1970, and a text is its index in the levels of the column.
-            Missing values are NaN. Columns that are left out are 0.
+        float64 array (n, inputs)
+            Numbers are unchanged, dates are seconds since 1970, and a text is its index in the levels of the column. A
+            column of free text has several inputs, see `Words.read_cells`. Missing values are NaN. Columns that are
+            left out are 0.
         """
-        matrix = np.zeros((len(table), len(self.columns)))
+        ends = list(accumulate((column.encoding.n_codes for column in self.columns), initial=0))
+        matrix = np.zeros((len(table), ends[-1]))
         for j, column_schema, column in self._match_columns(table):
-            matrix[:, j] = column_schema.encoding.to_codes(column)
+            codes = column_schema.encoding.to_codes(column)
+            matrix[:, ends[j] : ends[j + 1]] = codes.reshape(len(table), -1)
         return matrix
 
     def example(self) -> Table:
@@ -263,15 +267,11 @@ class Schema:
         return Table([_example(column_schema) for column_schema in self.columns], self.named)
 
     def raw(self) -> list[RawColumn]:
-        """Describe each column for exported models: its name, the meaning of its codes, and its formulas."""
+        """Describe the inputs of exported models: name of the column, meaning of the numbers, and formulas."""
         return [
-            RawColumn(
-                column_schema.name,
-                _code_meaning(column_schema),
-                _coded_levels(column_schema.encoding),
-                column_schema.encoding.formulas(),
-            )
-            for column_schema in self.columns
+            raw_column
+            for column in self.columns
+            for raw_column in column.encoding.raw_columns(column.name, _code_meaning(column))
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
@@ -403,17 +403,15 @@ class Schema:
         return cls(tuple(columns), named)
 
 
-def _coded_levels(encoding: Encoding) -> tuple[str, ...]:
-    """Return the texts that a categorical encoding converts to their index; return () for other encodings."""
-    return encoding.coded_levels if isinstance(encoding, Category) else ()
-
-
 def _example(column_schema: ColumnSchema) -> Column:
     """Create a column with one row, whose cell is typical of the training rows."""
-    levels, value, format = _coded_levels(column_schema.encoding), column_schema.encoding.example, column_schema.format
+    encoding, format = column_schema.encoding, column_schema.format
+    levels, value = encoding.coded_levels, encoding.example
+    if isinstance(encoding, Words):
+        return Column(column_schema.name, "text", np.zeros(1, np.int32), (" ".join(encoding.words),))
     if isinstance(format, NumberFormat) and format.percent:
         return Column(column_schema.name, "text", np.zeros(1, np.int32), (format.write(value),))
-    kind = "category" if levels else "date" if isinstance(column_schema.encoding, Date) else "number"
+    kind = "category" if levels else "date" if isinstance(encoding, Date) else "number"
     values = np.array([value], np.int32 if levels else np.float64)
     return Column(column_schema.name, kind, values, levels, is_clock=isinstance(format, TimeFormat))
 
@@ -433,7 +431,7 @@ def _warn_about_text(name: str, search: FormatSearch, encoding: Encoding) -> Non
     """Warn about unreadable cells, ambiguous texts, and text that looks like numbers but has an unsupported format."""
     if search.warning:
         warn_user(search.warning, ColumnWarning)
-    is_lossy = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
+    is_lossy = isinstance(encoding, (IgnoresValues, Words)) or (isinstance(encoding, Category) and encoding.rare)
     if search.lookalike and is_lossy:
         warn_user(
             f"column {name!r}: most cells look like numbers or dates, such as {short_repr(search.lookalike)}, but "
