@@ -33,7 +33,7 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     model : TableModel
     """
     facts, held_out = model.facts, model.held_out
-    encodings = {True: "encoding with bins and target statistics", False: "plain encoding"}
+    encodings = {True: "encoding with bins, target statistics and words", False: "plain encoding"}
     sizes = model.members[0].network.sizes
     lines = {
         **({} if facts["target"] is None else {"target": facts["target"]}),

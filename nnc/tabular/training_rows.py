@@ -70,7 +70,8 @@ def encode_rows(
     schema : Schema
         Schema with target statistics, unless the table is large.
     rows : Rows
-        Encoded rows. Unless the table is large, they also have the additional features: bins and target statistics.
+        Encoded rows. Unless the table is large, they also have the additional features: bins, target statistics and
+        words.
     """
     n_statistics = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
     n_statistics = 1 if y.ndim == 1 and n_statistics == 2 else n_statistics
