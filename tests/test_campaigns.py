@@ -16,7 +16,7 @@ ARGUMENTS = {
     "files": ["--kills", "2", "--short"],
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
-    "onnx_files": ["--files", "2000"],
+    "onnx_files": ["--files", "700"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
     "readers": ["--models", "20"],
     "scores": ["--tables", "6", "--sizes", "150", "--splits", "0", "--presets", "fast"],

@@ -32,7 +32,7 @@ def random_data(net, n=5):
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_check_accepts_gradients_and_finds_errors(layers, loss, dtype):
     net = NeuralNetwork(layers, loss=loss, dtype=dtype, seed=1)
-    X, y = random_data(net)
+    X, y = random_data(net, 3)
     assert check_gradients(net, X, y).ok
     for layer in range(len(net.weights)):
         gradients = net.gradients(X, y)
@@ -57,7 +57,7 @@ RECURRENT = [
 def test_check_accepts_gradients_of_recurrent_layers_and_finds_errors(layers, dtype):
     net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
     net.params = np.random.default_rng(2).normal(size=net.n_params) * 0.7
-    X, y = random_data(net, 3)
+    X, y = random_data(net, 2)
     check = check_gradients(net, X, y)
     assert check.ok
     assert sum(layer.by_both for layer in check.layers) > (0.7 * net.n_params if dtype == "float64" else 0)

@@ -124,7 +124,9 @@ def compile_formula(text: str, variables: str) -> Callable[..., NDArray[Any]]:
     compute = eval(code, {"__builtins__": {}, **_array_functions()})
 
     def evaluate(*arguments: Any) -> NDArray[Any]:
-        result = np.broadcast_to(compute(*arguments), np.shape(arguments[0]))
+        result = np.asarray(compute(*arguments))
+        if result.shape != np.shape(arguments[0]):
+            result = np.broadcast_to(result, np.shape(arguments[0]))
         return np.array(result, bool if result.dtype == bool else np.result_type(result, arguments[0]))
 
     return evaluate
