@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,10 +11,8 @@ from nnc._cli.arguments import UsageError, build_parser
 from nnc._cli.formats import TextOptions, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.paths import UNFINISHED
-from nnc._cli.runs import check_files, provenance
+from nnc._cli.runs import check_files, provenance, show_report
 from nnc._cli.screen import Screen
-from nnc._cli.terminal import print_text
-from nnc._inspection.text import aligned
 from nnc.forecast import Forecaster
 
 if TYPE_CHECKING:
@@ -52,15 +48,7 @@ def train(arguments: Namespace) -> int:
             model.fit(frame, **{role: names or None for role, names in columns.items()})
         model.save(arguments.output)
         origin = provenance(arguments, file.name, file.digest)
-    report = model.report()
-    if arguments.report is not None:
-        replace(report, facts={**report.facts, **origin}).save(arguments.report)
-    if not arguments.quiet:
-        print_text(report)
-        print_text()
-        print_text("\n".join(aligned(list(origin.items()))))
-        print_text()
-        print_text(f"saved to {arguments.output}; to use it: nnc predict {shlex.quote(arguments.output)}")
+    show_report(model, arguments, origin)
     return 0
 
 

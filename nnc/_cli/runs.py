@@ -1,4 +1,4 @@
-"""Files of a run of `nnc train` in addition to the model: checkpoint of an unfinished run, log, and provenance.
+"""Files of a run of `nnc train` in addition to the model: checkpoint of an unfinished run, log, report and provenance.
 
 The log has one JSON object per line:
 
@@ -16,6 +16,7 @@ import math
 import os
 import shlex
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from importlib.metadata import version
 from platform import platform, python_version
@@ -24,6 +25,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nnc._cli.models import refuse_existing
+from nnc._cli.terminal import print_text
+from nnc._inspection.text import aligned
 from nnc._utils import disk
 from nnc._version import __version__
 
@@ -86,6 +89,35 @@ def count_trained_networks(unfinished: str) -> int:
         except (KeyError, TypeError, ValueError, RecursionError):
             pass
     raise ValueError(f"{unfinished} is damaged; start again with --force and without --resume")
+
+
+def show_report(model: Any, arguments: Namespace, origin: dict[str, str], data: str = "") -> None:
+    """Write the report of a saved model to the file of --report, and print it unless --quiet is given.
+
+    Parameters
+    ----------
+    model : TableEstimator or Forecaster
+    arguments : Namespace
+        Arguments of the command.
+    origin : dict
+        Result of `provenance`.
+    data : str
+        End of the printed command that uses the model.
+    """
+    if arguments.quiet and arguments.report is None:
+        return
+    # The report contains the sizes of all exports, which take long for tables with many columns.
+    report = model.report()
+    if arguments.report is not None:
+        page = copy(report)
+        page.facts = {**report.facts, **origin}
+        page.save(arguments.report)
+    if not arguments.quiet:
+        print_text(report)
+        print_text()
+        print_text("\n".join(aligned(list(origin.items()))))
+        print_text()
+        print_text(f"saved to {arguments.output}; to use it: nnc predict {shlex.quote(arguments.output)}{data}")
 
 
 def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,10 +10,16 @@ from nnc._cli import tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.paths import UNFINISHED
-from nnc._cli.runs import check_files, count_trained_networks, current_time, open_log, provenance, report_end
+from nnc._cli.runs import (
+    check_files,
+    count_trained_networks,
+    current_time,
+    open_log,
+    provenance,
+    report_end,
+    show_report,
+)
 from nnc._cli.screen import ProgressBar, Screen, TrainingPlot, format_record
-from nnc._cli.terminal import print_text
-from nnc._inspection.text import aligned
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
@@ -95,18 +99,7 @@ def run(arguments: Namespace) -> int:
             facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
             seconds = model.model_.facts["seconds"]
             log.write("end", time=current_time(), model=arguments.output, seconds=seconds, **facts)
-    # The report contains the sizes of all exports, which take long for tables with many columns.
-    report = None if arguments.quiet and arguments.report is None else model.report()
-    if report is not None and arguments.report is not None:
-        page = copy(report)
-        page.facts = {**report.facts, **origin}
-        page.save(arguments.report)
-    if not arguments.quiet:
-        print_text(report)
-        print_text()
-        print_text("\n".join(aligned(list(origin.items()))))
-        print_text()
-        print_text(f"saved to {arguments.output}; to use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
+    show_report(model, arguments, origin, " NEW.csv")
     return report_end(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
 
 
