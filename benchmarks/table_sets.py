@@ -144,8 +144,8 @@ FURTHER_SETS = {
     "iris": sklearn_set("iris", "classes"),
     "diabetes": sklearn_set("diabetes", "numbers"),
 }
-# The sets of the final evaluation. They were named before a model of nnc read any of them. They are evaluated once,
-# after all choices.
+# The sets of the final evaluation. They were named before a model of nnc read any of them, and were evaluated once,
+# after all choices (docs/performance.md). No choice may be made with them.
 _LOAN_RESULTS = ("grade", "sub_grade", "installment", "balance", "loan_status")
 _LOAN_PAYMENTS = ("paid_total", "paid_principal", "paid_interest", "paid_late_fees")
 EVALUATION_SETS = {
