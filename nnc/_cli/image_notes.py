@@ -27,9 +27,9 @@ POLARITY_FRACTION = 0.5  # a note is printed if more than this fraction of the i
 # A model file without `training_images` does not contain the polarity. The images are then inverted for comparison, and
 # the probability p of the predicted class is computed before and after inversion. A note is printed if both limits are
 # satisfied.
-MIN_INVERTED_FRACTION = 0.6  # smallest fraction of the images whose p must be higher after inversion
+MIN_INVERTED_FRACTION = 0.6  # p must be higher after inversion for at least this fraction of the images
 MIN_LOG_DECREASE = 1.0  # the mean of log(1 - p) must decrease by more than this
-MIN_UNCERTAINTY = 1e-7  # lower limit of 1 - p, because float32 rounds p to 1 if 1 - p is smaller
+MIN_UNCERTAINTY = 1e-7  # smaller 1 - p are raised to this value, because float32 rounds such p to 1
 MAX_INVERTED_IMAGES = 200  # maximum number of images that are inverted
 
 

@@ -232,11 +232,11 @@ static inline int ${name}_contains_word(const char *text, const char *word)
 /* Return the sum of 2 ** i for the index i of each of the n words that a text in UTF-8 contains. */
 static inline double ${name}_find_words(const char *text, const char *const *words, int n)
 {
-    double sum = 0, place = 1;
+    double sum = 0, power = 1;
     for (int i = 0; i < n; i++) {
         if (${name}_contains_word(text, words[i]))
-            sum += place;
-        place *= 2;
+            sum += power;
+        power *= 2;
     }
     return sum;
 }

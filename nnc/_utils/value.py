@@ -168,7 +168,8 @@ class Value:
         if not changes.keys() <= self._fields.keys():
             self._check_arguments((), changes)
         other = object.__new__(type(self))
-        other.__dict__.update({name: self.__dict__[name] for name in self._fields})  # without cached properties
+        # Only fields are copied, because cached properties were computed from the old values.
+        other.__dict__.update({name: self.__dict__[name] for name in self._fields})
         other._set(changes)
         return other
 

@@ -152,7 +152,7 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[Hashable], are_date
 def _with_step(frequency: Frequency, times: Sequence[Floats], names: Sequence[Hashable]) -> Frequency | None:
     """Return the frequency with the smallest step between two times, or None if the times are not on its grid."""
     positions = [np.round(frequency.to_index(t)).astype(np.intp) for t in times]
-    # Smallest step of each series that has at least two times.
+    # For each series with at least two times, the smallest number of grid steps from one time to the next.
     steps = {name: int(np.diff(p).min()) for name, p in zip(names, positions, strict=True) if len(p) > 1}
     step = min(steps.values())
     if step < 1 or any(frequency.is_off_grid(t).any() for t in times):

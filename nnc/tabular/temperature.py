@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 TEMPERATURE_RANGE = 0.01, 100.0
 MIN_MEAN_RATIO = 0.5  # minimum ratio of the temperature for the mean of two networks to that for single networks
-MIN_RATIO_ROWS, MAX_RATIO_ROWS = 300, 4096  # minimum and maximum number of rows from which this ratio is estimated
-N_RATIO_STEPS = 12  # number of steps of the search for the ratio; each step multiplies the interval by 0.62
+# With fewer rows than MIN_RATIO_ROWS, this ratio is 1. With more than MAX_RATIO_ROWS, a sample of the rows is used.
+MIN_RATIO_ROWS, MAX_RATIO_ROWS = 300, 4096
+N_RATIO_STEPS = 12  # number of steps of the golden-section search for this ratio
 N_UNKNOWN_ROWS = 2  # number of rows of unknown class that are added to prevent a temperature of 0
 SMALLEST_NORMAL = np.finfo(np.float64).tiny
 MAX_BLOCK_VALUES = 1 << 16  # maximum number of logits in a block of rows, to limit memory

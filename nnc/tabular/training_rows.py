@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MIN_STATISTICS_LEVELS = 10  # a text column has target statistics if it has at least this number of levels
+MIN_STATISTICS_LEVELS = 10  # a text column has target statistics if it has at least this number of different texts
 MAX_NUMBER_LEVELS = 200  # a column of numbers has target statistics if it has at most this number of distinct numbers
 MIN_NUMBER_ROWS = 5  # minimum number of rows per distinct number, on average, for target statistics of numbers
 MIN_ROUGHNESS = 4.0  # numbers have target statistics if `_roughness`, which is 1 for noise, returns at least this

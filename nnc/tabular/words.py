@@ -73,7 +73,7 @@ class Words(WithIndicator):
         `counts` contains the number of training rows of each level.
         """
         n, n_spaced, n_words = int(counts.sum()), 0, 0
-        rows: Counter[str] = Counter()  # number of training rows with each word
+        rows: Counter[str] = Counter()  # for each word, the number of training rows that contain it
         for level, count in zip(column.levels, counts.tolist(), strict=True):
             if count:
                 words = split_words(level)
@@ -83,7 +83,7 @@ class Words(WithIndicator):
                     rows[word] += count
         if n_spaced < MIN_MEAN_WORDS * n:
             return None
-        # The presence of a word in half of the rows has the largest variance.
+        # Words that are in about half of the rows come first, because their features have the largest variance.
         words = [word for word, k in rows.items() if MIN_WORD_ROWS <= k <= n - MIN_WORD_ROWS and not word.isspace()]
         limit = min(MAX_WORDS, MAX_WORD_VALUES // len(column.values))
         vocabulary = tuple(sorted(words, key=lambda word: (abs(2 * rows[word] - n), word))[:limit])
@@ -141,10 +141,10 @@ class Words(WithIndicator):
     def raw_columns(self, name: str, meaning: str) -> list[RawColumn]:
         """Describe the inputs of exported models: the number of words, and the bit masks."""
         columns = super().raw_columns(name, meaning)
-        bit = "0 if missing(x) else floor(x / place) - 2 * floor(x / place / 2)"
+        bit = "0 if missing(x) else floor(x / power) - 2 * floor(x / power / 2)"
         for start in range(0, len(self.words), CODE_WORDS):
             words = self.words[start : start + CODE_WORDS]
-            formulas = ColumnFormulas(bins=(bit,), vectors={"place": [2.0**i for i in range(len(words))]})
+            formulas = ColumnFormulas(bins=(bit,), vectors={"power": [2.0**i for i in range(len(words))]})
             columns.append(RawColumn(name, "the sum of 2 ** i for the index i of each word", words, formulas, True))
         return columns
 
