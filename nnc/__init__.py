@@ -78,6 +78,7 @@ _NAMES = {
         "DeadLayerWarning",
         "DivergedWarning",
         "EqualNeuronsWarning",
+        "FewRowsWarning",
         "LearningRateWarning",
         "NotConvergedWarning",
         "OverfittingWarning",

@@ -62,6 +62,7 @@ from nnc._team import Stepper as Stepper
 from nnc._training.advice import DeadLayerWarning as DeadLayerWarning
 from nnc._training.advice import DivergedWarning as DivergedWarning
 from nnc._training.advice import EqualNeuronsWarning as EqualNeuronsWarning
+from nnc._training.advice import FewRowsWarning as FewRowsWarning
 from nnc._training.advice import LearningRateWarning as LearningRateWarning
 from nnc._training.advice import NotConvergedWarning as NotConvergedWarning
 from nnc._training.advice import OverfittingWarning as OverfittingWarning
@@ -109,6 +110,7 @@ __all__ = [
     "EqualNeuronsWarning",
     "Explanation",
     "ExponentialLR",
+    "FewRowsWarning",
     "GradientCheck",
     "Head",
     "Heads",

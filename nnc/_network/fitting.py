@@ -219,11 +219,12 @@ class Fitting(Parameters):
         of the rows, at least 32 and at most 256, and one more if a single row would remain. The largest number of
         epochs is 20, or more to reach 10,000 steps.
 
-        With 30 rows or more, and without patience, target_loss and max_seconds, the rule selects the number of epochs
+        With 5 rows or more, and without patience, target_loss and max_seconds, the rule selects the number of epochs
         and the weight decay (AdamW with 0.5, or Adam) by validation, for which it trains copies of the network. The
         validation uses the rows of `validation`. Without them it is a 3-fold cross-validation for up to 1,000 rows, or
-        uses a held-out fifth of a larger number of rows. Then the network is trained on all rows, except those of
-        `validation`.
+        uses a held-out fifth of a larger number of rows. Below 200 rows, it is a 5-fold cross-validation, twice, and
+        the weight decay may also be 2, 8 or 32, which predicts almost a constant. Then the network is trained on all
+        rows, except those of `validation`. Below 20 rows, a FewRowsWarning is issued.
 
         If `scale_X` and `scale_y` are "auto", a new network standardizes the inputs, and also the targets for
         regression with an identity output; images of uint8 are divided by 255. The next fit by this rule continues the

@@ -100,6 +100,10 @@ class OverfittingWarning(TrainingWarning):
     """
 
 
+class FewRowsWarning(TrainingWarning):
+    """Warning that a fit with automatic settings has fewer than 20 rows, which are too few to validate the settings."""
+
+
 class UnscaledInputWarning(TrainingWarning):
     """Warning that inputs are so large that the training is slow or diverges."""
 
@@ -140,6 +144,12 @@ def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
                 NotConvergedWarning,
                 f"the training ended after {epochs} epochs, {unmet}; use more epochs or a larger learning rate",
             )
+    if options.is_uncertain:
+        yield (
+            FewRowsWarning,
+            f"the automatic settings are uncertain, because the number of rows ({run.data.n}) is too small for their "
+            "validation; use at least 20 rows or a linear model, or pass lr and epochs to set them yourself",
+        )
     overfitting = _overfitting(run, history)
     if overfitting:
         yield OverfittingWarning, overfitting

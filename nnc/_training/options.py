@@ -96,6 +96,8 @@ class TrainingOptions:
         Text that describes the settings which nnc/_training/selection.py has selected; None without a selection.
     refit : bool
         Whether the run trains on rows that were held out for this selection.
+    is_uncertain : bool
+        Whether the automatic settings are uncertain, because the fit has few rows.
     is_interrupted : bool
         Whether Ctrl-C has ended the selection, so that the run ends before its first epoch.
     """
@@ -119,6 +121,7 @@ class TrainingOptions:
     preset: str = "plain"
     selection: str | None = None
     refit: bool = False
+    is_uncertain: bool = False
     is_interrupted: bool = False
 
     def __init__(self, epochs: int | None, settings: dict[str, Any]) -> None:

@@ -6,9 +6,14 @@ is held out. Each copy is trained in cycles, whose learning rates decrease to al
 after each cycle as if the training ended there. Each cycle doubles the number of epochs. The training of a weight decay
 ends early if the validation loss rises after two cycles in a row.
 
+Below MIN_SINGLE_ROWS rows, the cross-validation has N_REPEATED_FOLDS folds and is repeated, and the weight decays are
+STRONG_WEIGHT_DECAYS. AdamW limits the absolute value of each weight to about the inverse of the weight decay. The path
+therefore leads from the network without a limit to small weights and, with the largest one, to a constant prediction.
+Unlike a penalty in the loss, this limit does not depend on the scale of the loss.
+
 First all copies are trained for a fraction of the epochs. If the loss of the best weight decay has not risen then, its
 copy for the first fold continues up to all epochs. The constants were chosen on the TUNING_SETS of
-benchmarks/default_sets.py.
+benchmarks/default_sets.py, and those for few rows on synthetic sets that docs/lab/training.md describes.
 """
 
 from __future__ import annotations
@@ -48,10 +53,14 @@ if TYPE_CHECKING:
     from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
-MIN_ROWS = 30  # fits on fewer rows select no epochs and no weight decay: their validation loss is too uncertain
+MIN_ROWS = 5  # fits on fewer rows select no epochs and no weight decay, because a fold needs at least one row
+MIN_CERTAIN_ROWS = 20  # fits on fewer rows issue a warning, because their validation loss is uncertain
+MIN_SINGLE_ROWS = 200  # fits on fewer rows repeat the cross-validation and also compare large weight decays
+N_REPEATED_FOLDS, N_REPEATS = 5, 2  # number of folds below MIN_SINGLE_ROWS rows, and of splits into these folds
 N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows for a cross-validation
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
 WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
+STRONG_WEIGHT_DECAYS = (*WEIGHT_DECAYS, 2.0, 8.0, 32.0)  # candidates below MIN_SINGLE_ROWS rows
 FIRST_STEPS = 100  # number of steps of the first cycle; fits of at most this many steps select no epochs
 SHARED_FRACTION = 1 / 8  # train all trials for this fraction of the epochs, then one trial with the best weight decay
 MAX_RELATIVE_RISE = 0.03  # the validation loss counts as risen if it exceeds the lowest one by at least this fraction
@@ -181,11 +190,15 @@ def with_selection(
     assert epochs is not None
     assert batch_size is not None
     steps = -(-rows.n // batch_size)
-    if rows.n < MIN_ROWS or epochs * steps <= FIRST_STEPS:
+    if epochs * steps <= FIRST_STEPS:
+        return arguments, state, options
+    options.is_uncertain = rows.n < MIN_CERTAIN_ROWS
+    if rows.n < MIN_ROWS:
         return arguments, state, options
     parts, method = validation_parts(network, Dataset(dataset.converter, rows, dataset.validation), batch_size)
     ends = cycle_ends(epochs, steps)
-    decays = WEIGHT_DECAYS if arguments.weight_decay is None else (None,)
+    candidates = STRONG_WEIGHT_DECAYS if rows.n < MIN_SINGLE_ROWS else WEIGHT_DECAYS
+    decays = candidates if arguments.weight_decay is None else (None,)
     common = arguments.replaced(
         lr=cyclic_rate(arguments.lr.peak, ends),  # type: ignore[union-attr]
         class_weight=None,
@@ -217,6 +230,7 @@ def with_selection(
         return arguments, state, options
     arguments = arguments.replaced(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
     state, options = prepare(network, arguments, True, "auto")
+    options.is_uncertain = rows.n < MIN_CERTAIN_ROWS
     state.max_epochs = epochs
     decay = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
     options.selection = f"{arguments.epochs} of at most {epochs} epochs{decay}, by {method}"
@@ -284,7 +298,10 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     if dataset.validation is not None:
         return [dataset], "the validation rows"
     key, labels = network.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
-    if rows.n <= MAX_FOLD_ROWS:
+    if rows.n < MIN_SINGLE_ROWS:
+        pairs = [pair for i in range(N_REPEATS) for pair in folds(rows.n, N_REPEATED_FOLDS, key + i, labels)]
+        method = f"{N_REPEATED_FOLDS}-fold cross-validation, {N_REPEATS} times"
+    elif rows.n <= MAX_FOLD_ROWS:
         pairs = folds(rows.n, N_FOLDS, key, labels)
         method = f"{N_FOLDS}-fold cross-validation"
     else:
