@@ -6,6 +6,8 @@ Everything else is in pyproject.toml. Environment variables change the build:
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
                       CONTRIBUTING.md); NNC_SANITIZE=thread selects the thread sanitizer instead
     NNC_SCALAR=1      without vector types: the portable fallback of src/simd.h, which MSVC always compiles
+    NNC_BUILD_ISA     instruction sets to compile, separated by commas (baseline, avx2, avx512), or "auto" for the best
+                      one of this processor; all by default. For development: the result is no complete wheel.
 
 On Windows the modules are compiled with clang-cl, the Clang that uses the headers and the linker of Visual Studio. If
 clang-cl is not found, MSVC compiles them with a warning.
@@ -106,6 +108,29 @@ else:
     if CLANG_CL:
         COMPILE = [CLANG_CL_TARGET, *clang_cl_flags(COMPILE)]
 
+
+def selected_instruction_sets():
+    """Return the instruction sets of NNC_BUILD_ISA, or all that the target has."""
+    selection = os.environ.get("NNC_BUILD_ISA", "")
+    if selection == "auto" and len(INSTRUCTION_SETS) > 1:
+        selection = best_instruction_set()
+    names = list(INSTRUCTION_SETS) if selection in {"", "auto"} else selection.split(",")
+    if not set(names) <= set(INSTRUCTION_SETS):
+        raise ValueError(f'NNC_BUILD_ISA must be "auto" or names of {list(INSTRUCTION_SETS)}, got {selection!r}')
+    return names
+
+
+def best_instruction_set():
+    """Return the best instruction set of this processor, according to the features that Linux lists."""
+    try:
+        features = set(re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    except (OSError, TypeError):
+        raise ValueError('NNC_BUILD_ISA must be a list such as "avx2" on this system, got "auto"') from None
+    avx2 = {"avx2", "fma", "bmi1", "bmi2"} <= features
+    avx512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= features
+    return "avx512" if avx2 and avx512 else "avx2" if avx2 else "baseline"
+
+
 STUBS = Path("build/stubs")
 
 
@@ -173,6 +198,7 @@ def translate(extensions):
         extensions,
         include_path=["src", str(STUBS)],
         build_dir="build/c",
+        nthreads=os.cpu_count() or 1,
         shared_utility_qualified_name=SHARED,
         compiler_directives={
             "language_level": 3,
@@ -252,12 +278,13 @@ write_activations()
 SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
 extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
-for isa, isa_flags in INSTRUCTION_SETS.items():
-    extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))
-    extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))
+for isa in selected_instruction_sets():
+    extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", INSTRUCTION_SETS[isa]))
+    extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", INSTRUCTION_SETS[isa], ["NNC_FLOAT64"]))
 
-setup(
-    ext_modules=translate(extensions),
-    cmdclass={"build_ext": Build, "sdist": SourceArchive},
-    options={"build_ext": {"parallel": os.cpu_count()}},
-)
+if __name__ == "__main__":  # the processes that translate may import this file
+    setup(
+        ext_modules=translate(extensions),
+        cmdclass={"build_ext": Build, "sdist": SourceArchive},
+        options={"build_ext": {"parallel": os.cpu_count()}},
+    )

@@ -69,12 +69,12 @@ def run_setup(tmp_path):
         (copied / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copied / name)
 
-    def run(platform, programs):
+    def run(platform, programs, **variables):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("NNC_", "ARCHFLAGS"))}
         completed = subprocess.run(
             [sys.executable, "-P", "-c", SCRIPT, platform],
             cwd=copied,
-            env=environment | {"ProgramFiles": str(programs)},
+            env=environment | {"ProgramFiles": str(programs)} | variables,
             capture_output=True,
             text=True,
         )
@@ -113,6 +113,12 @@ def test_build_without_clang_cl_warns_of_slow_loops(run_setup, tmp_path):
     assert result["extensions"]["nnc._core_avx2_f32"][0] == ["/O2", "/std:c11", "/arch:AVX2"]
     assert "cc" not in result["compiler"]  # setup.py sets no compiler, so that setuptools uses cl.exe
     assert "several times slower" in result["warnings"][0]
+
+
+def test_build_isa_selects_the_compiled_cores(run_setup, tmp_path):
+    extensions = run_setup("win-amd64", tmp_path / "programs", NNC_BUILD_ISA="avx2,baseline")["extensions"]
+    cores = {name for name in extensions if "_core_" in name}
+    assert cores == {f"nnc._core_{isa}_{precision}" for isa in ("avx2", "baseline") for precision in ("f32", "f64")}
 
 
 @pytest.mark.parametrize("platform", ["win-amd64", "win-arm64"])
