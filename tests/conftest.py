@@ -1,7 +1,7 @@
 """Shared fixtures: builds of the core, hypothesis profiles, failure injection and networks for the exporters.
 
-If NNC_ISA is set, all tests run with that instruction set. Otherwise, tests of kernels and gradients run once for each
-instruction set that this processor supports, and all other tests use the one that networks choose automatically.
+If NNC_ISA is set, all tests run with that instruction set. Otherwise, tests use the one that networks choose
+automatically, and those marked `exhaustive` repeat the tests of kernels and gradients with the others.
 """
 
 import os
@@ -51,22 +51,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--but-passed", metavar="FILE", help="deselect tests that passed according to FILE, an output of `pytest -rp`"
     )
-    parser.addoption(
-        "--not-by-isa", action="store_true", help="deselect tests that run for each instruction set without NNC_ISA"
-    )
+
+
+def pytest_itemcollected(item):
+    """Mark the tests that run once for each instruction set."""
+    if {"isa", "core", "every_isa", "every_core"}.intersection(item.fixturenames):
+        item.add_marker("each_isa")
 
 
 def pytest_collection_modifyitems(config, items):
-    passed = set()
     if path := config.getoption("--but-passed"):
         passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
-    by_isa = {"isa", "core"} if config.getoption("--not-by-isa") else set()
-
-    def is_deselected(item):
-        return item.nodeid in passed or not by_isa.isdisjoint(item.fixturenames)
-
-    config.hook.pytest_deselected(items=[item for item in items if is_deselected(item)])
-    items[:] = [item for item in items if not is_deselected(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
 
 
 @pytest.fixture
@@ -96,20 +93,41 @@ def set_limit(monkeypatch):
     return monkeypatch.setattr  # all tests that lower a limit patch it here; the docstring gives the reason
 
 
-VARIANTS = [cores.selected()] if os.environ.get("NNC_ISA") else cores.available()
+SELECTED = cores.selected()
+OTHERS = [] if os.environ.get("NNC_ISA") else [isa for isa in cores.available() if isa != SELECTED]
+VARIANTS = [SELECTED, *(pytest.param(isa, marks=pytest.mark.exhaustive) for isa in OTHERS)]
 
 
 @pytest.fixture(params=VARIANTS)
 def isa(request, monkeypatch):
+    """Force one instruction set for the networks of the test; the exhaustive tests repeat the test with the others."""
+    monkeypatch.setenv("NNC_ISA", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[SELECTED, *OTHERS])
+def every_isa(request, monkeypatch):
     """Force one instruction set for the networks of the test; the test runs once for each."""
     monkeypatch.setenv("NNC_ISA", request.param)
     return request.param
 
 
-@pytest.fixture(scope="session", params=[f"{isa}_{kind}" for isa in VARIANTS for kind in ("f64", "f32")])
-def core(request):
+@pytest.fixture(scope="session", params=["f64", "f32"])
+def precision(request):
+    """Return the suffix of the compiled cores for one number type; the test runs once for each."""
+    return request.param
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def core(request, precision):
+    """Return one build of the compiled core; the exhaustive tests repeat the test with other instruction sets."""
+    return import_module(f"nnc._core_{request.param}_{precision}")
+
+
+@pytest.fixture(scope="session", params=[SELECTED, *OTHERS])
+def every_core(request, precision):
     """Return one build of the compiled core; the test runs once for each."""
-    return import_module(f"nnc._core_{request.param}")
+    return import_module(f"nnc._core_{request.param}_{precision}")
 
 
 # ----------------------------------------------------------------------------------- networks for the exporters

@@ -113,8 +113,8 @@ def compute_numerical_gradient(net, X, y):
     return np.array(derivatives)
 
 
-@pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
-def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden, bias, depth, rows):
+def check_gradient_and_step(loss, output, hidden, bias, depth, rows):
+    """Compare the gradient with numerical derivatives, and a training step with the gradient."""
     net, X, y = find_smooth_problem(loss, output, hidden, bias, depth, rows)
     before, value = net.params, net.evaluate_loss(X, y)
     gradients = net.gradients(X, y)
@@ -128,6 +128,16 @@ def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden
     # A training step uses another path of the engine; its loss and gradient must be the same.
     assert net.train_step(X, y, lr=0.1) == pytest.approx(value, rel=1e-13)
     assert net.params == pytest.approx(before - 0.1 * actual, rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
+def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden, bias, depth, rows):
+    check_gradient_and_step(loss, output, hidden, bias, depth, rows)
+
+
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES[::25])
+def test_every_instruction_set_computes_gradients_and_steps(every_isa, loss, output, hidden, bias, depth, rows):
+    check_gradient_and_step(loss, output, hidden, bias, depth, rows)
 
 
 @pytest.mark.parametrize("n_out", [1, 2, 3, 4])

@@ -140,12 +140,12 @@ def test_product_of_integers_is_exact(core, m, vectors, k, transposed, extra, of
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("m", range(1, 34))
-def test_product_is_exact_for_each_number_of_rows(core, m, transposed):
+def test_product_is_exact_for_each_number_of_rows(every_core, m, transposed):
     for vectors in range(1, 8):
-        A, _, exact, B, C, start = build_product_case(core, m, vectors, 3, transposed)
-        got = compute_product(core, A, B, C, transposed=transposed, start=start)
+        A, _, exact, B, C, start = build_product_case(every_core, m, vectors, 3, transposed)
+        got = compute_product(every_core, A, B, C, transposed=transposed, start=start)
         assert np.array_equal(got, start + exact)
-        got = compute_product(core, A, B, C, transposed=transposed, add=True)
+        got = compute_product(every_core, A, B, C, transposed=transposed, add=True)
         assert np.array_equal(got, C + exact)
 
 

@@ -14,7 +14,7 @@ from nnc._model.cores import available
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for isa in available():
     print(f"=== tests, instruction set {isa}", flush=True)
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", *sys.argv[1:]]
     completed = subprocess.run(command, env=os.environ | {"NNC_ISA": isa})
     if completed.returncode:
         sys.exit(completed.returncode)
