@@ -224,7 +224,7 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     lines = {file: content["contexts"] for file, content in report["files"].items()}
     for line in _run_in(copy, ["sh", "-c", "gcov --stdout $(find build -name '*.gcda')"]).splitlines():
         if match := re.match(r"\s*-:\s*0:Source:(.*)", line):
-            file = match[1]
+            file = f"src/{match[1]}" if (copy / "src" / match[1]).is_file() else match[1]  # Cython omits src/ of .pxd
         elif (match := re.match(r"\s*\d+\*?:\s*(\d+):", line)) and file.startswith("src/"):
             lines.setdefault(file, {})[match[1]] = []
     return lines
