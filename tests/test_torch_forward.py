@@ -1,5 +1,7 @@
 """Tests of `from_torch` for recurrent modules and for classes whose forward method is traced."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -302,3 +304,70 @@ def test_classes_for_vectors_and_images_are_traced():
 
     net = nnc.from_torch(Images(), shape=(4, 4, 1))
     assert net.activations == ("relu", "tanh")
+
+
+class Dense2(nn.Module):
+    """Two dense modules; `function` computes the inputs of the second one from the outputs of the first one."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 5), nn.Linear(5, 2)
+        self.relu = nn.ReLU(inplace=True)
+        self.function = function
+
+    def forward(self, x):
+        a = self.a(x)
+        return self.b(self.function(self, a))
+
+
+def first(changed, *_):
+    """Return the changed tensor after an in-place function whose result the forward method ignores."""
+    return changed
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda net, a: first(a, F.relu(a, inplace=True)),
+        lambda net, a: first(a, F.relu(a, True)),
+        lambda net, a: first(a, a.relu_()),
+        lambda net, a: first(a, torch.sigmoid_(a)),
+        lambda net, a: first(a, net.relu(a)),
+        lambda net, a: a.tanh_(),
+        lambda net, a: F.relu(a, inplace=True),
+        lambda net, a: first(a, torch.tanh(a).relu_()),
+    ],
+)
+def test_in_place_functions_are_read_even_if_their_result_is_ignored(function):
+    module = Dense2(function)
+    net = nnc.from_torch(module, verify=False, shape=(3,))
+    X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    np.testing.assert_allclose(net.predict(X), module(torch.tensor(X.copy())).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("message", "function"),
+    [
+        ("mul_ .* must be a supported function", lambda net, a: first(a, a.mul_(2))),
+        ("iadd .* must be a supported function", lambda net, a: first(a, operator.iadd(a, 1))),
+        ("tanh .* must be a supported function", lambda net, a: first(a, torch.tanh(a, out=a))),
+        ("zero_ .* must not change a tensor .* with a parameter", lambda net, a: first(a, net.b.weight.data.zero_())),
+        (
+            "relu_ .* must not change a tensor in place that shares memory .* got a; use a function that returns a new",
+            lambda net, a: first(a, torch.flatten(a, 1).relu_()),
+        ),
+    ],
+)
+def test_other_in_place_changes_are_rejected(message, function):
+    with pytest.raises(ValueError, match=message):
+        nnc.from_torch(Dense2(function), verify=False, shape=(3,))
+
+
+def test_initial_states_that_are_changed_in_place_are_rejected():
+    def function(net, x):
+        h = torch.zeros(1, x.size(0), 4)
+        h.normal_()
+        return net.fc(net.rnn(x, h)[0])
+
+    with pytest.raises(ValueError, match=r"normal_ .* must be a supported function"):
+        nnc.from_torch(forward(function), shape=(6, 3), verify=False)

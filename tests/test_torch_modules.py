@@ -276,6 +276,12 @@ REJECTED |= {
         nn.Flatten(),
         nn.Linear(144, 2),
     ],
+    r"module 0 \(Unflatten\) .*, got \(3, 4\); for sequences, remove this module and pass shape=\(steps, features\)": [
+        nn.Unflatten(1, (3, 4)),
+        nn.Conv1d(3, 2, 2),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    ],
     r"module 1 \(ZeroPad2d\) must fit its inputs, got \[1, 1, 1, 1\] zeros for rows of the shape \(2,\)": [
         nn.Linear(5, 2),
         nn.ZeroPad2d(1),

@@ -270,12 +270,13 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
         label, part = modules.pop(0)
         with naming_errors(label):
             require_attributes(part, REQUIRED.get(type(part), {}), label)
-            channels, height, width = map(index, part.unflattened_size)
-        image_shape = (height, width, channels)
-        if min(image_shape) < 1:
+            sizes = tuple(map(index, part.unflattened_size))
+        if len(sizes) != 3 or min(sizes) < 1:
             raise ValueError(
-                f"{label} must have an unflattened_size of three positive numbers, got {part.unflattened_size}"
+                f"{label} must have an unflattened_size of three positive numbers (channels, height, width), got "
+                f"{part.unflattened_size}; for sequences, remove this module and pass shape=(steps, features)"
             )
+        image_shape = (*sizes[1:], sizes[0])
         if shape not in (None, image_shape):
             raise ValueError(f"shape must be {image_shape} as in {label}, got {shape}")
         shape = image_shape

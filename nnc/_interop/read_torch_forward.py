@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+from contextlib import suppress
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,14 @@ STATE_FUNCTIONS = ("getattr", "new_zeros", "size", "to", "zeros")
 NAMES: dict[Any, str] = {name: name for name in (*FUNCTIONS, *STATE_FUNCTIONS)}
 NAMES |= {
     getattr(owner, name): name for owner in (torch, F, operator, builtins) for name in [*NAMES] if hasattr(owner, name)
+}
+# In-place activations; `_replace_changed_tensors` has already replaced later uses of their input by their result.
+NAMES |= {target: name for name in ACTIVATIONS for target in (f"{name}_", getattr(torch, f"{name}_"))}
+# Functions and modules whose result never shares memory with their input, and modules that may return their input.
+COPYING_FUNCTIONS = (*ACTIVATIONS, "cat", "flip", "new_zeros", "zeros")
+SHARING_MODULES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d)
+IN_PLACE_OPERATORS = {
+    f"__{name}__": getattr(operator, name) for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow")
 }
 
 
@@ -91,8 +100,25 @@ class Value(NamedTuple):
         return Value((*self.steps, (label, step)))
 
 
+class Proxy(fx.Proxy):
+    """Proxy that records `a += b` as a change of `a`; an fx.Proxy records a new tensor, which other names lack."""
+
+
+def _record_operator(function: Any) -> Any:
+    """Return a method of a Proxy that records an in-place operator."""
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+for method_name, in_place_operator in IN_PLACE_OPERATORS.items():
+    setattr(Proxy, method_name, _record_operator(in_place_operator))
+
+
 class Tracer(fx.Tracer):
     """Tracer that enters only modules whose classes are not from PyTorch, and nn.Sequential."""
+
+    def proxy(self, node: Any) -> Proxy:
+        """Return the symbolic value of a node."""
+        return Proxy(node, self)
 
     def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
         """Return whether the trace contains a call of the module instead of the calls in its forward method."""
@@ -183,6 +209,7 @@ class Forward:
         except (*LAYER_ERRORS, fx.proxy.TraceError) as error:
             problem = f"{label} must have a forward method that torch.fx can trace, got the error: {error}"
             raise ValueError(problem) from None
+        _replace_changed_tensors(graph, module, label)
         values: dict[Any, Any] = {}
         for node in _needed_nodes(graph):
             positional, keywords = fx.map_arg((node.args, node.kwargs), values.__getitem__)
@@ -243,6 +270,62 @@ class Forward:
         return result
 
 
+def _replace_changed_tensors(graph: Any, module: Any, label: str) -> None:
+    """Replace each use of a tensor after an in-place change by the result of this change.
+
+    The trace then computes the same without in-place changes, also if a forward method ignores their results.
+
+    Raises
+    ------
+    ValueError
+        A tensor that shares memory with the changed tensor is used later, or a parameter is changed.
+    """
+    positions = {node: i for i, node in enumerate(graph.nodes)}
+    memory: dict[Any, set[Any]] = {}  # nodes that may share memory with each node
+    for node in graph.nodes:
+        changed = _changed_node(node, module)
+        copies = changed is None and _copies(node, module)
+        memory[node] = {node}.union(*(memory[other] for other in node.all_input_nodes if not copies))
+        for other in memory[node]:
+            memory[other] = memory[node]
+        if changed is None:
+            continue
+        later = [user for user in graph.nodes if positions[user] > positions[node]]
+        for other in memory[changed] - {node}:
+            is_used = other is not changed and not other.users.keys().isdisjoint(later)
+            if is_used or other.op == "get_attr":
+                raise ValueError(
+                    f"{node.name} in the forward method of {label} must not change a tensor in place that shares "
+                    f"memory with a parameter or with a tensor that is used later, got {other.name}; use a function "
+                    "that returns a new tensor"
+                )
+        changed.replace_all_uses_with(node, later.__contains__)
+
+
+def _changed_node(node: Any, module: Any) -> Any:
+    """Return the node whose tensor a node of a trace changes in place, or None."""
+    arguments = dict(node.kwargs)
+    name = ""
+    if node.op == "call_module":
+        arguments["inplace"] = getattr(module.get_submodule(node.target), "inplace", False)
+    elif node.op in ("call_function", "call_method"):
+        name = getattr(node.target, "__name__", node.target)
+        with suppress(TypeError, ValueError):  # functions in C have no signature, and no argument `inplace`
+            arguments |= signature(node.target).bind(*node.args, **node.kwargs).arguments
+    if isinstance(arguments.get("out"), fx.Node):
+        return arguments["out"]
+    is_method = name.endswith("_") and not name.endswith("__")
+    in_place = is_method or arguments.get("inplace") or node.target in IN_PLACE_OPERATORS.values()
+    return next(iter(node.all_input_nodes), None) if in_place else None
+
+
+def _copies(node: Any, module: Any) -> bool:
+    """Return whether the result of a node of a trace shares memory with none of its inputs."""
+    if node.op == "call_module":
+        return not isinstance(module.get_submodule(node.target), SHARING_MODULES)
+    return NAMES.get(node.target) in COPYING_FUNCTIONS
+
+
 def _needed_nodes(graph: Any) -> list[Any]:
     """Return the nodes of a trace on which its output depends, in the order of execution."""
     needed = {node for node in graph.nodes if node.op == "output"}
@@ -266,7 +349,7 @@ def _recurrent_module(value: Value) -> Any:
 
 def _select_rows(value: Value, function: str, arguments: list[Any], label: str) -> Value | None:
     """Return the value after one more function, such as an activation or a selection; None if it is not supported."""
-    if function in ACTIVATIONS and not any(arguments):
+    if function in ACTIVATIONS and all(isinstance(argument, bool) for argument in arguments):  # inplace=True or False
         return value.add(label, ACTIVATIONS[function]())
     if function == "getitem":
         index = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
