@@ -319,7 +319,7 @@ def digest(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: digest(part) for key, part in value.items() if part is not None}
     if isinstance(value, list):
-        rows = value if value and isinstance(value[0], list) else [value]
+        rows = value if all(isinstance(row, list) for row in value) else [value]
         numbers = [number for row in rows for number in row]
         if all(type(number) in (int, float) and float(number) == number for number in numbers):
             return hashlib.sha256(struct.pack(f"<{len(numbers)}d", *numbers)).hexdigest()
@@ -333,6 +333,11 @@ def test_checksum_follows_its_definition(model: dict[str, Any]) -> None:
     expected = hashlib.sha256(text.encode()).hexdigest()
     assert _serialization.checksum(model) == expected
     assert f'  "sha256": "{expected}"\n}}\n' in _serialization.dumps(model)
+
+
+def test_checksum_distinguishes_lists_of_numbers_from_mixed_lists() -> None:
+    checksums = {_serialization.checksum({"part": part}) for part in ([[1.0]], [[1.0], {}], [[1.0], ""], [[1.0], 2])}
+    assert len(checksums) == 4
 
 
 def convert_like_javascript(value: Any) -> Any:

@@ -61,6 +61,14 @@ def test_accuracies_in_old_file_become_zero_one_losses(tmp_path):
     assert curves == [member.curve for member in model.model_.members]
 
 
+@pytest.mark.parametrize("mixed", [[[1.0], 2], [[1.0], None], [[1.0], True], [[1.0], {}], [[1.0], ""], [[[1.0]], 2]])
+def test_list_of_lists_and_other_values_does_not_match_checksum(mixed):
+    content = json.loads((MODELS / "table_classes.json").read_text())
+    content["table"]["baseline"] = mixed
+    with pytest.raises(nnc.ModelFileError, match="its content does not match its checksum"):
+        nnc.load(io.StringIO(json.dumps(content)))
+
+
 def test_file_with_removed_preset_is_read_with_its_number_of_networks(tmp_path):
     tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     content = json.loads((MODELS / "table_classes.json").read_text())

@@ -172,10 +172,10 @@ def checksum(document: dict[str, Any]) -> str:
     Model files contain this checksum. The hash is computed from JSON text with sorted keys and without blanks. It
     excludes "sha256" itself, the members in `NOT_IN_CHECKSUM`, and members that are null.
 
-    A list of numbers, or a list of such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes of
-    an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of their
-    format. A list with other elements, or with an integer that a double cannot represent exactly, is not replaced.
-    Single numbers are not replaced either; floats with an integer value are written without a decimal point.
+    A list of numbers, or a list of only such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes
+    of an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of
+    their format. A list with other elements, or with an integer that a double cannot represent exactly, is not
+    replaced. Single numbers are not replaced either; floats with an integer value are written without a decimal point.
     """
     import json
     from hashlib import sha256
@@ -193,7 +193,7 @@ def _canonical(value: Any) -> Any:
     if type(value) is dict:
         return {key: _canonical(part) for key, part in value.items() if part is not None}
     if type(value) is list:
-        flat = list(chain.from_iterable(value)) if value and type(value[0]) is list else value
+        flat = list(chain.from_iterable(value)) if set(map(type, value)) == {list} else value
         types = set(map(type, flat))
         if types == {float} or (types <= {float, int} and all(map(eq, flat, map(float, flat)))):
             numbers = array("d", flat)
