@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,6 +366,19 @@ for name in ("lbfgs", "levenberg_marquardt"):
     for name in ("lbfgs", "levenberg_marquardt"):
         part, uninterrupted = (NeuralNetwork.load(tmp_path / f"{run}-{name}") for run in ("part", "uninterrupted"))
         assert training_result(part) == training_result(uninterrupted)
+
+
+def test_checkpoint_of_levenberg_marquardt_of_0_1_0_continues_with_its_scaling(tmp_path):
+    """Version 0.1.0 has written the file, whose optimizer has no scaling, and whose checksum does not include one."""
+    net = NeuralNetwork.load(Path(__file__).parent / "models" / "levenberg_marquardt.json")
+    again = through_file(net, tmp_path)
+    assert training_result(again) == training_result(net)
+    assert training_result(net)["training"]["optimizer"]["scaling"] == "marquardt"
+    marquardt = nnc.LevenbergMarquardt(scaling="marquardt")
+    expected = net.copy()
+    for network, options in ((expected, {"optimizer": marquardt}), (net, {}), (again, {})):
+        network.fit(X[:, :2], Y[:, :1], epochs=5, **options)
+        assert training_result(network) == training_result(expected)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

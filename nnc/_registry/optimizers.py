@@ -399,6 +399,8 @@ def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
     """Create an optimizer from the result of `to_dict`; raise ValueError or TypeError for an invalid document."""
     constants = dict(document)
     optimizer_class = ROWS[check_choice("the name of the optimizer", constants.pop("name", None), ROWS)]
+    if optimizer_class is LevenbergMarquardt:  # in documents of 0.1.0, the scaling was always Marquardt's
+        constants = {"scaling": "marquardt", **constants}
     unknown = set(constants) - set(optimizer_class._fields)
     if unknown:
         expected = ", ".join(optimizer_class._fields)

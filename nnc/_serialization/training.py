@@ -88,8 +88,9 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a validated copy of the name and options of an optimizer."""
     name = fields.choice(optimizer, "name", tuple(optimizers.ROWS), where + ".")
     defaults = optimizers.ROWS[name].defaults()
-    if name == "levenberg_marquardt":  # older files have no scaling, which was Marquardt's
-        optimizer = {"scaling": "marquardt", **optimizer}
+    # Files of 0.1.0 have no scaling. Do not add it, because their checksum does not include it.
+    if name == "levenberg_marquardt" and "scaling" not in optimizer:
+        del defaults["scaling"]
     fields.check_keys(optimizer, ("name", *defaults), where)
     checked_members: dict[str, Any] = {"name": name}
     for key, default in defaults.items():
