@@ -791,7 +791,7 @@ def test_wrong_sequences_are_refused():
         ([*list_X[:2], np.zeros((10, 3))], list_y[:3], "X must have sequences of at most 9 steps, got 10 in row 2"),
         ([np.where(x == x[0, 1], np.nan, x) for x in list_X], list_y, "step 0, feature 1 of sequence 0"),
         (list_X, list_y[:-1], "y must have one array for each of the 21 sequences of X, got 20"),
-        (list_X, [*list_y[:-1], np.zeros((10, 2))], "y must have one row for each step of X, "),
+        (list_X, [*list_y[:-1], np.zeros((10, 2))], "y must have one row for each step of the outputs, "),
         (list_X, [np.full_like(part, np.nan) for part in list_y], "y must be finite"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import nnc
 from nnc import NeuralNetwork, reference
 from nnc.layers import (
+    GRU,
     AvgPool1D,
     AvgPool2D,
     BatchNorm,
@@ -452,6 +453,20 @@ def classifier(seed=0, **arguments):
     layers = [Conv1D(4, 3, "relu", padding="causal", dilation=2), MaxPool1D(2), Dropout(0.25), GlobalAvgPool1D(), 3]
     arguments = {"loss": "cross_entropy", "scale_X": "standardize", "seed": seed, **arguments}
     return NeuralNetwork([INPUT, *layers, 2], **arguments)
+
+
+@pytest.mark.parametrize("layer", [MaxPool1D(2), Conv1D(3, 3), Conv1D(3, 3, stride=2, padding="same")])
+def test_list_of_sequences_of_one_length_has_targets_at_each_step_of_the_outputs(layer):
+    net = network([layer, GRU(3, return_sequences=True)])
+    targets = rng.standard_normal(net.predict(X).shape)
+    from_arrays, from_lists = net.copy(), net.copy()
+    from_arrays.fit(X, targets, epochs=2, validation=(X, targets))
+    from_lists.fit([*X], [*targets], epochs=2, validation=([*X], [*targets]))
+    assert from_lists.params.tobytes() == from_arrays.params.tobytes()
+    assert net.evaluate_loss([*X], [*targets]) == net.evaluate_loss(X, targets)
+    assert [len(row) for row in net.predict([*X])] == [targets.shape[1]] * len(X)
+    with pytest.raises(ValueError, match=f"y must have one row for each step of the outputs, {targets.shape[1]} in"):
+        net.fit([*X], [*rng.standard_normal((21, 12, 2))], epochs=1)
 
 
 def test_memory_mapped_sequences_train_like_arrays(tmp_path):

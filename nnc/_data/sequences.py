@@ -90,21 +90,24 @@ class Sequences:
         """
         if len(shape) != 2:
             return y
-        steps = np.arange(self.shape[1])
-        index = np.where(steps < self.lengths[:, None], steps, 0)
+        # If a network changes the number of steps, all sequences have all steps; see Stack.check_lengths.
+        lengths = self.lengths if shape[0] == self.shape[1] else np.full(len(self), shape[0])
+        steps = np.arange(shape[0])
+        index = np.where(steps < lengths[:, None], steps, 0)
         if isinstance(y, (list, tuple)):
             parts = [np.asarray(part) for part in y]
             if len(parts) != len(self):
                 expected = f"one array for each of the {len(self)} sequences of X"
                 raise ValueError(f"{name} must have {expected}, got {len(parts)}")
-            for i, (part, length) in enumerate(zip(parts, self.lengths, strict=True)):
+            for i, (part, length) in enumerate(zip(parts, lengths, strict=True)):
                 if part.shape[:1] != (length,) or part.shape[1:] != parts[0].shape[1:]:
                     raise ValueError(
-                        f"{name} must have one row for each step of X, {length} in row {i}, got shape {part.shape}"
+                        f"{name} must have one row for each step of the outputs, {length} in row {i}, got shape "
+                        f"{part.shape}"
                     )
             return np.stack([part[i] for part, i in zip(parts, index, strict=True)])
         values = y if isinstance(y, np.ndarray) else as_real_array(name, y)
-        if values.ndim not in (2, 3) or len(values) != len(self) or values.shape[1] < self.lengths.max():
+        if values.ndim not in (2, 3) or len(values) != len(self) or values.shape[1] < lengths.max():
             return y  # the conversion of targets raises an error for this shape
         return values[np.arange(len(self))[:, None], index]
 
