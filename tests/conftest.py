@@ -34,6 +34,13 @@ from nnc.layers import (
     Scale,
 )
 
+try:
+    import fcntl
+except ImportError:  # Windows and WebAssembly have no such locks: there, tests run in parallel only with `pytest -n`
+    fcntl = None
+
+MIN_PARALLEL_FILES = 20  # fewer test files run in one process, because several need seconds to start
+
 # Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,17 +60,46 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Let pytest-xdist, if it is installed, run many test files on all processors."""
+    option = config.option
+    has_workers = fcntl and config.pluginmanager.hasplugin("xdist") and "PYTEST_XDIST_WORKER" not in os.environ
+    if not has_workers or option.numprocesses is not None or option.tx or option.trace or option.capture == "no":
+        return
+    paths = {Path(argument.split("::")[0]) for argument in config.args}
+    if sum(len([*path.rglob("test_*.py")]) if path.is_dir() else 1 for path in paths) >= MIN_PARALLEL_FILES:
+        option.numprocesses = "auto"
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle threads of OpenBLAS occupy the other processors
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Run a test marked `serial` while the other processes of pytest-xdist run no test."""
+    if not hasattr(item.config, "workerinput") or not fcntl:
+        return (yield)
+    with open(__file__, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("serial") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # also releases the lock in processes that the test has forked
+
+
 def pytest_itemcollected(item):
     """Mark the tests that run once for each instruction set."""
     if {"isa", "core", "every_isa", "every_core"}.intersection(item.fixturenames):
         item.add_marker("each_isa")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     if path := config.getoption("--but-passed"):
         passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
         items[:] = [item for item in items if item.nodeid not in passed]
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("serial") is not None)  # they run last
 
 
 @pytest.fixture

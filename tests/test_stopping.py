@@ -55,6 +55,7 @@ def test_fit_stops_after_epochs():
     assert (history.epochs, history.stop_reason, history.best_epoch) == (7, "epochs", None)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("epochs", [None, 10**9])
 def test_fit_stops_after_max_seconds(epochs, n_threads):
@@ -64,6 +65,7 @@ def test_fit_stops_after_max_seconds(epochs, n_threads):
     assert history.seconds >= 0.1
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_max_seconds_ends_fit_within_epoch(n_threads):
     large_net = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
@@ -414,6 +416,7 @@ def test_all_callbacks_are_called_before_one_ends_fit():
     assert calls == ["a", "b"]
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("validation", [None, (XV, YV)])
 def test_callback_with_seconds_is_called_at_most_that_often(validation):
     for pause in (0, 0.02):
@@ -612,6 +615,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.serial
 @posix
 @pytest.mark.parametrize("arguments", [("validation", "1"), ("validation", "2"), ("batches",), ("callback",)])
 def test_interrupt_keeps_history_consistent(arguments):

@@ -208,6 +208,7 @@ def test_fit_raises_exception_of_signal_handler(case, n_threads):
             assert (child.returncode, child.stdout) == (0, "done True\n")
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 def test_exception_of_signal_handler_releases_all_locks():
     """The handler raises ValueError, which Python also raises if a thread other than the main thread sets a handler."""
@@ -276,6 +277,7 @@ print("done")
 """
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_signal_handler_may_save_network_during_fit(optimizer):

@@ -947,6 +947,7 @@ def test_changing_thread_count_between_slices_does_not_change_bits(monkeypatch, 
     assert len({net.params.tobytes() for net in nets}) == 1
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not may_set_affinity(), reason="threads may not choose their processors here")
 def test_threads_avoid_processor_of_caller(monkeypatch, make_fail):
     """Threads avoid the caller's processor if there is one for each; the caller's own affinity stays unchanged."""
@@ -975,6 +976,7 @@ def test_threads_avoid_processor_of_caller(monkeypatch, make_fail):
     assert masks(2) == {0: allowed, 1: allowed}
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")
 def test_fit_leaves_no_thread():
     before = count_threads()

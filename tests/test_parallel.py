@@ -1,0 +1,70 @@
+"""Tests of the hooks in tests/conftest.py: automatic worker processes, and tests that run while no other test runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "pyproject.toml").exists():
+    pytest.skip("needs pyproject.toml", allow_module_level=True)
+pytest.importorskip("xdist")
+pytest.importorskip("fcntl")
+
+CODE = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("name", ["a", pytest.param("b", marks=pytest.mark.serial)])
+def test_records_its_time(name):
+    start = time.monotonic()
+    time.sleep(0.01)
+    with open("times.txt", "a") as file:
+        file.write(f'["{os.environ.get("PYTEST_XDIST_WORKER", "")}", "{name}", {start}, {time.monotonic()}]\\n')
+"""
+
+
+def run_tests(folder, *arguments):
+    """Run tests in `folder` with two workers if there are workers; return worker, name, start and end of each test."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    (folder / "times.txt").unlink(missing_ok=True)
+    subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        env=environment | {"PYTEST_XDIST_AUTO_NUM_WORKERS": "2"},
+    )
+    return [json.loads(line) for line in (folder / "times.txt").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with 25 test files and the configuration of this checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    for number in range(25):
+        (folder / "tests" / f"test_{number}.py").write_text(CODE, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.exhaustive
+def test_many_files_run_in_workers_and_serial_tests_run_alone(folder):
+    times = run_tests(folder)
+    assert {worker for worker, *_ in times} == {"gw0", "gw1"}
+    assert len(times) == 50
+    for test in times:
+        if test[1] == "b":
+            assert not [other for other in times if other[2] < test[3] and test[2] < other[3] and other is not test]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("arguments", [["tests/test_1.py"], ["-n0"], ["-p", "no:xdist"], ["--pdb"], ["-s"]])
+def test_few_files_and_debuggers_run_in_one_process(folder, arguments):
+    assert {worker for worker, *_ in run_tests(folder, *arguments)} == {""}
