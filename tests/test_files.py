@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lines import count_executed_lines
 
 from nnc import _serialization, from_json
 from nnc._registry import activations, losses, optimizers
@@ -241,23 +242,6 @@ def test_largest_float32_loads_exactly() -> None:
     assert _serialization.loads(_serialization.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [
         [MAX32, -MAX32]
     ]
-
-
-def count_executed_lines(function: Callable[[], Any]) -> int:
-    """Return the number of lines of Python that a call executes, repetitions included."""
-    before, count = sys.gettrace(), 0
-
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal count
-        count += 1
-        return trace
-
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(300, 334), (100_000, 1), (1, 100_000)])

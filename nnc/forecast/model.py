@@ -16,7 +16,7 @@ from nnc.forecast.statistics import fill_gaps
 from nnc.forecast.windows import Windows, build_windows, max_history, origins_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,7 +89,7 @@ class ForecastModel:
         if probability == 0.5:
             return np.zeros(self.horizon)
         sign, level = (1, probability) if probability > 0.5 else (-1, 1 - probability)
-        quantiles = [_upper_quantile(sign * pool(self.scores, k), level) for k in range(self.horizon)]
+        quantiles = [_upper_quantile(sign * scores, level) for scores in pool(self.scores)]
         return sign * np.maximum(quantiles, 0)
 
 
@@ -123,19 +123,27 @@ class Prediction(NamedTuple):
         return self.forecast(width[:, None] * self.model.score_quantile(probability))
 
 
-def pool(scores: Floats, k: int) -> Floats:
-    """Return the scores of horizon k, and of neighboring horizons if there are fewer than MIN_POOLED_SCORES.
+def pool(scores: Floats) -> Iterator[Floats]:
+    """Yield the scores of each horizon, and of neighboring horizons if there are fewer than MIN_POOLED_SCORES.
 
     Scores of another horizon are multiplied by the square root of the ratio of the horizons, as errors of a random walk
     grow. If all horizons together have too few scores, the scores with the opposite sign are added.
     """
-    for radius in range(scores.shape[1]):
-        columns = np.arange(max(k - radius, 0), min(k + radius + 1, scores.shape[1]))
-        part = scores[:, columns] * np.sqrt((k + 1) / (columns + 1))
-        found = part[~np.isnan(part)]
-        if len(found) >= MIN_POOLED_SCORES:
-            return np.asarray(found)
-    return np.concatenate([found, -found])
+    horizon = scores.shape[1]
+    column, row = np.nonzero(~np.isnan(scores.T))
+    observed = scores[row, column]
+    starts = np.searchsorted(column, np.arange(horizon + 1))
+    radius = 0
+    for k in range(horizon):
+        # Each radius is at most 1 smaller than the one before, because a smaller one would have too few scores.
+        radius = max(radius - 1, 0)
+        while True:
+            part = slice(starts[max(k - radius, 0)], starts[min(k + radius + 1, horizon)])
+            if part.stop - part.start >= MIN_POOLED_SCORES or radius == horizon:
+                break
+            radius += 1
+        found = observed[part] * np.sqrt((k + 1) / (column[part] + 1))
+        yield found if len(found) >= MIN_POOLED_SCORES else np.concatenate([found, -found])
 
 
 def _upper_quantile(scores: Floats, level: float) -> float:

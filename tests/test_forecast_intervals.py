@@ -1,0 +1,25 @@
+"""Tests of the prediction intervals of nnc.forecast: scores of few windows, and long horizons."""
+
+import numpy as np
+import pytest
+from lines import count_executed_lines
+
+from nnc.forecast import Forecaster
+
+
+@pytest.fixture(scope="module")
+def short_models():
+    """Return {horizon: model} for a series of 40 values."""
+    y = 100 + np.random.default_rng(0).normal(size=40).cumsum()
+    return {horizon: Forecaster(horizon, 1).fit(y) for horizon in (150, 300, 1000)}
+
+
+def test_steps_of_intervals_are_linear_in_the_horizon(short_models):
+    half, full = (count_executed_lines(lambda h=h: short_models[h].predict(level=80)) for h in (150, 300))
+    assert full < 2.2 * half
+
+
+def test_intervals_of_steps_without_scores_grow_as_those_of_a_random_walk(short_models):
+    columns = short_models[1000].predict(level=80)
+    width = columns["upper_80"] - columns["forecast"]
+    np.testing.assert_allclose(width[899] / width[399], np.sqrt(900 / 400))
