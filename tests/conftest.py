@@ -6,6 +6,7 @@ automatically, and those marked `exhaustive` repeat the tests of kernels and gra
 
 import os
 import signal
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -39,6 +40,7 @@ try:
 except ImportError:  # Windows and WebAssembly have no such locks: there, tests run in parallel only with `pytest -n`
     fcntl = None
 
+NUMBER_OF_CASES = pytest.StashKey()  # number of collected cases of each test function of a module
 MIN_PARALLEL_FILES = 20  # fewer test files run in one process, because several need seconds to start
 
 # Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
@@ -87,9 +89,15 @@ def pytest_runtest_protocol(item):
 
 
 def pytest_itemcollected(item):
-    """Mark the tests that run once for each instruction set."""
+    """Mark the tests that run once for each instruction set, and most cases of tests marked `sampled`."""
     if {"isa", "core", "every_isa", "every_core"}.intersection(item.fixturenames):
         item.add_marker("each_isa")
+    sampled = item.get_closest_marker("sampled")
+    if sampled and not item.get_closest_marker("exhaustive"):
+        numbers = item.parent.stash.setdefault(NUMBER_OF_CASES, Counter())
+        if numbers[item.originalname] % sampled.args[0]:
+            item.add_marker("exhaustive")
+        numbers[item.originalname] += 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,8 +1,6 @@
 """Tests of training warnings: each appears in the situation that it describes, and correct use gives none."""
 
-import runpy
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from nnc.layers import Conv1D, GlobalAvgPool1D, Input
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (60, 3))
 Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def collect_warnings(call):
@@ -367,26 +364,6 @@ def test_iris_gives_no_warning(activation, batch_size):
     for scale_X in (None, "standardize", "minmax"):
         net = NeuralNetwork([4, 8, 3], activation=activation, loss="cross_entropy", seed=0, scale_X=scale_X)
         net.fit(X, y, epochs=30, lr=0.05, batch_size=batch_size)
-
-
-REQUIRED_PACKAGES = {
-    "search_with_optuna.py": "optuna",
-    "search_on_a_cluster.py": "distributed",
-    "digits_1d.py": "mnist1d",
-}
-
-
-@pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are only in the source folder")
-@pytest.mark.parametrize(
-    "name", sorted({path.name for path in EXAMPLES.glob("*.py")} - {"mnist.py", "latency.py", "web_service.py"})
-)
-def test_examples_give_no_warning(name, capsys, tmp_path, monkeypatch):
-    if name in REQUIRED_PACKAGES:
-        pytest.importorskip(REQUIRED_PACKAGES[name])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [name])  # hide the arguments of pytest from the example
-    monkeypatch.syspath_prepend(EXAMPLES)  # let the example import modules from its folder
-    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 # ---------------------------------------------------------------------------------------- overfitting

@@ -92,7 +92,10 @@ def written(all_trained, headers):
     return networks_by_name
 
 
-@pytest.fixture(scope="session", params=COMPILERS)
+@pytest.fixture(
+    scope="session",
+    params=["gcc", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in COMPILERS if name != "gcc")],
+)
 def program(request, written, headers):
     """Compile the headers to one program with one compiler; return its path and the names of its networks."""
     compiler, *flags = COMPILERS[request.param]

@@ -46,6 +46,7 @@ def load_campaign(name):
     return campaign
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_campaign_reports_no_finding(name, capsys):
     if name in ONLY_POSIX and os.name != "posix":
@@ -67,6 +68,7 @@ nnc.NeuralNetwork.copy = copy
 '''; exec(m['faulty'], m); m['within_limit']('copy', 1)"""
 
 
+@pytest.mark.exhaustive
 @on_linux
 @pytest.mark.parametrize(
     ("handler", "finding"),
@@ -84,6 +86,7 @@ def test_memory_campaign_reports_simulated_errors(handler, finding):
     assert all(finding in text for text in findings)
 
 
+@pytest.mark.exhaustive
 @on_linux
 @pytest.mark.parametrize(("limits", "code"), [((1,), 1), ((256,), 1), ((1, 256), 0)])
 def test_memory_campaign_fails_if_no_limit_is_effective(set_limit, limits, code):

@@ -148,6 +148,7 @@ def test_checkpoint_resumes_fit_with_labels_and_scaling(tmp_path):
 SECOND_ORDER = ["lbfgs", nnc.LBFGS(history_size=3), "levenberg_marquardt", nnc.LevenbergMarquardt(damping=10.0)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", SECOND_ORDER, ids=repr)
 @pytest.mark.parametrize("first", [2, 25])
@@ -407,6 +408,7 @@ first(None, 100, callback=[nnc.Checkpoint(sys.argv[2], every=5), slow])
     assert run(load, "float64", path, 100 - epoch) == expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(len(cores.available()) < 2, reason="needs a processor that runs two variants")
 def test_pickles_and_files_resume_with_another_instruction_set(tmp_path):
     """Instruction sets differ in the padding of rows; parameters and moments are unchanged."""

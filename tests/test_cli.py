@@ -47,6 +47,8 @@ EXPECTED = {
 }
 REQUIRED_PACKAGES = {"search_on_a_cluster.py": "distributed", "digits_1d.py": "mnist1d"}
 
+LONG_EXAMPLES = {"shock.py", "pendulum.py", "audio_filter.py", "actor_critic.py"}  # each takes about a second or more
+
 
 def run(*arguments, cwd, **options):
     """Run Python in the folder `cwd`, because nnc/ in the checkout would shadow the installed package."""
@@ -413,8 +415,10 @@ def test_package_without_compiled_core_names_installation_command(tmp_path):
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
-@pytest.mark.parametrize("name", EXPECTED)
-def test_example_runs_and_prints_expected_result(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if name in LONG_EXAMPLES else name for name in EXPECTED]
+)
+def test_example_runs_without_warning_and_prints_expected_result(name, tmp_path):
     if name in REQUIRED_PACKAGES:
         pytest.importorskip(REQUIRED_PACKAGES[name])
     picture = ["picture.svg"] if find_spec("matplotlib") else []

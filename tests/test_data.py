@@ -131,6 +131,7 @@ assert increase < 0.6 * 2**20
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="requires sparse files and ru_maxrss in kilobytes")
 def test_large_memory_map_is_not_loaded_into_memory(tmp_path):
     """A fit with a memory map that would take 1 GB as float32 needs less than 0.6 GiB."""
@@ -333,6 +334,7 @@ def test_fit_rejects_labels_of_mixed_types():
         net.fit(X, [b"\xff"] * len(X), epochs=1, lr=0.001)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("label_type", LABELS)
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_every_instruction_set_computes_gradients_and_steps(every_isa, loss, out
     check_gradient_and_step(loss, output, hidden, bias, depth, rows)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("n_out", [1, 2, 3, 4])
 @pytest.mark.parametrize("n_in", [16, 33, 64, 70, 129])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -70,6 +70,7 @@ def test_predictions_losses_and_gradients_match_reference(layers, isa):
     assert nnc.check_gradients(engine, X, y).ok
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("batch_size", [None, 1, 4, 11])
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_training_matches_reference(layers, batch_size):

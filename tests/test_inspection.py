@@ -139,6 +139,7 @@ def output_activation(loss, default="identity"):
     return OUTPUT_ACTIVATIONS.get(loss, default)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("loss", losses.NAMES)
@@ -281,6 +282,7 @@ def test_explain_step_rejects_labels_out_of_range():
 # ------------------------------------------------------------------------------ check_gradients
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss", losses.NAMES)
 @pytest.mark.parametrize("activation", activations.HIDDEN)

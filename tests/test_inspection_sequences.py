@@ -27,6 +27,7 @@ def random_data(net, n=5):
     return rng.normal(size=(n, *net.model.input_shape)), rng.uniform(size=(n, *net.model.stack.output_shape))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("layers", LAYERS, ids=str)

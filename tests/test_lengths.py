@@ -565,6 +565,7 @@ def test_search_accepts_sequences_of_different_lengths(at_each_step, steps):
     assert np.isfinite(separate.network.evaluate_loss(list_X, list_y))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("steps", [None, STEPS])
 @pytest.mark.parametrize("at_each_step", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
@@ -589,6 +590,7 @@ def test_reference_processes_only_the_steps_of_each_sequence(cell, at_each_step,
     assert plain.train_step(X, y, 0.1, lengths) == pytest.approx(net.train_step(list_X, list_y, 0.1), rel=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("steps", "dtype"), [(None, "float64"), (STEPS, "float32")])
 @pytest.mark.parametrize(
     ("layers", "at_each_step", "loss"),

@@ -84,6 +84,7 @@ def loss_with_params(net, params, X, Y):
     return other.train_step(X, Y, lr=1e-30, optimizer="sgd")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("n", [1, 5, 37])
 @every_stack
 def test_gradients_equal_numerical_derivatives(name, n):
@@ -199,6 +200,7 @@ def test_frozen_layers_do_not_change_and_do_not_change_other_gradients(name):
     np.testing.assert_array_equal(net.weights[0], before)
 
 
+@pytest.mark.sampled(2)
 @every_stack
 def test_reference_and_gradient_check_agree(name):
     net = build_network(name)

@@ -80,6 +80,7 @@ def test_missing_package_is_reported_once_with_install_command(code, missing, us
     assert message.count("install") == command.count("install")
 
 
+@pytest.mark.exhaustive
 def test_command_in_message_installs_missing_package(tmp_path):
     """The command is run in a new environment, in which nnc and NumPy are importable but not installed by pip."""
     libraries = tmp_path / "libraries"

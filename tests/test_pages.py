@@ -29,7 +29,17 @@ PUBLIC_MODULES = {
 }
 
 
-@pytest.mark.parametrize("page", TOOL["pages_with_code"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
+LONG_PAGES = {"sequences", "equations", "shell"}  # the code of each takes more than a second
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.exhaustive) if page.stem in LONG_PAGES else page
+        for page in TOOL["pages_with_code"]()
+    ],
+    ids=lambda page: f"{page.parent.name}/{page.stem}",
+)
 def test_code_of_page_runs_and_prints_the_output(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     has_skipped_blocks = None in run(page, tmp_path)

@@ -171,6 +171,7 @@ def test_row_has_same_bits_alone_and_in_any_batch(kind):
     np.testing.assert_array_equal(np.concatenate([net.predict(x[None]) for x in X]), expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [1, 20, 100])
 def test_training_has_same_bits_for_any_number_of_threads(kind, batch_size):

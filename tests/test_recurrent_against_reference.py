@@ -112,7 +112,7 @@ def test_initial_parameters_match_reference(layers, init):
 def test_compare_reports_small_differences(layers, batch_size):
     X, y = random_data(build_networks(layers)[0], 7)
     options = {"output": "identity", "loss": "mse", "verbose": False}
-    result = nnc.compare([*layers, 2], X, y, epochs=5, lr=0.05, batch_size=batch_size, **options)
+    result = nnc.compare([*layers, 2], X, y, epochs=2, lr=0.05, batch_size=batch_size, **options)
     assert result.losses.relative < 1e-12
     assert result.weights.absolute < 1e-12
     assert result.predictions.absolute < 1e-12

@@ -172,6 +172,7 @@ def run_program(program, branch, rows):
     return np.array(done.stdout.replace("|", " ").split(), float)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("compiler", LANGUAGES)
 def test_compiled_code_predicts_like_networks(tmp_path, networks, compiler):
     if shutil.which(compiler) is None:
@@ -184,6 +185,7 @@ def test_compiled_code_predicts_like_networks(tmp_path, networks, compiler):
             assert_close(run_program(program, f"{name}_stream", steps), stream_outputs(net, steps), net.dtype.name)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_compiled_code_passes_sanitizer(tmp_path, networks):
     sanitizer = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -212,6 +214,7 @@ def build_stream_network(name, dtype="float64", steps=50):
     return net, np.random.default_rng(0).normal(size=(10_000, 2)).astype("float32").astype(dtype)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_compiled_code_agrees_with_stream_after_10000_steps(tmp_path, dtype):
@@ -304,6 +307,7 @@ def test_python_modules_predict_like_networks(tmp_path, networks):
             assert classes == net.predict_classes(X).tolist()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", STREAM_LAYERS)
 def test_python_stream_agrees_with_network_after_10000_steps(tmp_path, name):
     net, X = build_stream_network(name)

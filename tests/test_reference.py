@@ -134,6 +134,7 @@ def test_random_stream_matches_published_splitmix64_numbers() -> None:
 # ------------------------------------------------------------------------------- derivatives
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("loss", "output"),

@@ -152,7 +152,7 @@ def test_fit_has_bits_of_explicit_fit_with_selected_settings():
 
 
 def test_thread_count_does_not_change_selection():
-    nets = [fit_network(n_threads=n_threads, epochs=60) for n_threads in (None, 1, 3)]
+    nets = [fit_network(n_threads=n_threads, epochs=20) for n_threads in (None, 1, 3)]
     assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
 
 

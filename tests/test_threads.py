@@ -197,15 +197,16 @@ def run_with_signal(case, n_threads, milliseconds):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("milliseconds", [3, 20, 61])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("case", ["alarm", "callback", "exit"])
-def test_fit_raises_exception_of_signal_handler(case, n_threads):
-    for milliseconds in (3, 20, 61):
-        child = run_with_signal(case, n_threads, milliseconds)
-        if case == "exit":
-            assert child.returncode == 7
-        else:
-            assert (child.returncode, child.stdout) == (0, "done True\n")
+def test_fit_raises_exception_of_signal_handler(case, n_threads, milliseconds):
+    child = run_with_signal(case, n_threads, milliseconds)
+    if case == "exit":
+        assert child.returncode == 7
+    else:
+        assert (child.returncode, child.stdout) == (0, "done True\n")
 
 
 @pytest.mark.serial
@@ -493,7 +494,7 @@ def test_files_saved_during_fit_are_consistent():
     for thread in savers:
         thread.start()
     for options in ({"optimizer": "adam", "lr": 0.001, "n_threads": 2}, {"batch_size": 50}, {"optimizer": "lbfgs"}):
-        net.fit(X, Y, max_seconds=0.6, **options)
+        net.fit(X, Y, max_seconds=0.2, **options)
     stop.set()
     for thread in savers:
         thread.join()

@@ -141,6 +141,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
     [("sgd", "float64"), ("sgd", "float32"), ("momentum", "float64"), ("adam", "float32")],
