@@ -4,6 +4,8 @@ Training resumes after save and load, in another process, from a pickle, and fro
 """
 
 import copy
+import io
+import json
 import os
 import pickle
 import signal
@@ -158,6 +160,33 @@ def test_checkpoint_resumes_second_order_optimizers(tmp_path, optimizer, dtype, 
     for break_ in (through_file, by_pickle(5), lambda net, tmp_path: net):
         check_resume(tmp_path, network(dtype), begin, further, first, 60 - first, break_)
     check_resume(tmp_path, network(dtype), begin, {}, first, 60 - first)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SECOND_ORDER], ids=repr)
+def test_fit_with_optimizer_of_equal_settings_continues(tmp_path, optimizer):
+    for break_ in (through_file, lambda net, tmp_path: net.copy()):
+        check_resume(tmp_path, network(), {}, {"optimizer": optimizer}, 8, 12, break_)
+
+
+def test_reset_of_levenberg_marquardt_restores_initial_damping(tmp_path):
+    net = network()
+    net.fit(X, Y, epochs=8, optimizer=nnc.LevenbergMarquardt(damping=10.0))
+    assert net.state.damping < 10
+    expected = net.copy()
+    expected.fit(X, Y, epochs=3, optimizer=nnc.LevenbergMarquardt(damping=10.0), reset_optimizer=True)
+    net.fit(X, Y, epochs=3, reset_optimizer=True)
+    assert training_result(net) == training_result(expected)
+
+
+@pytest.mark.parametrize("damping", [0, -1.5, "1", None, True])
+def test_damping_in_damaged_checkpoint_is_refused(damping):
+    net = network()
+    net.fit(X, Y, epochs=2, optimizer="levenberg_marquardt")
+    document = json.loads(net.to_json(checkpoint=True))
+    document["training"]["damping"] = damping
+    del document["sha256"]
+    with pytest.raises(nnc.ModelFileError, match=r"training\.damping"):
+        nnc.load(io.StringIO(json.dumps(document)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

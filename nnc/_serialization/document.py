@@ -43,7 +43,8 @@ docs/file-format.md describes all members, and the layers of images and sequence
     numbers that are not finite. A schedule named "function" was a user's function, or an object of a user's class,
     which is not saved. "by_rule": true means that nnc chose the optimizer, the learning rate and the batch size;
     otherwise this member is missing. "max_epochs" is the limit for the number of epochs, if validation selected this
-    number.
+    number. "damping" is the current damping of Levenberg-Marquardt, whose options contain the initial one. In older
+    files, the options contain the current damping.
 
 `dtype`, `loss` and `layers` are required. All other members may be missing or null, which means their default. Unknown
 members of the document are ignored. Everything else is validated on reading and on writing: a document that was read

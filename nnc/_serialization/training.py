@@ -46,9 +46,11 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         return None
     where = "training."
     by_rule = "by_rule" in fields.json_object(training, "training")
-    has_limit = by_rule and "max_epochs" in training
-    fields.check_keys(training, (*TRAINING_KEYS, *["by_rule"] * by_rule, *["max_epochs"] * has_limit), "training")
     optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
+    has_limit = by_rule and "max_epochs" in training
+    has_damping = optimizer["name"] == "levenberg_marquardt" and "damping" in training
+    optional = [*["by_rule"] * by_rule, *["max_epochs"] * has_limit, *["damping"] * has_damping]
+    fields.check_keys(training, (*TRAINING_KEYS, *optional), "training")
     powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
     schedule = fields.member(training, "schedule", dict, type(None), where=where)
     moments = fields.member(training, "moments", list, where=where)
@@ -81,7 +83,16 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
         **({"by_rule": True} if by_rule else {}),
         **({"max_epochs": fields.unsigned(training, "max_epochs", 0, where, COUNTER_BITS)} if has_limit else {}),
+        **({"damping": _checked_damping(training["damping"], where + "damping")} if has_damping else {}),
     }
+
+
+def _checked_damping(value: Any, where: str) -> float:
+    """Return the validated current damping of Levenberg-Marquardt."""
+    damping = fields.number(value, where)
+    if damping <= 0:
+        raise ValueError(f"{where} is {fields.describe(value)}, expected a number above 0")
+    return damping
 
 
 def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:

@@ -84,7 +84,6 @@ class SecondOrderRun(TrainingLoop):
 
     def run(self, interrupt: Interrupt | None = None) -> History:
         epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
-        optimizer = self.state.optimizer
         context = Interrupt() if interrupt is None else nullcontext(interrupt)
         with context as self.interrupt, processors.active_fits, Team(1) as self.team:
             self.tuner = ThreadTuner([1])
@@ -92,7 +91,7 @@ class SecondOrderRun(TrainingLoop):
             try:
                 self.initial = self.all_params()
                 self.accepted = self.initial[self.trainable]
-                self.memory = optimizer.damping if isinstance(optimizer, LevenbergMarquardt) else self.read_pairs()
+                self.memory = self.read_pairs() if self.state.damping is None else self.state.damping
                 reason = ""
                 while not reason:
                     reason = self.minimize(min(epochs, self.next_change()))
@@ -201,8 +200,8 @@ class SecondOrderRun(TrainingLoop):
             super().save_progress()
             if self.memory is None:  # no iteration is complete, so there is nothing to save
                 return
-            if isinstance(self.state.optimizer, LevenbergMarquardt):
-                self.state.optimizer = self.state.optimizer.replace(damping=self.memory)
+            if self.state.damping is not None:
+                self.state.damping = self.memory
                 return
             self.clear_moments()
             half = len(self.state.moments) // 2

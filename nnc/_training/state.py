@@ -47,7 +47,7 @@ def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -
 
     Optimizers that differ only in the learning rate count as equal, because a checkpoint stores the current learning
     rate as that of the optimizer. If `requested` is an optimizer object with another learning rate, the training
-    continues with the rate of the object. Likewise, the name of Levenberg-Marquardt continues with the current damping.
+    continues with the rate of the object. The name of Levenberg-Marquardt continues with any initial damping.
     """
     named = parse_optimizer(requested)
     if isinstance(requested, str) and type(named) is type(current) is LevenbergMarquardt:
@@ -103,6 +103,8 @@ class TrainingState:
         Whether nnc/_training/defaults.py chose optimizer, learning rate and batch size.
     max_epochs : int
         Largest number of epochs that nnc/_training/selection.py could select for the schedule; 0 without a selection.
+    damping : float or None
+        Damping of the next step of Levenberg-Marquardt; None for other optimizers.
     """
 
     optimizer: Optimizer
@@ -125,6 +127,7 @@ class TrainingState:
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
+        self.damping: float | None = getattr(optimizer, "damping", None)
         self.histories: deque[History] = deque()
 
     def __copy__(self) -> TrainingState:
@@ -391,6 +394,7 @@ class TrainingState:
             "history": columns,
             **({"by_rule": True} if self.is_automatic else {}),
             **({"max_epochs": self.max_epochs} if self.is_automatic and self.max_epochs else {}),
+            **({} if self.damping is None else {"damping": self.damping}),
         }
 
     @classmethod
@@ -403,6 +407,7 @@ class TrainingState:
         state.powers = power1, power2, mu_product
         state.steps, state.epoch = document["steps"], document["epoch"]
         state.is_automatic, state.max_epochs = document.get("by_rule", False), document.get("max_epochs", 0)
+        state.damping = document.get("damping", state.damping)  # older files have the current damping in the optimizer
         state._schedule_from_dict(document["schedule"])
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")
