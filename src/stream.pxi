@@ -166,25 +166,27 @@ cdef class Stream:
 
         A recurrent layer has an array (units,); an LSTM has two, h and then c. A convolution has an array (steps,
         features) with its last inputs, if a window has several steps. With `values`, a list of such arrays, set the
-        states instead.
+        states to them, and return them.
         """
         cdef const Layer* layer
         cdef real[:, ::1] state
         cdef int l, k
-        result = []
+        cdef bint restore = values is not None
+        remaining, result = iter(values or ()), []
         for l in range(self.net.count):
             layer = &self.net.layers[l]
             if self.histories[l].length > 1:
-                array = empty((self.histories[l].length - 1, layer.in_shape.channels), DTYPE)
-                state = array if values is None else values.pop(0)
-                copy_history(&self.histories[l], state, values is not None)
+                shape = self.histories[l].length - 1, layer.in_shape.channels
+                array = next(remaining) if restore else empty(shape, DTYPE)
+                state = array
+                copy_history(&self.histories[l], state, restore)
                 result.append(array)
             if layer.kind != RECURRENT or layer.cell == DENSE_STEPS:
                 continue
             for k in range(2 if layer.cell == LSTM else 1):
-                array = empty(layer.out_shape.channels, DTYPE)
-                state = (array if values is None else values.pop(0))[None]
-                copy_numbers(layer.buffers.hidden if k == 0 else layer.buffers.cell, state[0], values is not None)
+                array = next(remaining) if restore else empty(layer.out_shape.channels, DTYPE)
+                state = array[None]
+                copy_numbers(layer.buffers.hidden if k == 0 else layer.buffers.cell, state[0], restore)
                 result.append(array)
         return result
 

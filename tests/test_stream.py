@@ -170,6 +170,11 @@ def test_state_of_convolution_contains_its_last_inputs():
         stream.step([1, np.inf])
     for one, another in zip(before, stream.state, strict=True):
         np.testing.assert_array_equal(one, another)
+    # The property `state` copies its values, so only the core shows what happens to them.
+    values = [*before]
+    for one, another in zip(stream._core.states(values), before, strict=True):
+        np.testing.assert_array_equal(one, another)
+    assert len(values) == len(before)
     stream.reset()
     assert not any(state.any() for state in stream.state)
 
