@@ -25,11 +25,11 @@ cdef class EquationTraining(Training):
         Parameters
         ----------
         terms : list of tuples
-            (program, X, columns, weights, n, factor) for each term. `program` is (inputs, left, right, operations
+            (program, X, columns, weights, divisor, factor) for each term. `program` is (inputs, left, right, operations
             (k, 3), results, constants (k)): int32 arrays, and float64 constants. `inputs` has the input of each first
             derivative. `left` and `right` are positions in `inputs` for each second derivative. X, columns and
-            weights are real arrays (blocks, n_in, POINTS), (blocks, n_columns, POINTS) and (blocks, POINTS). n is the
-            number of points, by which `factor`, the weight of the term in the loss, is already divided.
+            weights are real arrays (blocks, n_in, POINTS), (blocks, n_columns, POINTS) and (blocks, POINTS). The sum
+            of squares divided by `divisor` is the mean square. `factor` is the weight of the term divided by `divisor`.
         coefficients : (real array (padded), int)
             Values of the coefficients, padded to whole vectors and trained in place; and their number.
         moments : real array (k, padded)
@@ -77,7 +77,7 @@ cdef class EquationTraining(Training):
         cdef const double[::1] constants
         cdef const real[:, :, ::1] X, columns
         cdef const real[:, ::1] weights
-        program, X, columns, weights, term.points, term.factor = description
+        program, X, columns, weights, term.divisor, term.factor = description
         inputs, left, right, operations, results, constants = program
         term.channels = Channels(1 + inputs.shape[0] + left.shape[0], inputs.shape[0], left.shape[0], &inputs[0],
                                  &left[0], &right[0])
@@ -137,7 +137,7 @@ cdef class EquationTraining(Training):
                 compute_part(&e.terms, part, &e.terms.workspaces[0], with_gradient, seed_values)
             total = total_loss(&e.terms)
             for t in range(e.terms.count):
-                term_losses[t] = term_loss(&e.terms, t) / e.terms.items[t].points
+                term_losses[t] = term_loss(&e.terms, t) / e.terms.items[t].divisor
             if with_gradient:
                 add_parts(&e.terms, 0, e.terms.size, &gradient[0])
                 for t in range(e.terms.n_coefficients):

@@ -56,7 +56,7 @@ cdef struct Term:
     int n_columns         # number of coordinates and data columns
     int n_inputs          # number of input slots of the program; the slots of the operations follow
     Py_ssize_t blocks     # number of blocks of points
-    Py_ssize_t points     # number of points
+    Py_ssize_t divisor    # divisor of the weighted sum of squares in the mean square of the term
     const real* X         # inputs of the network (blocks, n_in, POINT_VECS * VL)
     const real* columns   # coordinates and data columns (blocks, n_columns, POINT_VECS * VL)
     const real* weights   # weights of the points, 0 in lanes without a point (blocks, POINT_VECS * VL)
@@ -481,7 +481,7 @@ cdef inline void train_on_terms(EquationRun* e, int thread) noexcept nogil:
             if not update_coefficients(e):
                 run.diverged = run.stop = True
             for t in range(e.terms.count):
-                e.term_losses[epoch * e.terms.count + t] = term_loss(&e.terms, t) / e.terms.items[t].points
+                e.term_losses[epoch * e.terms.count + t] = term_loss(&e.terms, t) / e.terms.items[t].divisor
             end_epoch(run, epoch, loss)
             run.pause = now() > deadline
         epoch += 1

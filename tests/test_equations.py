@@ -167,6 +167,21 @@ def test_gradient_and_jacobian_match_difference_quotients(isa, activation):
     assert np.allclose(2 * r @ J, gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("transform", [None, lambda p, N: (N[0], N[1], N[0] * N[2])])
+def test_values_of_several_outputs_are_a_mean_over_points_and_outputs(transform):
+    X = points(41)
+    Y, weight = np.sin(X @ points(2, 3)), np.linspace(0, 2, 41)
+    problem = new_problem(new_network((2, 5, 3)), terms=[pde.Values(X, Y, weight=weight)], transform=transform)
+    expected = np.mean(weight[:, None] * (problem.predict(X) - Y) ** 2)
+    loss, gradient = loss_and_gradient(problem)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    r, J = jacobian(problem)
+    assert (r * r).sum() == pytest.approx(loss, rel=1e-12)
+    assert np.allclose(2 * second_order_loop(problem).transposed_product(*[vector(problem)] * 2), gradient, rtol=1e-9)
+    history = problem.fit(1, optimizer="adam")
+    assert (history.loss[0], history["values"][0]) == pytest.approx((expected, expected), rel=1e-12)
+
+
 def jacobian(problem):
     parts = list(second_order_loop(problem).least_squares(vector(problem)))
     return np.concatenate([r for r, _ in parts]), np.concatenate([J for _, J in parts])

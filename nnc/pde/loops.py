@@ -245,7 +245,7 @@ class SecondOrderProblemLoop(SecondOrderRun, ProblemLoop):
         self.prepare_terms(point)
         seeds = [
             self.problem.residuals(self.training, t, term).reshape(len(term.X), -1, term.lanes)
-            * np.sqrt(term.point_weights[:, None] * (term.factor / len(term.points)))
+            * np.sqrt(term.point_weights[:, None] * (term.factor / term.divisor))
             for t, term in enumerate(self.problem.terms)
         ]
         return self.objective(params, np.concatenate([rows.ravel() for rows in seeds]).astype(self.model.dtype))[1]

@@ -22,7 +22,7 @@ MAX_RESIDUALS = 16  # largest number of residuals of a term
 
 
 class Residual:
-    """Mean square of the residual of an equation, as a term of a loss.
+    """Mean square of the residual of an equation, as a term of a loss. The mean squares of several residuals are added.
 
     The residual is a function of the coordinates, of the outputs of the network and of their derivatives. It is traced
     once, and the compiled core then computes it at all points.
@@ -78,6 +78,8 @@ class Residual:
 
 class Values(Residual):
     """Mean square of the differences between outputs and given values: data, boundary or initial conditions.
+
+    The mean is taken over all points and outputs.
 
     Parameters
     ----------
@@ -330,6 +332,11 @@ class Term:
         self.program = setting.trace(definition, data.shape[1])
         self.set_points(points)
 
+    @property
+    def divisor(self) -> int:
+        """Number by which the sum of squares is divided: the number of points, or of given values."""
+        return self.data.size if isinstance(self.definition, Values) else len(self.points)
+
     def replace_points(self, points: ArrayLike) -> None:
         """Replace the points of the term; raise ValueError if it has data or a weight for each point."""
         if isinstance(self.definition, Values) or self.definition.data or np.ndim(self.definition.weight):
@@ -373,9 +380,8 @@ class Term:
         seconds = [key for key in program.channels if len(key) == 2]
         left, right = ([firsts.index(key[side]) for key in seconds] for side in (0, 1))
         lists = (np.array(numbers, np.int32) for numbers in (firsts, left, right))
-        n = len(self.points)
         arrays = (*lists, program.operations, program.results, program.constants)
-        return arrays, self.X, self.columns, self.point_weights, n, self.factor / n
+        return arrays, self.X, self.columns, self.point_weights, self.divisor, self.factor / self.divisor
 
     def refresh(self, channels: NDArray[Any], coefficients: Mapping[str, float]) -> None:
         """Update the linear approximation of a residual with `derivatives` at the current outputs.
