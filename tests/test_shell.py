@@ -693,6 +693,21 @@ def test_usage_error_names_argument(shell, line, message):
     assert message in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict houses.json houses.csv --interval 0.8 --interval 0.95",
+        "predict houses.json houses.csv --id id --id town",
+        "train iris.csv --target species --seed 0 --seed 0 -o m.json",
+    ],
+)
+def test_repeated_option_is_rejected(shell, line):
+    _, err, status = shell(line)
+    option = line.split()[3] if line.startswith("predict") else "--seed"
+    assert status == 2
+    assert err.splitlines()[-1].endswith(f"argument {option}: expected only once, got it again; remove one of them")
+
+
 @pytest.mark.parametrize("command", ["train", "predict", "export", "draw"])
 def test_unknown_option_is_reported_with_usage_of_command(shell, command):
     out, err, status = shell(f"{command} x.json -o y --colour")

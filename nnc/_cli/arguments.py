@@ -27,8 +27,26 @@ class UsageError(Exception):
     """Error for an invalid combination of arguments of the command line."""
 
 
+class StoreOnce(argparse.Action):
+    """Argument that stores its value. An option must not be passed twice, because its first value would be ignored."""
+
+    namespace: argparse.Namespace | None = None  # result in which the option has stored a value
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Store the value; raise ArgumentError if the option has already stored another one."""
+        if option_string is not None and self.namespace is namespace:
+            raise argparse.ArgumentError(self, "expected only once, got it again; remove one of them")
+        self.namespace = namespace
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """Argument parser of `nnc` and of each command, which escapes control characters in its error messages."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for name in (None, "store"):
+            self.register("action", name, StoreOnce)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse the arguments; report an unknown argument together with the usage of the command that received it."""
