@@ -27,6 +27,7 @@ pytest.importorskip("rich")
 tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
 RunLog = import_module("nnc._cli.runs").RunLog
 
+FULL_DISK = "cannot save the table: the disk is full (an existing file is unchanged); free some space and save again"
 NAMES = ["sepal length", "sepal width", "petal length", "petal width"]
 
 
@@ -240,6 +241,13 @@ def test_predictions_are_written_through_links_and_pipes(shell, tmp_path):
         os.close(reader)
     assert Path("pipe").is_fifo()
     assert not list(tmp_path.glob(".nnc-*"))
+
+
+def test_full_disk_is_reported_for_each_format(shell):
+    for name in ("out.csv", "out.csv.gz", "out.jsonl", "out.jsonl.gz", "out.parquet", "out.feather"):
+        Path(name).symlink_to("/dev/full")
+        _, err, status = shell(f"predict iris.json iris.csv -f -o {name}")
+        assert (status, err.splitlines()[-1]) == (1, f"nnc: {FULL_DISK}: {name}")
 
 
 def test_failed_prediction_preserves_existing_output(shell, tmp_path):

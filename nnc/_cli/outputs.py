@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,7 @@ BINARY_FORMATS = {
     ".arrow": "feather",
     ".ipc": "feather",
 }
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # end of a message of polars about an error of the system
 
 
 class OutputFormat(NamedTuple):
@@ -74,7 +76,7 @@ def write(frames: Iterator[pl.DataFrame], path: str) -> None:
         _write_text(frames, None if is_terminal else getattr(sys.stdout, "buffer", None), ",")
         return
     output_format = format_of(path)
-    with _open_output(path, output_format) as file:
+    with _open_output(path, output_format) as file, _restore_system_errors():
         if output_format.kind == "parquet":
             _to_lazy(frames).sink_parquet(file)
         elif output_format.kind == "feather":
@@ -112,6 +114,22 @@ def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
                 yield compressed  # type: ignore[misc]
         else:
             yield file
+
+
+@contextmanager
+def _restore_system_errors() -> Iterator[None]:
+    """Convert an error of polars whose message contains the number of a system error to an OSError with this number."""
+    import polars as pl
+
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        match = None if getattr(error, "errno", None) else SYSTEM_ERROR.search(str(error))
+        if match is None:
+            raise
+        code = int(match[1])
+        # On Windows, `code` is an error number of Windows, from which Python computes `errno`.
+        raise OSError(code, os.strerror(code) if os.name == "posix" else str(error), None, code) from None
 
 
 def _write_text(frames: Iterator[pl.DataFrame], file: Any, separator: str) -> None:

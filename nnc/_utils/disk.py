@@ -268,7 +268,7 @@ def _write_open_file(file: Any, text: str, noun: str) -> None:
     except ValueError:  # io.UnsupportedOperation, for a file in the wrong mode, is a ValueError
         raise OSError(f"cannot {action}: the file is open for reading only; {remedy}") from None
     except OSError as error:
-        raise OSError(error.errno, f"cannot {action}: {error.strerror}; the file is incomplete") from None
+        raise OSError(error.errno, f"cannot {action}: {error.strerror or error}; the file is incomplete") from None
 
 
 def _read_open_file(file: Any, noun: str, prefix: str) -> str:
@@ -285,7 +285,8 @@ def _read_open_file(file: Any, noun: str, prefix: str) -> str:
     except ValueError:  # io.UnsupportedOperation, for a file in the wrong mode, is a ValueError
         raise OSError(f"cannot {action}: the file is open for writing only; {remedy}") from None
     except OSError as error:
-        reason = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"
+        cause = error.strerror or error
+        reason = _TOO_LARGE if error.errno == errno.EFBIG else f"{cause}; check the disk and try again"
         raise OSError(error.errno, f"cannot {action}: {reason}") from None
     if not is_text:
         raise OSError(f"cannot {action}: the file is open in binary mode; {remedy}")
@@ -362,5 +363,5 @@ def explain_error(error: OSError | ValueError, action: str, path: str, noun: str
     elif code in (errno.ENOSPC, errno.EDQUOT):
         reason = "the disk is full (an existing file is unchanged); free some space and save again"
     else:
-        reason = f"{error.strerror}; check the path and the disk"
+        reason = f"{error.strerror or error}; check the path and the disk"
     return OSError(code, f"cannot {action} the {noun}: {reason}", path)
