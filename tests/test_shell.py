@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -248,6 +249,20 @@ def test_full_disk_is_reported_for_each_format(shell):
         Path(name).symlink_to("/dev/full")
         _, err, status = shell(f"predict iris.json iris.csv -f -o {name}")
         assert (status, err.splitlines()[-1]) == (1, f"nnc: {FULL_DISK}: {name}")
+
+
+def test_pipe_is_read_like_a_file(shell):
+    expected = shell("predict iris.json iris.csv")[0]
+    os.mkfifo("pipe")
+    for content in (Path("iris.csv").read_bytes(), gzip.compress(Path("iris.csv").read_bytes())):
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(Path("pipe").write_bytes, content)
+            assert shell("predict iris.json pipe") == (expected, "", 0)
+    nnc.NeuralNetwork([2, 1], seed=0).save("net.json")
+    expected = shell("predict net.json numbers.txt", numbers_txt="1 2\n3 4\n")[0]
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(Path("pipe").write_text, "1 2\n3 4\n")
+        assert shell("predict net.json pipe") == (expected, "", 0)
 
 
 def test_failed_prediction_preserves_existing_output(shell, tmp_path):

@@ -13,6 +13,7 @@ import os
 import re
 import select
 import shutil
+import stat
 import sys
 import zlib
 from collections import Counter
@@ -195,12 +196,11 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
     name = "standard input" if path == "-" else path
     temporary: list[str] = []
     try:
-        if path == "-":
-            with _create_temporary(temporary) as copy:
-                _copy_standard_input(copy)
+        local = path
+        if path == "-" or is_pipe(path):  # copy the data, because they can be read only once
+            with _open_pipe(path) as stream, _create_temporary(temporary) as copy:
+                _copy(stream, copy)
             local = temporary[-1]
-        else:
-            local = path
         with disk.open_binary(local, "table") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
@@ -218,15 +218,33 @@ def open_table(path: str, options: TextOptions, expected: Collection[str] | None
             os.unlink(temporary_path)
 
 
-def _copy_standard_input(copy: BinaryIO) -> None:
-    """Copy standard input to a file; Ctrl-C interrupts the copy immediately.
+def is_pipe(path: str) -> bool:
+    """Return whether a path is a named pipe, as of `<(command)` in a shell, or a device."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # opening the file reports the error
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextmanager
+def _open_pipe(path: str) -> Iterator[Any]:
+    """Open a pipe or a device, or standard input if the path is "-"."""
+    if path != "-":
+        with disk.open_binary(path, "table") as stream:
+            yield stream
+    elif sys.stdin is None:
+        raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
+    else:
+        yield sys.stdin.buffer
+
+
+def _copy(stream: Any, copy: BinaryIO) -> None:
+    """Copy a pipe or standard input to a file; Ctrl-C interrupts the copy immediately.
 
     The signal handler of polars restarts a blocking read, so Python would not react to Ctrl-C. Therefore the function
     waits for input in `select`, which is never restarted.
     """
-    if sys.stdin is None:
-        raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
-    stream: Any = sys.stdin.buffer
     can_select = False
     with suppress(OSError):  # ignore the error of a stream without a file descriptor
         can_select = os.name == "posix" and stream.fileno() >= 0

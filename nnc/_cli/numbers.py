@@ -9,7 +9,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nnc._cli.formats import BINARY_SIGNATURES, BYTE_ORDER_MARKS, TableFileError, TextOptions, open_table
+from nnc._cli.formats import BINARY_SIGNATURES, BYTE_ORDER_MARKS, TableFileError, TextOptions, is_pipe, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.outputs import write_rows
 
@@ -23,8 +23,8 @@ IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 
 def is_text(path: str) -> bool:
-    """Return whether a path is read as rows of numbers, which is true unless it is a folder, an image or an array."""
-    if path == "-" or not os.path.exists(path):
+    """Return whether a path is read as rows of numbers: a pipe or a file, unless it is an image or an array."""
+    if path == "-" or is_pipe(path) or not os.path.exists(path):
         return True
     if os.path.isdir(path):
         return False
