@@ -265,6 +265,31 @@ def test_pipe_is_read_like_a_file(shell):
         assert shell("predict net.json pipe") == (expected, "", 0)
 
 
+def test_prediction_has_a_row_for_each_record_with_blank_cells(shell):
+    heading, cells, blank = ",".join(NAMES), "5,3,1,0.2", ",,,"
+    lines = ["", ", ,", heading, "", blank, cells, " ", " ,, ,", cells, '"","","",""', "", ""]
+    out, _, status = shell("predict iris.json t.csv --classes", t_csv="\n".join(lines))
+    rows = pl.read_csv(io.StringIO(out), infer_schema=False).select(NAMES).fill_null("").rows()
+    assert status == 0
+    assert [row[0].strip() for row in rows] == ["", "5", "", "5", ""]
+    _, err, status = shell("predict iris.json t.csv", t_csv="\n".join([*lines, "1,2,x,4"]))
+    assert "line 13, column 3 (petal length) of t.csv: expected a number" in err
+    lines = ['"a"', "1", '""', "", "2", ""]
+    shell("train t.csv --target y -o m.json --preset fast --members 1", t_csv="a,y\n" + "1,p\n2,q\n2,p\n1,q\n1,p\n" * 8)
+    out, _, status = shell("predict m.json t.csv --classes", t_csv="\n".join(lines))
+    assert [line.partition(",")[0].strip('"') for line in out.splitlines()] == ["a", "1", "", "2"]
+
+
+def test_training_skips_blank_records_around_heading(shell):
+    text = read_text("iris.csv")
+    line = "train t.csv --target species -f -o m.json --preset fast --members 1"
+    assert shell(line, t_csv=text)[2] == 0
+    expected = json.loads(read_text("m.json"))["networks"]
+    _, err, status = shell(line, t_csv=",,,,\n\n" + text + ",,,,\n\n")
+    assert (status, "150 rows, 5 columns" in err) == (0, True)
+    assert json.loads(read_text("m.json"))["networks"] == expected
+
+
 def test_failed_prediction_preserves_existing_output(shell, tmp_path):
     text = ",".join(NAMES) + "\n1,2,3,4\n1,2,x,4\n"
     for name in ("out.csv", "out.csv.gz", "out.parquet"):

@@ -89,6 +89,11 @@ class TableFile:
         Whether the first record of a text file contains the column names.
     names : list of str
         Column names of a text file. If the file has no heading, they are column_1, column_2, ...
+    heading_line : int
+        Line on which the heading of a text file begins, below blank records if there are any; 0 without a heading.
+    keeps_blank_rows : bool
+        Whether a record of a text file is a row if all its cells are blank. Predictions have a row for each such record.
+        An empty line is no row.
     digest : str
         SHA-256 of the original file.
     """
@@ -97,6 +102,7 @@ class TableFile:
         self.name, self.path, self.kind, self.digest = name, path, kind, digest
         self.encoding, self.separator, self.heading = "utf-8", ",", True
         self.names: list[str] = []
+        self.heading_line, self.keeps_blank_rows = 0, False
 
     def __str__(self) -> str:
         if self.kind != "text":
@@ -106,9 +112,15 @@ class TableFile:
         return f"text, {heading}, separator {separator}, encoding {self.encoding}"
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the line number and the cells of each record of a text file, with the heading; skip blank records."""
+        """Yield the line number and the cells of each record of a text file below the heading."""
         with open(self.path, encoding="utf-8", newline="") as lines:
-            yield from parse_records(lines, self.separator)
+            for line, record in parse_records(lines, self.separator):
+                if line > self.heading_line:
+                    yield line, record
+
+    def is_row(self, record: list[str]) -> bool:
+        """Return whether a record is a row of the table."""
+        return not (is_empty_line(record) if self.keeps_blank_rows else is_blank(record))
 
     def location(self, row: int, column: str | None = None) -> str:
         """Return the location of a row or cell for an error message.
@@ -131,7 +143,7 @@ class TableFile:
     def _line_numbers(self) -> Iterator[int]:
         """Yield for each row the number of the line on which it begins, from 1."""
         if self.kind == "text":
-            yield from islice((line for line, record in self.records()), int(self.heading), None)
+            yield from (line for line, record in self.records() if self.is_row(record))
             return
         with open(self.path, encoding="utf-8") as lines:
             yield from (number for number, line in enumerate(lines, 1) if line.strip())
@@ -159,14 +171,23 @@ class TableFile:
 
 
 def parse_records(lines: Iterator[str], separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first line number (from 1) and the cells of each record in a text; skip blank records."""
+    """Yield the first line number (from 1) and the cells of each record in a text; an empty line has no cells."""
     csv.field_size_limit(sys.maxsize if sys.maxsize <= 2**31 else 2**31 - 1)
     reader = csv.reader(lines, delimiter=separator, strict=strict)
     line = 1
     for record in reader:
-        if any(cell.strip() for cell in record):
-            yield line, record
+        yield line, record
         line = reader.line_num + 1
+
+
+def is_blank(record: list[str]) -> bool:
+    """Return whether all cells of a record are blank."""
+    return not any(cell.strip() for cell in record)
+
+
+def is_empty_line(record: list[str]) -> bool:
+    """Return whether a record has no cells, or only a blank one; a quoted cell without characters is not blank."""
+    return record == [] or (len(record) == 1 and record[0].isspace())
 
 
 # ----------------------------------------------------------------------- detection of the file format
@@ -435,7 +456,7 @@ def _detect_columns(file: TableFile, options: TextOptions, expected: Collection[
     if len(sample) == SAMPLE_BYTES:  # drop the last line of the sample, which may be incomplete
         sample = sample[: sample.rfind("\n") + 1] or sample
     file.separator = options.separator or _detect_separator(sample)
-    line, record = next(file.records(), (0, []))
+    line, record = next((item for item in file.records() if not is_blank(item[1])), (0, []))
     if not record:
         raise TableFileError(f"all cells of {file.name} are empty: expected a table with a heading and rows")
     cells = [cell.strip() for cell in record]
@@ -443,6 +464,7 @@ def _detect_columns(file: TableFile, options: TextOptions, expected: Collection[
         file.heading = not set(expected).isdisjoint(cells) or not any(map(NUMBER.fullmatch, cells))
     else:
         file.heading = options.heading
+    file.heading_line = line if file.heading else 0
     file.names = cells if file.heading else [f"column_{i}" for i in range(1, len(cells) + 1)]
     if "" in cells and file.heading:
         file.names = [name or f"column_{i}" for i, name in enumerate(cells, 1)]
@@ -466,6 +488,8 @@ def _rate_separator(sample: str, separator: str) -> tuple[float, int]:
     """
     counts = []
     for _, record in parse_records(io.StringIO(sample, newline=""), separator):
+        if is_blank(record):
+            continue
         counts.append(len(record))
         if len(counts) == MAX_SAMPLE_RECORDS:
             break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from nnc._cli.formats import TableFileError
+from nnc._cli.formats import TableFileError, is_empty_line
 from nnc._utils.names import find_similar_name
 from nnc.tabular.cells import BOOLEAN_TEXTS, CellError, merges_integers
 
@@ -47,7 +47,7 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     with _convert_errors(file):
         frame = _scan(file).collect()
     if file.kind == "text":
-        frame = _drop_blank_rows(frame)
+        frame = frame.filter(~_find_blank_rows(frame))
     if frame.width == 0 or len(frame) == 0:
         raise _no_rows_error(file)
     if file.kind != "text":
@@ -97,11 +97,18 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
     TableFileError
         A cell cannot be converted (the message contains its location), or the table has no rows.
     """
-    lazy, start = _scan(file), 0
+    lazy, start, first = _scan(file), 0, 0  # index of the next row, and of the next record
+    empty_lines: set[int] | None = None
+    file.keeps_blank_rows = True
     with _convert_errors(file):
         for batch in lazy.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True, lazy=True, engine="streaming"):
             if file.kind == "text":
-                batch = _drop_blank_rows(batch)
+                is_blank, first = _find_blank_rows(batch), first + len(batch)
+                if is_blank.any():  # polars reads an empty line as a row of empty cells
+                    if empty_lines is None:
+                        empty_lines = {i for i, (_, record) in enumerate(file.records()) if is_empty_line(record)}
+                    records = range(first - len(batch), first)
+                    batch = batch.filter([record not in empty_lines for record in records])
             if len(batch):
                 yield start, batch, batch if file.kind != "text" else _convert(file, batch, kinds, start)
             start += len(batch)
@@ -165,20 +172,21 @@ def _scan(file: TableFile) -> pl.LazyFrame:
         file.path,
         has_header=file.heading,
         separator=file.separator,
+        skip_lines=max(file.heading_line - 1, 0),
         infer_schema=False,
         with_column_names=lambda names: file.names if len(names) == len(file.names) else names,
         glob=False,
     )
 
 
-def _drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of a frame that have at least one cell that is not blank."""
+def _find_blank_rows(frame: pl.DataFrame) -> pl.Series:
+    """Return a mask of the rows of a frame whose cells are all blank."""
     is_blank = pl.repeat(True, len(frame), eager=True)
     for column in frame:
         is_blank &= ~(column.str.strip_chars().str.len_bytes() > 0).fill_null(False)
         if not is_blank.any():  # fast path: most tables have no blank cell in the first column
-            return frame
-    return frame.filter(~is_blank)
+            break
+    return is_blank
 
 
 def _strip_cells(column: pl.Expr) -> pl.Expr:
