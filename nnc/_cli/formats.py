@@ -92,8 +92,8 @@ class TableFile:
     heading_line : int
         Line on which the heading of a text file begins, below blank records if there are any; 0 without a heading.
     keeps_blank_rows : bool
-        Whether a record of a text file is a row if all its cells are blank. Predictions have a row for each such record.
-        An empty line is no row.
+        Whether a record of a text file is a row if all its cells are blank. Predictions have a row for each such
+        record. An empty line is no row.
     digest : str
         SHA-256 of the original file.
     """
