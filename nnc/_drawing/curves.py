@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"  # characters of a sparkline, from the lowest to the highest value
 ASCII_BLOCKS = "_.-:=+*#"  # replacement for BLOCKS if the terminal cannot encode them
 MIN_LOG_RATIO = 100  # a scale is logarithmic if its largest value exceeds the smallest by more than this factor
-MAX_POINTS = 200  # maximum number of points of a curve; a longer curve is reduced to the extremes of intervals
+MAX_POINTS = 200  # a longer curve is reduced to at most this number of extremes of intervals, and both ends
 COLORS = (POSITIVE, NEGATIVE, "#299a80", "#a06cc4", "#8a8f98")
 DASHES = (None, "6 2", "2 2", "8 2 2 2", "4 4")  # dash patterns distinguish the curves without colors
 PANEL_WIDTH, PANEL_HEIGHT = 250.0, 140.0  # size of the plot area in pixels

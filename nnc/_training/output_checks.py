@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnc._training.loop import TrainingLoop
 
 MAX_SAMPLE_ROWS = 1000  # maximum number of rows that are searched for unreachable targets and saturated outputs
-MIN_OUTSIDE_FRACTION = 0.01  # warn if at least this fraction of the targets is outside the output range
+MIN_OUTSIDE_FRACTION = 0.01  # warn if more than this fraction of the targets is outside the output range
 RANGE_TOLERANCE = 0.01  # a target may exceed the output range by this fraction of the range of all targets
 MIN_WRONG_FRACTION = 0.2  # warn about saturated outputs only if at least this fraction of rows has wrong outputs
 

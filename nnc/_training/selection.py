@@ -272,7 +272,7 @@ def cycle_ends(epochs: int, steps: int) -> list[int]:
 
 
 def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
-    """Return the learning rate of an epoch: half a cosine wave from `peak` to 0 in each cycle."""
+    """Return the learning rate of an epoch: half a cosine wave from almost `peak` to almost 0 in each cycle."""
     starts = [0, *ends[:-1]]
 
     def rate(epoch: int) -> float:

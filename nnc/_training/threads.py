@@ -25,7 +25,7 @@ TRIAL_SECONDS = 0.004  # duration in seconds of the measurement of one thread co
 MIN_TRIAL_SECONDS = 0.01  # compare thread counts only if more than this many seconds of the run are left
 MIN_THREADED_SECONDS = 0.002  # use one thread if at most this many seconds of the run are left
 AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
-MIN_SPEEDUP = 1.03  # use more threads only if the throughput is at least this many times larger
+MIN_SPEEDUP = 1.03  # use more threads only if the throughput is more than this many times as large
 MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by more than this factor
 # seconds of training from the first comparison of thread counts to the second; new threads are slow for 20 to 40 ms
 FIRST_INTERVAL_SECONDS = 0.05

@@ -232,7 +232,7 @@ def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
 
 
 def _n_spread_networks(table: dict[str, Any]) -> int:
-    """Return the number of networks that predict the spread, which is 0 for files of version 0.1.0."""
+    """Return the number of networks that predict the spread, which is 0 for models without a Spread."""
     document = table.get("spread")
     if document is None:
         return 0
