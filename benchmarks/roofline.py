@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from nnc import NeuralNetwork
 from nnc._model import cores
 from nnc._utils.arrays import aligned_zeros
 from nnc._utils.processors import cpu_count
@@ -53,17 +54,11 @@ def convolutions(core, dtype, rows, placed, activation, backward):
     `backward` is False.
     """
     rng = np.random.default_rng(0)
-    conv, flatten = create_layer(placed.layer).replace(activation=activation, bias=True), Flatten()
-    input_shape, output_shape = placed.input_shape, placed.output_shape
-    layers = (
-        (Input(*input_shape), ()),
-        (conv, input_shape),
-        (flatten, output_shape),
-        (Dense(1, "identity", bias=True), flatten.output_shape(output_shape)),
-    )
-    engine = core.Engine([layer.engine_description(shape) for layer, shape in layers], "mse")
+    conv = create_layer(placed.layer).replace(activation=activation, bias=True)
+    layers = [Input(*placed.input_shape), conv, Flatten(), Dense(1, "identity", bias=True)]
+    engine = NeuralNetwork(layers, loss="mse", dtype=dtype).model.engine
     params = rng.standard_normal(engine.size).astype(dtype) / 100
-    X = rng.standard_normal((rows, prod(input_shape))).astype(dtype)
+    X = rng.standard_normal((rows, prod(placed.input_shape))).astype(dtype)
     repetitions = max(1, int(2e8 / (rows * placed.multiply_adds)))
     # Subtract the time of a call with 0 repetitions, which allocates memory and computes the outputs.
     preparation = shortest_time(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))
