@@ -106,6 +106,13 @@ def test_networks_of_few_units_use_shorter_vectors(monkeypatch):
     assert np.array_equal(net.predict(np.ones((1, 9, 1)))[:, :2], net.predict(np.ones((1, 2, 1))))
 
 
+@pytest.mark.skipif(AVAILABLE[0] != "avx512", reason="needs vectors of 64 bytes")
+def test_build_without_shorter_vectors_computes_networks_of_few_units(monkeypatch):
+    monkeypatch.delenv("NNC_ISA", raising=False)
+    monkeypatch.setattr(cores, "_built", lambda: ["avx512"])  # as built with NNC_BUILD_ISA=avx512
+    assert type(NeuralNetwork([3, 2, 1]).model.engine).__module__ == "nnc._core_avx512_f64"
+
+
 def test_available_cores_are_ordered_by_vector_width():
     assert AVAILABLE[-1] == "baseline"
     assert [isa for isa in ("avx512", "avx2", "baseline") if isa in AVAILABLE] == AVAILABLE

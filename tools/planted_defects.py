@@ -224,7 +224,9 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     lines = {file: content["contexts"] for file, content in report["files"].items()}
     for line in _run_in(copy, ["sh", "-c", "gcov --stdout $(find build -name '*.gcda')"]).splitlines():
         if match := re.match(r"\s*-:\s*0:Source:(.*)", line):
-            file = f"src/{match[1]}" if (copy / "src" / match[1]).is_file() else match[1]  # Cython omits src/ of .pxd
+            name = match[1]
+            is_short = not Path(name).is_absolute() and (copy / "src" / name).is_file()
+            file = f"src/{name}" if is_short else name  # Cython omits src/ of .pxd
         elif (match := re.match(r"\s*\d+\*?:\s*(\d+):", line)) and file.startswith("src/"):
             lines.setdefault(file, {})[match[1]] = []
     return lines

@@ -102,7 +102,7 @@ def load_core(dtype: np.dtype, widths: Sequence[int] = (), recurrent_widths: Seq
         Numbers of units of the recurrent layers, in one direction.
     """
     isa = selected()
-    if isa == "avx512" and not os.environ.get("NNC_ISA") and (widths or recurrent_widths):
+    if (widths or recurrent_widths) and not os.environ.get("NNC_ISA") and _built()[:2] == ["avx512", "avx2"]:
         # Use 32-byte vectors, which are faster if the outputs of each layer fill at most half of a 64-byte vector. Next
         # to recurrent layers, which take most of the time, the other layers may fill a 64-byte vector.
         recurrent_bytes = max(recurrent_widths, default=0) * dtype.itemsize
