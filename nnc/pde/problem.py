@@ -243,12 +243,13 @@ class Problem:
                 options.settings["target_loss"] = options.target_loss
             kind = ProblemLoop if hasattr(state.optimizer, "lr") else SecondOrderProblemLoop
             loop = kind(self, options, state, resamplers, points)
-            if state.epoch == 0 or len(self.moments) != len(state.moments):
-                self.moments = np.zeros((len(state.moments), len(self._padded)), net.model.dtype)
+            moments = self.moments
+            if state.epoch == 0 or len(moments) != len(state.moments):
+                moments = np.zeros((len(state.moments), len(self._padded)), net.model.dtype)
                 if state.optimizer.stores_step_sizes:
-                    self.moments[-1] = state.rates(0, 1)[0]
+                    moments[-1] = state.rates(0, 1)[0]
             with net.model.snapshot_lock:
-                net.state, net.streams = state, state.streams
+                net.state, net.streams, self.moments = state, state.streams, moments
             return loop.run()
 
     def _by_term(self, name: str, argument: Any) -> dict[str, Any]:
