@@ -333,6 +333,15 @@ def test_partial_fit_of_estimators_trains_on_partitions():
     assert regressor.predict(X).shape == (200,)
 
 
+def test_failed_first_partial_fit_leaves_estimator_without_networks():
+    pytest.importorskip("sklearn")
+    model = nnc.dask.DaskMLPRegressor(n_estimators=1)
+    attributes = dict(vars(model))
+    with pytest.raises(ValueError, match="passes"):
+        model.partial_fit(da.from_array(X), da.from_array(Y[:, 0]), passes=0)
+    assert vars(model) == attributes
+
+
 def test_forecasters_do_not_depend_on_killed_worker(tmp_path):
     from nnc.forecast import Forecaster
 

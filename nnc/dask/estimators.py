@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from nnc._parallel.ensemble import Ensemble
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.refit import all_or_nothing
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -93,6 +94,7 @@ class _DaskEstimator:
         X, y, sample_weight = dask.compute(X, y, sample_weight)
         return super().fit(X, y, sample_weight)  # type: ignore[misc]
 
+    @all_or_nothing
     def partial_fit(
         self: Any, X: Any, y: Any, sample_weight: Any = None, *, passes: int = 1, checkpoint: Any = None
     ) -> Any:

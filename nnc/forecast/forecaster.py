@@ -15,6 +15,7 @@ from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
 from nnc._utils.notices import warn_user
+from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
 from nnc.forecast.file import FILE_KIND, documents, parse
@@ -100,6 +101,7 @@ class Forecaster(SuggestsAttributes):
     # ------------------------------------------------------------------------------------------ fitting
 
     @suggest_arguments(elsewhere="__init__")
+    @all_or_nothing
     def fit(
         self,
         y: Any,
@@ -292,6 +294,7 @@ class Forecaster(SuggestsAttributes):
 
     # ------------------------------------------------------------------------------------------ updates
 
+    @all_or_nothing
     def update(self, y_new: Any, X: ArrayLike | None = None) -> Self:
         """Append observations without a refit; forecasts begin after the last new observation.
 

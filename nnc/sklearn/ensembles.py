@@ -17,6 +17,7 @@ from nnc._parallel.fit import fit_many
 from nnc._registry.optimizers import Optimizer, parse_optimizer
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.refit import all_or_nothing
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):  # noqa: D10
 
     _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (arguments of NeuralNetwork)
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the networks on X (n, n_in) and y (n,) or (n, n_out)."""
         self._validate_params()
@@ -227,6 +229,7 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):  # noqa: D101 (`__doc__` is 
     classes_: NDArray[Any]
     _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (arguments of NeuralNetwork)
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the networks on X (n, n_in) and labels y (n,)."""
         self._validate_params()

@@ -23,6 +23,7 @@ from nnc._registry.losses import parse_loss
 from nnc._registry.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, NAdam, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
+from nnc._utils.refit import all_or_nothing
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
 from nnc.sklearn.slopes import with_slopes
 from nnc.sklearn.solvers import Solvers
@@ -191,6 +192,9 @@ class Estimator(Solvers):
     def _begin_curves(self: Any, stops_early: bool) -> None:
         """Create the attributes with losses and scores of each epoch; keep them if this fit continues another."""
         attributes = vars(self)
+        for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):
+            if attributes.get(name) is not None:
+                attributes[name] = list(attributes[name])  # copy: the lists of the former fit stay as they are
         self.loss_curve_: list[float] = attributes.get("loss_curve_", [])
         if attributes.get("best_validation_score_" if stops_early else "best_loss_") is None:
             self._no_improvement_count = 0
@@ -236,6 +240,7 @@ class Estimator(Solvers):
 
     # ------------------------------------------------------------------------------------------ training
 
+    @all_or_nothing
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self: Any,
@@ -308,6 +313,9 @@ class Estimator(Solvers):
         optimizer = self._optimizer_of()
         if first_pass:
             self._initialize(y, [X.shape[1], *hidden, self.n_outputs_], X.dtype)
+        elif not incremental:  # `warm_start`: train a copy, so that the network does not change if the fit fails
+            self._network = self._connect().copy()
+            self.coefs_, self.intercepts_ = list(self._network.model.W), list(self._network.model.b)
         # Solvers without a learning rate compute in float64, as in scikit-learn.
         dtype = None if hasattr(optimizer, "lr") else np.float64
         net = self._connect()

@@ -22,6 +22,7 @@ from nnc._training.callbacks import Record, call_callback, call_method
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
 from nnc._training.state import TrainingState
+from nnc._utils.notices import warn_user
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
 from nnc.sklearn.runs import DenseLoop, RowOrders, SparseLoop, batches, mean
 
@@ -97,13 +98,12 @@ class Solvers:
         if not self.loss_curve_:  # max_seconds ended the training within the first epoch
             self.loss_ = np.nan
         if reason == "interrupt":
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warn_user("Training interrupted by user.", UserWarning)
         if reason == "epochs" and not incremental:
-            warnings.warn(
+            warn_user(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _split(self: Any, X: Any, y: NDArray[Any], weights: Any) -> tuple[Any, NDArray[Any], Any, Any]:
@@ -128,9 +128,7 @@ class Solvers:
         if self.batch_size == "auto":
             return min(200, n)
         if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
-            )
+            warn_user("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", UserWarning)
         return int(min(self.batch_size, n))
 
     def _settings(self: Any, net: NeuralNetwork, state: TrainingState) -> dict[str, Any]:
@@ -262,7 +260,7 @@ class Solvers:
             self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), *(history.val_loss / 2).tolist()]
         if history.stop_reason == "epochs":
             message = f"levenberg_marquardt has not converged after {self.max_iter} iterations."
-            warnings.warn(message, ConvergenceWarning, stacklevel=5)
+            warn_user(message, ConvergenceWarning)
 
     def _blocks(self: Any, data: Data) -> Iterator[Data]:
         """Yield the data in dense form: unchanged if X is dense, in blocks of rows if X is sparse."""
