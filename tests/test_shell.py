@@ -525,6 +525,23 @@ def test_formatted_numbers_and_dates_are_parsed_as_in_training(shell):
     assert (status, len(out.splitlines())) == (0, 2)
 
 
+def test_missing_text_in_numeric_column_counts_as_missing(shell):
+    lines = Path("houses.csv").read_text(encoding="utf-8").splitlines()
+    column = lines[0].split(",").index("size")
+    cells = [line.split(",") for line in lines[:3]]
+    predictions = []
+    for sign in ("", "unknown", "-", "N/A"):
+        cells[1][column] = sign
+        out, _, status = shell("predict houses.json u.csv --id id", u_csv="\n".join(map(",".join, cells)))
+        assert status == 0
+        predictions.append(out)
+    assert predictions == [predictions[0]] * 4
+    cells[2][column] = "many"
+    _, err, status = shell("predict houses.json u.csv", u_csv="\n".join(map(",".join, cells)))
+    assert status == 1
+    assert "line 3, column 2 (size) of u.csv: expected a number, as in training, found 'many'" in err
+
+
 def test_identifiers_beyond_float64_remain_distinct(shell):
     ids = [9007199254740992 + i for i in range(8)]
     rows = [f"{ids[i % 8]},{i * 7 % 5},{'ab'[(i % 8 > 3) ^ (i % 20 == 7)]}" for i in range(160)]

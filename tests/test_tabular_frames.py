@@ -131,7 +131,8 @@ def test_arrays_of_all_dtypes_are_read():
     assert cell_texts(read_column(np.array([[b"a"], [b"b"]]))) == ["a", "b"]
     assert is_equal(read_column(np.array([["2020-01-01"], ["NaT"]], "M8[ns]")).values, [1577836800, NAN])
     assert is_equal(read_column(np.array([[90], ["NaT"]], "m8[m]")).values, [5400, NAN])
-    assert is_equal(read_column(np.array([[1], [2.5], [None], [True]], object)).values, [1, 2.5, NAN, 1])
+    assert is_equal(read_column(np.array([[1], [2.5], [None]], object)).values, [1, 2.5, NAN])
+    assert is_equal(read_column(np.array([[1], [0.0], [True]], object)).values, [1, 0, 1])
     assert read_column(np.array([[True], [None]], object)).kind == "boolean"
     tokyo = dt.timezone(dt.timedelta(hours=9))
     assert is_equal(read_column([[dt.datetime(2020, 1, 1, 12, tzinfo=tokyo)], [None]]).values, [1577847600, NAN])
@@ -142,6 +143,25 @@ def test_arrays_of_all_dtypes_are_read():
     if hasattr(np.dtypes, "StringDType"):
         values = np.array([["a"], [None]], dtype=np.dtypes.StringDType(na_object=None))
         assert cell_texts(read_column(values)) == ["a", None]
+
+
+def test_missing_text_in_column_of_objects_counts_as_missing():
+    for sign in ("?", "n/a", "nan", " - ", "Unknown"):
+        assert is_equal(read_column(np.array([[1], [2.5], [sign]], object)).values, [1, 2.5, NAN])
+        assert is_equal(read_column([[True], [sign]]).values, [1, NAN])
+        assert is_equal(read_column([[dt.date(2020, 1, 1)], [sign]]).values, [1577836800, NAN])
+        assert cell_texts(read_column([["a"], [NAN], [sign]])) == ["a", None, sign]
+    with pytest.raises(ValueError, match=r"of one kind, got 1.5 in row 1 and 'many' in row 2, column 'x0'"):
+        read_column([["?"], [1.5], ["many"]])
+
+
+def test_boolean_among_other_numbers_than_0_and_1_is_rejected():
+    message = r"^X must have columns of one kind, got 2\.5 in row 0 and (True|np.True_) in row 1, column 'x0'"
+    for X in (np.array([[2.5], [True]], object), [[2.5], [True]], [(2.5,), (np.True_,)]):
+        with pytest.raises(ValueError, match=message):
+            read_table(X)
+    assert [col.kind for col in read_table([[2, True], [1, False]])] == ["number", "boolean"]
+    assert read_table([[1, True], [1.0, 0]]).columns[1].kind == "number"
 
 
 def test_masked_cells_are_missing():

@@ -93,6 +93,18 @@ def test_common_signs_for_missing_values_are_recognized(sign):
     assert learn_schema(["1", "2", "3", sign] * 9).describe()[0].encoding == "a number, scaled, 25 % missing"
 
 
+@pytest.mark.parametrize("sign", ["?", "N/A", "nan", "-", "unknown"])
+def test_missing_text_counts_as_missing_in_column_that_was_not_text(sign):
+    numbers = NUMBERS[:20]
+    columns = [(numbers, "1.5"), ([*[None] * 10, *[7] * 10], "7"), ([True, False, None, True] * 5, "no")]
+    for values, text in columns:
+        schema = learn_schema(values)
+        expected = schema.encode(build_table([values[-1], None]))
+        assert np.array_equal(schema.encode(build_table([text, sign]))[1:], expected[1:])
+        with pytest.raises(CellError, match=r"in column 'a', as the training rows had, got 'x' in row 2$"):
+            schema.encode(build_table([text, sign, "x"]))
+
+
 def test_unreadable_numbers_are_missing_and_reported():
     texts = [*map(str, NUMBERS), "about 7", "9x"]
     message = (

@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc._cli.formats import TableFileError, is_empty_line
 from nnc._utils.names import find_similar_name
-from nnc.tabular.cells import BOOLEAN_TEXTS, CellError, merges_integers
+from nnc.tabular.cells import BOOLEAN_TEXTS, MISSING_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
 
 BATCH_ROWS = 50_000  # number of rows that are read and predicted at a time
-# Cells that count as missing values; R, pandas, SQL, spreadsheets and the UCI repository use these texts.
+# Cells that count as missing in each column; R, pandas, SQL, spreadsheets and the UCI repository use these texts.
 MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 # Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 do not match, as they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
@@ -131,7 +131,11 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
     null_counts = zip(cells.columns, cells.null_count().row(0), converted.null_count().row(0), strict=True)
     for name, n_missing, n_null in null_counts:
         if n_null > n_missing:
-            row = int((cells[name].is_not_null() & converted[name].is_null()).arg_max() or 0)
+            is_missing = cells[name].is_null() | cells[name].str.to_lowercase().is_in(MISSING_TEXTS)
+            is_invalid = ~is_missing & converted[name].is_null()
+            if not is_invalid.any():
+                continue
+            row = int(is_invalid.arg_max() or 0)
             expected = "a number" if name in numbers else "true or false"
             location = file.location(start + row, name)
             raise TableFileError(f"{location}: expected {expected}, as in training, found {cells[name][row]!r}")

@@ -31,6 +31,9 @@ DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
 # Texts that are read as booleans, in lower case. Cells are converted to lower case before the lookup.
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# Texts in lower case that count as missing values. Cells are converted to lower case before the comparison.
+MISSING_TEXTS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
+MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
 MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
 MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges more than this fraction of distinct ones
 
@@ -233,13 +236,12 @@ def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
     if is_category:
         return _text_column(name, "category", items, str)
     value_kinds = {_value_kind(kind) for kind in kinds}
-    # Ignore NaN, which is a missing value although its type is float.
-    if len(value_kinds) > 1 and NUMBER in value_kinds:
-        value_kinds = {_value_kind(type(item)) for item in _distinct(name, items) if not is_missing(item)}
-    if value_kinds <= {NUMBER, BOOLEAN}:
-        return _real_column(name, items, BOOLEAN if value_kinds == {BOOLEAN} else NUMBER)
+    if len(value_kinds) > 1:
+        items, value_kinds = _without_missing(name, items)
     if None in value_kinds or len(value_kinds) > 1:
         raise _mixed_kinds_error(name, items)
+    if value_kinds <= {NUMBER, BOOLEAN}:
+        return _real_column(name, items, BOOLEAN if value_kinds == {BOOLEAN} else NUMBER)
     if value_kinds == {TEXT}:
         return _text_column(name, "text", items, _decode)
     if value_kinds == {DATE}:
@@ -249,6 +251,22 @@ def _object_column(name: str, items: list[Any], is_category: bool) -> Column:
     column = _number_column(name, _to_seconds(np.array(durations, "m8[us]")))
     column.is_clock = all(isinstance(item, time) for item in items if not is_missing(item))
     return column
+
+
+def _without_missing(name: str, items: list[Any]) -> tuple[list[Any], set[str | None]]:
+    """Return the items and the kinds of a column of several types, without the types of missing values.
+
+    Missing texts, such as "?", become None unless the other values are text. Booleans count as numbers if all numbers
+    are 0 or 1.
+    """
+    present = [item for item in _distinct(name, items) if not is_missing(item)]
+    values = [item for item in present if not (isinstance(item, str) and is_missing_text(item))]
+    value_kinds = {_value_kind(type(item)) for item in values}
+    if value_kinds <= {TEXT}:
+        return items, {_value_kind(type(item)) for item in present}
+    if value_kinds == {NUMBER, BOOLEAN} and all(item in (0, 1) for item in values):
+        value_kinds = {NUMBER}
+    return [None if isinstance(item, str) and is_missing_text(item) else item for item in items], value_kinds
 
 
 def _is_period(kind: type) -> bool:
@@ -318,11 +336,19 @@ def _text_column(name: str, kind: str, items: list[Any], text: Callable[[Any], s
 
 
 def _distinct(name: str, items: list[Any]) -> Iterable[Any]:
-    """Return the distinct objects in the order of their first occurrence; raise an error if one is not hashable."""
+    """Return the distinct objects in the order of their first occurrence; raise an error if one is not hashable.
+
+    Equal objects of different types, such as 1 and True, are distinct.
+    """
     try:
-        return dict.fromkeys(items)
+        return [item for _, item in dict.fromkeys(zip(map(type, items), items, strict=True))]
     except TypeError:  # a cell contains an object that is not hashable, such as a list
         raise _mixed_kinds_error(name, items) from None
+
+
+def is_missing_text(text: str) -> bool:
+    """Return whether a text, such as "?" or "n/a", counts as a missing value in a column that is not text."""
+    return text.strip().casefold() in MISSING_TEXTS
 
 
 def _decode(item: str | bytes) -> str:
@@ -358,7 +384,7 @@ def _mixed_kinds_error(name: str, items: Iterable[Any]) -> TypeError | ValueErro
                     "X: each cell of this argument must be a string, a number or a date, got "
                     f"{short_repr(item)} of type {type(item).__name__} in row {row}, column {name!r}"
                 )
-            first.setdefault(NUMBER if value_kind == BOOLEAN else value_kind, (row, item))
+            first.setdefault(value_kind, (row, item))
     (row, one), (other_row, other) = list(first.values())[:2]
     return ValueError(
         f"X must have columns of one kind, got {short_repr(one)} in row {row} and {short_repr(other)} in row "
@@ -430,7 +456,13 @@ def _spellings(value: Any, is_boolean: bool, levels: Iterable[str]) -> list[str]
 
 
 def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], float]) -> Column:
-    """Convert a column to `kind`, parsing each distinct text; raise CellError for the first invalid cell."""
+    """Convert a column to `kind`, parsing each distinct text that is not missing.
+
+    Raises
+    ------
+    CellError
+        A cell cannot be converted; the message locates the first such cell.
+    """
     if column.kind == kind or (kind == "number" and column.kind == "boolean"):
         return column
     if column.is_text:
@@ -438,7 +470,7 @@ def _convert(column: Column, expected: str, kind: str, parse: Callable[[str], fl
         values[-1] = np.nan  # missing values have the index -1, which selects this last element
         for code, level in enumerate(column.levels):
             try:
-                values[code] = parse(level)
+                values[code] = np.nan if is_missing_text(level) else parse(level)
             except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == code)
                 if len(rows):  # ignore invalid texts in `levels` that no row has

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc.tabular.cells import Column, merges_integers
+from nnc.tabular.cells import Column, is_missing_text, merges_integers
 from nnc.tabular.text_values import (
     CURRENCY,
     DATE_PATTERNS,
     DATE_TIME_PATTERNS,
-    MISSING_TEXTS,
     SIGN,
     DateFormat,
     Format,
@@ -94,7 +93,7 @@ def find_format(column: Column) -> FormatSearch:
     texts: dict[str, int] = {}
     for level, rows in zip(column.levels, counts, strict=True):
         text = level.strip()
-        if rows and text.casefold() not in MISSING_TEXTS:
+        if rows and not is_missing_text(text):
             texts[text] = texts.get(text, 0) + rows
     if not texts:
         return FormatSearch()

@@ -79,9 +79,9 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     X : frame, array or list of rows
         A frame of pandas, polars or pyarrow, or any other frame that narwhals supports or that has the method
         `__arrow_c_stream__`; an array (n, columns), which may contain objects, be structured or be masked; or a list
-        of rows. Missing values are None, NaN, NaT, NA, masked cells and blank text. Column names that are not text,
-        such as integers or the tuples of a MultiIndex, become text. The default names 0, 1, ... of pandas do not count
-        as names.
+        of rows. Missing values are None, NaN, NaT, NA, masked cells, blank text, and texts such as "?" and "n/a" in
+        columns that are not text. Column names that are not text, such as integers or the tuples of a MultiIndex,
+        become text. The default names 0, 1, ... of pandas do not count as names.
     names : sequence of str, optional
         Names of the columns, instead of the names in X.
 
@@ -95,7 +95,8 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
         X is not a table, or a cell is not text, a number or a date (the message locates the cell).
     ValueError
         X has no rows, no columns, two columns with the same name, rows of different lengths, an infinite number, or
-        numbers and text in one column.
+        values of different kinds in one column, such as numbers and other text, or booleans and other numbers than 0
+        and 1.
     """
     container_names, (n, n_columns), columns = _read_frame(X) or _read_array(X)
     if names is not None:
@@ -249,11 +250,12 @@ def _fill_masked(X: Any) -> NDArray[Any]:
 def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
     """Return the columns of a list of rows as object arrays, or None if np.asarray converts the rows without loss.
 
-    If a column contains text, np.asarray would also convert the numbers of the other columns to text.
+    If a column contains text, np.asarray would also convert the numbers of the other columns to text. If only some
+    cells are booleans, it would convert them to numbers.
     """
     with suppress(ValueError):  # ignore the error of NumPy for rows of different lengths or cells that are lists
         array = np.asarray(rows)
-        if array.dtype.kind in "biuf" or array.ndim != 2:
+        if array.ndim != 2 or array.dtype.kind == "b" or (array.dtype.kind in "iuf" and not _contain_booleans(rows)):
             return None
     for i, row in enumerate(rows):
         if not hasattr(row, "__len__") or isinstance(row, str):
@@ -263,6 +265,11 @@ def _read_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
                 f"X must have rows of equal length, got {len(rows[0])} cells in row 0 and {len(row)} in row {i}"
             )
     return [(_object_array(column), False) for column in zip(*rows, strict=True)]
+
+
+def _contain_booleans(rows: Iterable[Any]) -> bool:
+    """Return whether a list of rows contains a boolean; rows that are arrays are not searched."""
+    return any(isinstance(row, (list, tuple)) and not {bool, np.bool_}.isdisjoint(map(type, row)) for row in rows)
 
 
 def _object_array(items: Sequence[Any]) -> NDArray[Any]:

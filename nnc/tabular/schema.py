@@ -25,7 +25,7 @@ from nnc._utils.names import find_similar_name
 from nnc._utils.notices import warn_user
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
-from nnc.tabular.cells import KINDS, Column, as_booleans
+from nnc.tabular.cells import KINDS, Column, as_booleans, as_numbers
 from nnc.tabular.encoding import Encoding, IgnoresValues, LeftOut
 from nnc.tabular.encodings import Binary, Date, Number
 from nnc.tabular.format_search import find_format
@@ -50,6 +50,8 @@ N_BINS = 8  # default maximum number of piecewise-linear features of a column
 INTEGER_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
 # Encodings that are valid for a text column with a number format or a date format.
 ENCODINGS_BY_KIND = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}
+# Functions that read text in a column that was not text in the training table.
+CONVERSIONS = {"number": as_numbers, "boolean": as_booleans}
 DEFAULTS_0_1_0 = {"format": None, "zone": "UTC"}  # defaults for keys that files of nnc 0.1.0 lack
 
 
@@ -98,8 +100,8 @@ class ColumnSchema(NamedTuple):
         format = DateFormat() if self.format is None and isinstance(self.encoding, Date) else self.format
         if format is not None:
             column = format.read(column, self.zone)
-        elif self.kind == "boolean" and column.is_text:
-            column = as_booleans(column)
+        elif self.kind in CONVERSIONS and column.is_text:
+            column = CONVERSIONS[self.kind](column)
         return _localized(column, self.zone or column.zone)
 
     def describe(self) -> str:

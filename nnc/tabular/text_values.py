@@ -16,17 +16,13 @@ import numpy as np
 from nnc._utils import fields
 from nnc._utils.notices import warn_user
 from nnc._utils.value import Value, field
-from nnc.tabular.cells import Column, iso_date, wrong_kind_error
+from nnc.tabular.cells import Column, is_missing_text, iso_date, wrong_kind_error
 from nnc.tabular.encoding import from_members, text_list
 from nnc.tabular.notices import ColumnWarning
 from nnc.tabular.zones import local_moment, offset_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-# Texts in lower case that count as missing values. Cells are converted to lower case before the comparison.
-MISSING_TEXTS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
-MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
 
 SPACES = " \u00a0\u2009\u202f"
 SIGN = "[+\\-\u2212]?"
@@ -50,7 +46,7 @@ class Format(Value):
     Parameters
     ----------
     missing : tuple of str
-        Unreadable texts of the training rows. They count as missing, like the texts in `MISSING_TEXTS`.
+        Unreadable texts of the training rows. They count as missing, like the texts in nnc.tabular.cells.MISSING_TEXTS.
 
     Attributes
     ----------
@@ -99,7 +95,7 @@ class Format(Value):
         invalid = []
         for code in used[used >= 0].tolist():
             text = column.levels[code].strip()
-            if text.casefold() in MISSING_TEXTS or text in unreadable:
+            if is_missing_text(text) or text in unreadable:
                 continue
             value = self.parse_in_zone(text, zone)
             if value is None:
