@@ -140,12 +140,54 @@ SPRING = pd.date_range("2021-03-01", periods=40)  # summer time begins on 14 Mar
         (pd.date_range("2020-01", periods=40, freq="MS").strftime("%Y-%m"), ["2023-05", "2023-06"]),
         ([f"{2000 + i // 4}-Q{i % 4 + 1}" for i in range(40)], ["2010-01-01", "2010-04-01"]),
         (np.arange(0, 80, 2), ["80", "82"]),
+        (
+            [f"2024-01-01 00:00:{i / 2:04.1f}" for i in range(40)],
+            ["2024-01-01 00:00:20.000000", "2024-01-01 00:00:20.500000"],
+        ),
     ],
 )
 def test_times_of_forecasts_have_the_form_of_the_training_times(times, future):
     y = np.arange(40.0) + np.random.default_rng(0).normal(size=40)
     forecast = Forecaster(2).fit(pd.DataFrame({"time": times, "y": y}), time="time").predict()
     assert forecast["time"].astype(str).tolist() == future
+
+
+def localized(start, n, zone):
+    """Return local midnights, or the next moment where clocks skip midnight."""
+    return pd.date_range(start, periods=n).tz_localize(zone, nonexistent="shift_forward")
+
+
+@pytest.mark.parametrize(
+    ("times", "n_known"),
+    [
+        (localized("2024-03-01", 40, "Europe/Berlin"), 28),  # summer time begins on 31 March
+        (localized("2024-10-01", 40, "Europe/Berlin"), 25),  # summer time ends on 27 October
+        (localized("2024-08-20", 40, "America/Santiago"), 17),  # clocks skip the midnight of 8 September
+        (localized("2024-08-20", 40, "America/Santiago"), 28),
+        (pd.date_range("2024-03-01", periods=40, tz="UTC").tz_convert("Europe/Berlin"), 28),
+        (pd.date_range("2024-03-30", periods=40, freq="h", tz="Europe/Berlin"), 20),
+        (pd.date_range("2024-01-01", periods=40, freq="MS", tz="Europe/Berlin"), 20),
+        *((pd.date_range("2024-01-01", periods=40, freq=step), 20) for step in ("500ms", "1500ms", "100ms", "10us")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::nnc.forecast.ForecastWarning")
+def test_forecasts_continue_times_across_clock_changes_and_within_seconds(times, n_known):
+    frame = pd.DataFrame({"time": times, "y": np.arange(40.0), "x": np.arange(40.0) % 2})
+    model = Forecaster(10, 1, members="statistics").fit(frame[:n_known], time="time", target="y", known=["x"])
+    future = frame[n_known : n_known + 10]
+    assert model.predict(future)["time"].tolist() == future["time"].tolist()
+    assert len(model.update(frame[n_known : n_known + 1]).predict(frame[n_known + 1 : n_known + 11])) == 10
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "UTC+05:30", "UTC"])
+def test_local_times_convert_back_to_timestamps(zone):
+    from nnc.tabular.zones import local_time, utc_time
+
+    timestamps = np.arange(1704067200, 1735689600, 1800.0)
+    restored = utc_time(local_time(timestamps, zone), zone)
+    repeated = restored != timestamps  # the second occurrence of a local time becomes the first one
+    assert repeated.sum() <= 2
+    np.testing.assert_array_equal(local_time(restored, zone), local_time(timestamps, zone))
 
 
 def test_series_of_pandas_with_dates_gives_a_frame():
@@ -165,6 +207,7 @@ def test_several_id_columns_identify_a_series():
 
 
 MONTHS = sales("MS", 40)
+ZONED = MONTHS.assign(date=MONTHS["date"].dt.tz_localize("Europe/Berlin"))
 NUMBERS = MONTHS.assign(date=np.r_[:40, :40])
 ROW, EXTRA = MONTHS[:1], MONTHS[:1].assign(date=pd.Timestamp("2019-06-11"))
 LEVELS = MONTHS.set_index(["shop", "date"])["sales"]
@@ -201,6 +244,8 @@ def fit(frame, **columns):
         (TypeError, lambda: fit(MONTHS).update(np.zeros(3)), "y_new must be a frame in memory, got ndarray"),
         (ValueError, lambda: fit(NUMBERS).update(NUMBERS.assign(date="soon")), "time must be numbers, got 'soon'"),
         (TypeError, lambda: Forecaster(2).fit(np.arange(40.0)).update(MONTHS), "array as in fit, got DataFrame"),
+        (ValueError, lambda: fit(ZONED).update(MONTHS), "must have Europe/Berlin as in fit, got no time zone; convert"),
+        (ValueError, lambda: fit(MONTHS).update(ZONED), "must have no time zone as in fit, got Europe/Berlin; convert"),
         (TypeError, lambda: Forecaster(2).fit(LEVELS), "y must have a single index, got 2 levels"),
     ],
 )

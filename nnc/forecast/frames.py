@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time
+from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
 from nnc.forecast.panel import Panel, check_sparsity
 from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names
 
@@ -19,7 +19,7 @@ try:
     from nnc.tabular.dates import circle_table, date_parts
     from nnc.tabular.frames import Table, read_table
     from nnc.tabular.schema import Schema
-    from nnc.tabular.zones import local_time
+    from nnc.tabular.zones import local_time, utc_time
 except ImportError as error:
     raise ImportError(
         f'forecasts of frames need the extra [tables] ({error}); install it with pip install "nnc-cython[tables]"'
@@ -109,7 +109,19 @@ class Layout:
                 f"time must have no missing values, got one in row {int(np.isnan(times).argmax())} of column "
                 f"{self.time!r}; remove the row"
             )
-        return local_time(times, self.zone) if self.is_local and self.zone is not None else times
+        if column.kind == "date" and (column.zone is None) != (self.zone is None):
+            expected, found = (zone or "no time zone" for zone in (self.zone, column.zone))
+            raise ValueError(f"time must have {expected} as in fit, got {found}; convert column {self.time!r}")
+        return self.to_grid_clock(times)
+
+    def to_grid_clock(self, times: Floats) -> Floats:
+        """Convert Unix timestamps to the clock of the grid: local time or UTC.
+
+        If clocks are set forward at the beginning of a day, the day begins at the local time that is skipped.
+        """
+        if not self.is_local or self.zone is None:
+            return times
+        return np.minimum(local_time(times, self.zone), local_time(times - 1, self.zone) + 1)
 
     def panel(self, rows: _Rows, minimum: int) -> Panel:
         """Return the panel of sorted rows; raise ValueError for times off the grid or a series that is too short."""
@@ -222,18 +234,16 @@ class Layout:
         times = self.frequency.to_times((ends[:, None] + np.arange(horizon)).ravel())
         if self.time_type == "number":
             data[self.time] = times.astype(np.int64) if np.array_equal(times, np.round(times)) else times
+        elif self.time_type in ("month", "text"):
+            data[self.time] = _date_texts(times, self.time_type == "month")
         else:
-            data[self.time] = np.round(times).astype("M8[s]").astype("M8[us]")
+            data[self.time] = to_dates(utc_time(times, self.zone) if self.is_local and self.zone else times)
         data |= {name: values.ravel() for name, values in columns.items()}
         frame, column = nw.from_dict(data, backend=self.library), nw.col(self.time)
         if self.time_type == "date":
             column = column.cast(nw.Date)
-        elif self.time_type in ("month", "text"):
-            date = "%Y-%m" if self.time_type == "month" else "%Y-%m-%d"
-            column = column.dt.to_string(f"{date} %H:%M:%S" if (times % DAY_SECONDS).any() else date)
         elif self.zone is not None:
-            column = column.dt.replace_time_zone(self.zone if self.is_local else "UTC")
-            column = column if self.is_local else column.dt.convert_time_zone(self.zone)
+            column = column.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
         return frame.with_columns(column).to_native()
 
 
@@ -315,22 +325,51 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         kind = "date" if native.schema[time] == nw.Date else "datetime"
     library, unknown = native.implementation.value, Frequency("number", 1, 0)
     layout = Layout(id_columns, time, target, covariates, unknown, library, kind, column.zone, is_local=False)
-    for is_local in (False, True):
-        layout.is_local = is_local
-        rows = layout.read("y", frame, ROLES, learns=True)
-        times = [rows.times[rows.part(code)] for code in range(len(rows.names))]
-        for name, part in zip(rows.names, times, strict=True):
-            check_distinct(part, name, kind != "number")
-        try:
-            layout.frequency = infer_frequency(times, rows.names, kind != "number")
-            break
-        except ValueError:
-            if is_local or layout.zone in (None, "UTC"):
-                raise
+    rows = layout.read("y", frame, ROLES, learns=True)
+    layout.frequency = _infer_grid(layout, rows)
+    rows.times = layout.to_grid_clock(rows.times)
     panel = layout.panel(rows, MIN_OBSERVATIONS)
     layout.calendar = layout.uses_calendar(panel)
     panel = replace(panel, regressors=layout.with_calendar(panel.regressors, panel.starts))
     return layout, rows.names if id_columns else None, panel
+
+
+def _infer_grid(layout: Layout, rows: _Rows) -> Frequency:
+    """Return the frequency of the times in rows of UTC, and set `layout.is_local`.
+
+    If times are regular in both local time and UTC, midnights are preferred, then local time for steps of whole days,
+    and UTC for shorter steps.
+    """
+
+    def infer(is_local: bool) -> Frequency:
+        layout.is_local = is_local
+        clock = layout.to_grid_clock(rows.times)
+        times = [clock[rows.part(code)] for code in range(len(rows.names))]
+        for name, part in zip(rows.names, times, strict=True):
+            check_distinct(part, name, layout.time_type != "number")
+        return infer_frequency(times, rows.names, layout.time_type != "number")
+
+    def preference(is_local: bool) -> tuple[bool, bool]:
+        frequency = found[is_local]
+        is_midnight = frequency.has_whole_days and frequency.anchor % DAY_SECONDS == 0
+        return is_midnight, is_local == frequency.has_whole_days
+
+    found = {}
+    for is_local in (False,) if layout.zone in (None, "UTC") else (True, False):
+        try:
+            found[is_local] = infer(is_local)
+        except ValueError:
+            if not is_local and not found:
+                raise
+    layout.is_local = max(found, key=preference)
+    return found[layout.is_local]
+
+
+def _date_texts(times: Floats, are_months: bool) -> list[str]:
+    """Return dates as text: months, days, or date and time, such as 2024-01, 2024-01-31 and 2024-01-31 12:00:00."""
+    days, seconds = not (times % DAY_SECONDS).any(), np.array_equal(times, np.round(times))
+    unit: Any = ("M" if are_months else "D") if days else "s" if seconds else "us"
+    return [text.replace("T", " ") for text in np.datetime_as_string(to_dates(times), unit).tolist()]
 
 
 def _as_dates(column: Column) -> Column:

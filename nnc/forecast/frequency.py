@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 DAY_SECONDS = 86400
+MICROSECOND = 1e-6  # resolution of dates in seconds
+MAX_RELATIVE_DEVIATION = 1e-6  # largest distance of a time from its grid point, relative to a step
 MIN_BUSINESS_DAYS = 10  # smallest number of dates without a weekend that are recognized as business days
 SEASON_CANDIDATES = 4, 5, 7, 12, 24, 48, 52  # season lengths, in steps, that detection tries in series without dates
 MAX_DAILY_STEPS = 96  # largest number of steps per day for which the default season is a day
-NAMES = {
+NAMES: dict[tuple[str, float], str] = {
     ("month", 1): "monthly",
     ("month", 3): "quarterly",
     ("month", 12): "yearly",
@@ -58,7 +60,12 @@ class Frequency(NamedTuple):
     @property
     def name(self) -> str:
         """Name such as "monthly", or a description such as "every 900 seconds"."""
-        return NAMES.get((self.unit, int(self.step)), f"every {self.step:g} {self.unit}s")
+        return NAMES.get((self.unit, self.step), f"every {self.step:g} {self.unit}s")
+
+    @property
+    def has_whole_days(self) -> bool:
+        """Return whether a step is a number of days, business days or months."""
+        return self.unit in ("month", "business day") or (self.unit == "second" and self.step % DAY_SECONDS == 0)
 
     @property
     def season(self) -> int:
@@ -80,7 +87,8 @@ class Frequency(NamedTuple):
     def is_off_grid(self, times: Floats) -> NDArray[np.bool_]:
         """Return whether each time is between grid points."""
         index = self.to_index(times)
-        return np.abs(index - np.round(index)) > 1e-6
+        tolerance = max(MAX_RELATIVE_DEVIATION, MICROSECOND / 2 / self.step if self.unit == "second" else 0)
+        return np.abs(index - np.round(index)) > tolerance
 
     def to_times(self, index: Ints) -> Floats:
         """Return the times of grid points."""
@@ -134,7 +142,10 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[Hashable], are_date
         is_daily = differences.min() >= DAY_SECONDS and differences.max() < 7 * DAY_SECONDS
         if is_daily and len(every) >= MIN_BUSINESS_DAYS and np.is_busday(_days(every)).all():
             candidates.append(Frequency("business day", 1, float(every[0] % DAY_SECONDS)))
-    candidates.append(Frequency("second" if are_dates else "number", float(differences.min()), float(every.min())))
+    step = float(differences.min())
+    if are_dates:
+        step = max(round(step, 6), MICROSECOND)
+    candidates.append(Frequency("second" if are_dates else "number", step, float(every.min())))
     for frequency in candidates:
         found = _with_step(frequency, times, names)
         if found is not None:
@@ -180,4 +191,13 @@ def of_series(name: object) -> str:
 
 def show_time(time: float, are_dates: bool) -> str:
     """Return a time as text for messages."""
-    return str(np.datetime64(round(time), "s")).replace("T00:00:00", "") if are_dates else f"{time:g}"
+    if not are_dates:
+        return f"{time:g}"
+    return str(to_dates(np.array(time))).removesuffix(".000000").removesuffix("T00:00:00")
+
+
+def to_dates(times: Floats) -> NDArray[np.datetime64]:
+    """Return times in seconds since 1970 as dates with a resolution of microseconds."""
+    seconds = np.floor(times)
+    microseconds = np.round((times - seconds) / MICROSECOND).astype("m8[us]")
+    return np.asarray(seconds.astype("M8[s]") + microseconds)

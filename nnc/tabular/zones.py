@@ -78,6 +78,17 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     return local
 
 
+def utc_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Convert local times of a time zone, in seconds since 1970, to Unix timestamps; the inverse of `local_time`.
+
+    A time that occurs twice, because clocks are set back, is its first occurrence. A time that is skipped becomes the
+    moment at which clocks are set forward.
+    """
+    first, last = (seconds - (local_time(near, name) - near) for near in (seconds - DAY_SECONDS, seconds + DAY_SECONDS))
+    fits = np.abs([local_time(first, name) - seconds, local_time(last, name) - seconds]) < 1
+    return np.where(fits[1] & ~fits[0], last, first)
+
+
 def local_moment(seconds: float, name: str) -> float:
     """Convert one Unix timestamp to the local time of a time zone; `local_time` does so for arrays."""
     return seconds + _offset(seconds, _require_zone(name))
