@@ -214,6 +214,19 @@ def test_counts_with_many_zeros_give_their_mean_and_no_negative_bounds():
     assert columns["lower_95"].min() >= 0
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_quantiles_below_fraction_of_zeros_are_zero(rate):
+    series = [np.random.default_rng(seed).poisson(rate, 120) for seed in range(8)]
+    model = Forecaster(12).fit(series)
+    for _ in range(2):
+        columns = model.predict(level=[50, 80, 95], quantiles=[0.1, 0.5, 0.9])
+        for name in ("lower_50", "lower_80", "lower_95", "quantile_0.1", "quantile_0.5"):
+            np.testing.assert_array_equal(columns[name], 0)
+        assert (columns["quantile_0.9"] >= columns["forecast"]).all()
+        model.update(np.zeros((8, 12)))  # zeros are inside the intervals, so the widths decrease
+    assert (model._width < 1).all()
+
+
 def test_last_zeros_of_counts_leave_finite_intervals():
     y = np.random.default_rng(0).poisson(0.3, 60)
     for length in range(40, 60):

@@ -105,6 +105,14 @@ def test_calendar_features_follow_the_year():
     assert len(model.update(frame[1100:]).predict()) == 60
 
 
+def test_counts_of_days_have_no_effects_of_the_calendar():
+    counts = np.random.default_rng(0).poisson(0.1, 800)
+    series = pd.Series(counts, index=pd.date_range("2020-01-01", periods=800, freq="D"))
+    result = Forecaster(30).fit(series).predict(level=95)
+    assert result["forecast"].between(0, 0.3).all()
+    assert (result["lower_95"] == 0).all()
+
+
 def test_update_appends_rows_of_some_series():
     frame = sales("MS", 60)
     model = Forecaster(2).fit(frame[frame["date"] < "2019-06-01"], **COLUMNS)

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnc.forecast.corrections import solve
 from nnc.forecast.statistics import fill_gaps
+from nnc.forecast.windows import MIN_ZERO_FRACTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,10 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
 
     common = coefficients(total, RELATIVE_PENALTY * n + 1e-6, np.zeros((len(unit), 1)))
     own = np.stack([coefficients(sums, PRIOR_OBSERVATIONS, common)[:, 0] / unit for sums in products])
+    # Series with many zeros have no effects of the calendar, which would replace the zeros by other numbers.
+    intermittent = [i for i, y in enumerate(values) if np.mean(y[~np.isnan(y)] == 0) > MIN_ZERO_FRACTION]
+    n_covariates = regressors[0].shape[1]
+    own[intermittent, n_covariates - n_calendar : n_covariates] = 0
     center = np.stack([X.mean(axis=0) for X in features])
     return Effects(knots, own, center, positive, scale)
 

@@ -13,7 +13,7 @@ from nnc._data.conformal import quantile
 from nnc.forecast.corrections import MIN_WINDOWS, Corrections, choose_weights, learn, no_corrections
 from nnc.forecast.effects import Effects, learn_effects
 from nnc.forecast.statistics import fill_gaps
-from nnc.forecast.windows import Windows, build_windows, max_history, origins_back
+from nnc.forecast.windows import MIN_ZERO_FRACTION, Windows, build_windows, max_history, origins_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.forecast.panel import Panel
-    from nnc.forecast.statistics import Floats, Ints
+    from nnc.forecast.statistics import Bools, Floats, Ints
 
 MAX_WINDOWS = 12_000  # largest number of windows from which the members learn
 # Largest number of observations in the windows of a fit; long series therefore have fewer windows.
@@ -73,7 +73,10 @@ class ForecastModel:
         series = complete(panel, self.effects, self.season)
         index = np.arange(len(panel), dtype=np.intp)
         windows = windows_of(panel, series, index, panel.lengths, self.season, self.horizon)
-        return Prediction(self, windows, self.corrections.predict(windows.inputs), future)
+        recent = [y[-max_history(self.season) :] for y in panel.values]
+        zeros = np.array([np.mean(y[~np.isnan(y)] == 0) for y in recent])
+        nonnegative = np.array([np.nanmin(y) >= 0 for y in recent])
+        return Prediction(self, windows, self.corrections.predict(windows.inputs), future, zeros, nonnegative)
 
     def select(self, index: Ints) -> ForecastModel:
         """Return a copy of the model for the series of the panel with the indices `index`."""
@@ -103,12 +106,18 @@ class Prediction(NamedTuple):
     corrections : array (series, horizon)
     future : sequence of arrays (horizon, covariates)
         Future values of the known covariates for each series.
+    zeros : array (series,)
+        Fraction of the last observations that are 0.
+    nonnegative : bool array (series,)
+        Whether none of the last observations is negative, so that forecasts are not negative either.
     """
 
     model: ForecastModel
     windows: Windows
     corrections: Floats
     future: Sequence[Floats]
+    zeros: Floats
+    nonnegative: Bools
 
     def forecast(self, shift: Floats | float = 0.0) -> Floats:
         """Return forecasts (series, horizon), shifted by `shift` in units of `Windows.spread`."""
@@ -116,11 +125,17 @@ class Prediction(NamedTuple):
         if self.model.effects is not None:
             for i, X in enumerate(self.future):
                 result[i] = self.model.effects.add(i, result[i], X)
-        return np.where(self.windows.nonnegative[:, None], np.maximum(result, 0), result)
+        return np.where(self.nonnegative[:, None], np.maximum(result, 0), result)
 
     def quantile(self, probability: float, width: Floats) -> Floats:
-        """Return a quantile (series, horizon) of the future values; `width` (series,) multiplies the scores."""
-        return self.forecast(width[:, None] * self.model.score_quantile(probability))
+        """Return a quantile (series, horizon) of the future values; `width` (series,) multiplies the scores.
+
+        The forecast of intermittent demand is a mean, which may be far above the median. A quantile up to the median is
+        therefore 0 if a larger fraction of the last observations is 0.
+        """
+        result = self.forecast(width[:, None] * self.model.score_quantile(probability))
+        is_zero = self.nonnegative & (self.zeros > max(MIN_ZERO_FRACTION, probability)) & (probability <= 0.5)
+        return np.where(is_zero[:, None], 0.0, result)
 
 
 def pool(scores: Floats) -> Iterator[Floats]:
@@ -283,7 +298,7 @@ def adapt_width(model: ForecastModel, old: Panel, new: Panel, width: Floats) -> 
     width = width.copy()
     added = new.lengths - old.lengths
     miss_probability = 1 - ADAPTATION_LEVEL
-    ends = [model.score_quantile(p) for p in (miss_probability / 2, 1 - miss_probability / 2)]
+    probabilities = miss_probability / 2, 1 - miss_probability / 2
     for start in range(0, int(added.max(initial=0)), model.horizon):
         index = np.flatnonzero(added > start)
         part = new.select(index)
@@ -296,7 +311,7 @@ def adapt_width(model: ForecastModel, old: Panel, new: Panel, width: Floats) -> 
         ]
         prediction = model.select(index).predict(past, future)
         for step in range(model.horizon):
-            low, high = (prediction.forecast(width[index, None] * end)[:, step] for end in ends)
+            low, high = (prediction.quantile(p, width[index])[:, step] for p in probabilities)
             for row, i in enumerate(index.tolist()):
                 position = int(origins[row]) + step
                 if position < stops[row] and not np.isnan(actual := part.values[row][position]):
