@@ -69,6 +69,20 @@ def test_older_recipe_gives_a_warning_in_place_of_the_self_test(model):
         assert nnc.from_json(json.dumps(document)).predict().shape == (20, 4)
 
 
+def test_files_without_effective_sample_sizes_keep_the_former_intervals():
+    model = Forecaster(6, 1, members="statistics").fit(100 + np.random.default_rng(0).normal(size=60).cumsum())
+    document = json.loads(model.to_json())
+    del document["sha256"], document["forecast"]["effective_sizes"]
+    loaded = nnc.from_json(json.dumps(document))
+    expected, actual = (m.predict(level=80) for m in (model, loaded))
+    np.testing.assert_array_equal(actual["forecast"], expected["forecast"])
+    width = actual["upper_80"] - actual["lower_80"]
+    assert (width[1:] < (expected["upper_80"] - expected["lower_80"])[1:]).all()
+    former = [2.91265469, 4.11911577, 4.84884452, 5.49622225, 7.54177219, 8.2615975]
+    np.testing.assert_allclose(width, former, rtol=1e-6)
+    assert nnc.from_json(loaded.to_json()).predict(level=80)["upper_80"].tobytes() == actual["upper_80"].tobytes()
+
+
 def test_model_of_frame_is_loaded():
     pytest.importorskip("nnc.tabular", exc_type=ImportError)
     pd = pytest.importorskip("pandas")
@@ -110,6 +124,7 @@ def test_report_names_series_members_and_season(model):
         (("corrections", "weights"), [], "corrections.weights is a list of 0"),
         (("corrections", "input_scale"), [0.0], "networks"),
         (("scores",), [[1.0]], "scores is a list of 1"),
+        (("effective_sizes",), [1.0], "effective_sizes is a list of 1"),
         (("width",), [1e999] * 20, "width is a list of 20"),
         (("effects",), {}, "effects.knots is missing"),
         (("layout",), {"time": 1}, "layout"),

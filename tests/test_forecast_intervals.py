@@ -23,3 +23,15 @@ def test_intervals_of_steps_without_scores_grow_as_those_of_a_random_walk(short_
     columns = short_models[1000].predict(level=80)
     width = columns["upper_80"] - columns["forecast"]
     np.testing.assert_allclose(width[899] / width[399], np.sqrt(900 / 400))
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.exhaustive)])
+def test_intervals_of_single_series_cover_their_level_at_the_last_step(count):
+    inside = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        season = rng.normal(0, 5, 12)
+        y = 100 + np.tile(season, 11) + rng.normal(size=132).cumsum()
+        columns = Forecaster(12, 12, members="statistics").fit(y[:120]).predict(level=80)
+        inside.append(columns["lower_80"][-1] <= y[-1] <= columns["upper_80"][-1])
+    assert 0.75 <= np.mean(inside) <= 0.85

@@ -10,6 +10,7 @@ A model file contains the networks of the corrections, and a JSON object "foreca
      "corrections": {"weights": [...], "input_scale": [...], "unit": [...]},
      "effects": null or {"knots": ..., "coefficients": ..., "center": ..., "positive": [0 or 1, ...], "scale": [...]},
      "scores": [[a number or null for each step], ...],
+     "effective_sizes": null or [a number for each step],
      "layout": null or the fields of `Layout`, for frames,
      "self_test": {"forecast": [the forecast of the first series of the panel]}}
 
@@ -67,6 +68,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "corrections": {key: _lists(np.array(getattr(corrections, key))) for key in ("weights", "input_scale", "unit")},
         "effects": None if effects is None else {key: _lists(1.0 * x) for key, x in effects._asdict().items()},
         "scores": _lists(model.scores),
+        "effective_sizes": None if model.effective_sizes is None else model.effective_sizes.tolist(),
         "layout": None if layout is None else _layout_document(layout),
         "self_test": {"forecast": _test_forecast(model, panel).tolist()},
     }
@@ -146,6 +148,7 @@ def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str
         corrections,
         None if effects is None else _parse_effects(effects, len(panel), panel.regressors[0].shape[1]),
         _array(body, "scores", (-1, horizon), "", nan=True),
+        None if body.get("effective_sizes") is None else _array(body, "effective_sizes", (horizon,), ""),
     )
     layout = fields.member(body, "layout", dict, type(None))
     attributes = {

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc._data.conformal import quantile
 from nnc.forecast.corrections import MIN_WINDOWS, Corrections, choose_weights, learn, no_corrections
 from nnc.forecast.effects import Effects, learn_effects
+from nnc.forecast.quantiles import MIN_POOLED_SCORES, effective_sample_sizes, score_quantile
 from nnc.forecast.statistics import fill_gaps
 from nnc.forecast.windows import MIN_ZERO_FRACTION, Windows, build_windows, max_history, origins_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -31,7 +30,6 @@ MIN_LIMIT, WINDOWS_PER_HORIZON = 500, 4
 ORIGINS = 8  # number of forecast origins of each series, if there are enough series
 MIN_ORIGIN = 6  # smallest number of observations before a forecast origin
 MIN_SCORES = 200  # intended number of nonconformity scores for each horizon; short series have fewer
-MIN_POOLED_SCORES = 60  # with fewer scores for a horizon, the scores of neighboring horizons are added
 MAX_SCORES = 2000  # maximum number of scores for each horizon
 ADAPTATION_RATE = 0.05  # step size by which `Forecaster.update` changes the width of intervals for each new value
 ADAPTATION_LEVEL = 0.8  # level of the interval that decides whether a new value increases or decreases the width
@@ -50,6 +48,8 @@ class ForecastModel:
         None if there are no known covariates.
     scores : array (windows, horizon)
         Errors of forecasts for windows from which no member has learned, in units of `Windows.spread`; NaN if missing.
+    effective_sizes : array (horizon,) or None
+        Effective sample size of the scores of each step. None (independent scores) in files of older versions.
     """
 
     season: int
@@ -57,6 +57,7 @@ class ForecastModel:
     corrections: Corrections
     effects: Effects | None
     scores: Floats
+    effective_sizes: Floats | None = None
 
     def predict(self, panel: Panel, future: Sequence[Floats] | None = None) -> Prediction:
         """Return the Prediction of the steps after the end of each series.
@@ -85,15 +86,8 @@ class ForecastModel:
         return replace(self, effects=self.effects.select(index))
 
     def score_quantile(self, probability: float) -> Floats:
-        """Return the quantile (horizon,) of the scores for a probability, with the rank of conformal prediction.
-
-        The forecast is the median, so quantiles above it are not negative, and those below it are not positive.
-        """
-        if probability == 0.5:
-            return np.zeros(self.horizon)
-        sign, level = (1, probability) if probability > 0.5 else (-1, 1 - probability)
-        quantiles = [_upper_quantile(sign * scores, level) for scores in pool(self.scores)]
-        return sign * np.maximum(quantiles, 0)
+        """Return the quantile (horizon,) of the scores for a probability."""
+        return score_quantile(self.scores, self.effective_sizes, probability)
 
 
 class Prediction(NamedTuple):
@@ -136,43 +130,6 @@ class Prediction(NamedTuple):
         result = self.forecast(width[:, None] * self.model.score_quantile(probability))
         is_zero = self.nonnegative & (self.zeros > max(MIN_ZERO_FRACTION, probability)) & (probability <= 0.5)
         return np.where(is_zero[:, None], 0.0, result)
-
-
-def pool(scores: Floats) -> Iterator[Floats]:
-    """Yield the scores of each horizon, and of neighboring horizons if there are fewer than MIN_POOLED_SCORES.
-
-    Scores of another horizon are multiplied by the square root of the ratio of the horizons, as errors of a random walk
-    grow. If all horizons together have too few scores, the scores with the opposite sign are added.
-    """
-    horizon = scores.shape[1]
-    column, row = np.nonzero(~np.isnan(scores.T))
-    observed = scores[row, column]
-    starts = np.searchsorted(column, np.arange(horizon + 1))
-    radius = 0
-    for k in range(horizon):
-        # Each radius is at most 1 smaller than the one before, because a smaller one would have too few scores.
-        radius = max(radius - 1, 0)
-        while True:
-            part = slice(starts[max(k - radius, 0)], starts[min(k + radius + 1, horizon)])
-            if part.stop - part.start >= MIN_POOLED_SCORES or radius == horizon:
-                break
-            radius += 1
-        found = observed[part] * np.sqrt((k + 1) / (column[part] + 1))
-        yield found if len(found) >= MIN_POOLED_SCORES else np.concatenate([found, -found])
-
-
-def _upper_quantile(scores: Floats, level: float) -> float:
-    """Return the conformal quantile of scores for a level of at least 0.5, extrapolated if there are too few scores."""
-    n = len(scores)
-    if not n:
-        # Without scores, assume normal errors. A score is a multiple of a mean absolute change, and the standard
-        # deviation of a normal distribution is 1.25 times its mean absolute deviation.
-        return NormalDist().inv_cdf(level) * 1.25
-    highest = n / (n + 1)
-    if level <= highest:
-        return float(quantile(scores, level))
-    normal = NormalDist().inv_cdf
-    return float(max(scores.max(), 0)) * normal(level) / normal(max(highest, 0.6))
 
 
 def complete(panel: Panel, effects: Effects | None, season: int) -> list[Floats]:
@@ -273,7 +230,9 @@ def fit_model(
                 rows = ~np.isnan(recent_errors).any(axis=1)
                 corrections = learn(recent.inputs[rows], recent_errors[rows], seed, n_jobs)._replace(weights=weights)
     scores = errors * (validation.scale / validation.spread)
-    return ForecastModel(season, horizon, corrections, effects, scores[thin(len(scores), MAX_SCORES)])
+    sizes = effective_sample_sizes(scores, validation.series, validation.origins)
+    scores = scores[thin(len(scores), MAX_SCORES)]
+    return ForecastModel(season, horizon, corrections, effects, scores, effective_sizes=sizes)
 
 
 def thin(n: int, limit: int) -> Ints:

@@ -6,7 +6,7 @@ seasonally adjusted and divided by a scale of the series, so that one network le
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Windows(NamedTuple):
 
     Attributes
     ----------
+    series, origins : int arrays (windows,)
+        Index of the series of each window, and the number of its observations before the forecast.
     base : array (windows, horizon)
         Statistical forecast in seasonally adjusted units.
     scale : array (windows, 1)
@@ -56,6 +58,8 @@ class Windows(NamedTuple):
         the forecasts of each member for three steps.
     """
 
+    series: Ints
+    origins: Ints
     base: Floats
     scale: Floats
     spread: Floats
@@ -111,11 +115,11 @@ def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: 
         for row, (i, origin, k) in enumerate(zip(index[part], origins[part], n, strict=True)):
             Y[row, :k] = series[i][origin - k : origin]
         blocks.append(_build_block(Y, n, season, horizon))
-    return Windows(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+    return Windows(index, origins, *(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
-    """Return the windows of a batch."""
+def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> tuple[NDArray[Any], ...]:
+    """Return the arrays of the windows of a batch, from `Windows.base` on."""
     observed = np.arange(Y.shape[1]) < n[:, None]
     lowest = np.where(observed, Y, np.inf).min(1)
     zeros = np.sum(observed & (Y == 0), 1)
@@ -159,7 +163,7 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> Windows:
     differences = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
     raw = np.concatenate([recent[:, ::-1], base, forecasts[:, :, steps].reshape(rows, 3 * len(MEMBERS))], 1)
     inputs = np.concatenate([recent[:, 1:] - last, base - last, differences], 1) / scale
-    return Windows(base, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw)
+    return base, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
