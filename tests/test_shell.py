@@ -485,11 +485,23 @@ def test_text_in_numeric_columns_is_reported(shell):
     _, err, status = shell("predict t.json u.csv", u_csv="a,b\n5,1\n12x,2\n6y,1\n")
     assert status == 1
     assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'" in err
-    _, err, _ = shell("train t.csv --target a -o t.json --members 1 -f", t_csv=table)
-    assert "line 22, column 1 (a) of t.csv: '12x' is not a number; the target is read as text because of 1 such" in err
-    table = "\n".join(["a,b", *(f"{i * 7 % 5},${i % 9}" for i in range(40))])
-    _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table)
-    assert "note: the target b contains formatted numbers, such as '$0', and is read as text" in err
+    _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table.replace(",3,", ",3x,", 1))
+    assert "line 6, column 2 (b) of t.csv: '3x' is not a number; the target is read as text because of 1 such" in err
+
+
+@pytest.mark.parametrize(("pattern", "first"), [("{:,.2f} €", "'1,000.50 €'"), ("{:.2f}", "1000.5")])
+def test_target_of_formatted_numbers_is_read_like_an_input(shell, pattern, first):
+    prices = [pattern.format(1000.5 + 7 * (i * 13 % 40) + i % 6) for i in range(122)]
+    prices[100:102] = ["on request", "?"]
+    lines = ["a;b;y", *(f"{i * 13 % 40};{i % 5};{price}" for i, price in enumerate(prices))]
+    command = "train t.csv --target y -o t.json --members 1 --preset fast -f"
+    _, err, status = shell(command, t_csv="\n".join(lines))
+    assert status == 0
+    assert "ignored 2 rows without a value of y; the first is line 102 of t.csv, with 'on request'" in err
+    report = json.loads(shell("evaluate t.json u.csv --json", u_csv="\n".join(lines[:100]))[0])
+    assert (report["rows"], report["r2"] > 0.5) == (99, True)
+    _, err, status = shell(f"{command} --task classification", t_csv="\n".join(lines[:100]))
+    assert (status, f"--task classification requires a target with classes, got {first} in 'y'" in err) == (1, True)
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc.tabular.target import Target
+from nnc.tabular import ColumnWarning, TableClassifier, TableRegressor
+from nnc.tabular.target import Target, find_quantity
 
 
 def restore(target):
@@ -60,6 +61,52 @@ def test_numbers_are_encoded_as_columns():
     target = restore(Target.of_numbers([[1, 2], [3, 4]], 2))
     assert (target.n_outputs, target.classes) == (2, None)
     assert target.decode(target.encode([[1, 2], [3, 4]], 2)).tolist() == [[1, 2], [3, 4]]
+
+
+EUROS = [f"{1 + i / 4:.2f} €" for i in range(40)]
+
+
+def test_text_of_numbers_in_one_format_is_encoded_as_numbers():
+    pd = pytest.importorskip("pandas")
+    for y in (EUROS, np.array(EUROS), pd.Series(EUROS), pd.DataFrame({"y": EUROS})):
+        target = Target.of_numbers(y, 40)
+        assert target.encode(y, 40)[:, 0].tolist() == [1 + i / 4 for i in range(40)]
+    restored = restore(target)
+    assert restored.encode(["2.50 €", "7"], 2).tolist() == restored.encode([2.5, 7], 2).tolist() == [[2.5], [7]]
+    with pytest.raises(ValueError, match=r"^y must be numbers such as €12\.5, got '1,5 €' in row 1; remove the row$"):
+        restored.encode(["1.5 €", "1,5 €"], 2)
+    percent = Target.of_numbers(["1.5%", "2%"], 2)
+    with pytest.raises(ValueError, match=r"^y must be text such as '12\.5%', as in fit, got numbers$"):
+        percent.encode([0.015, 0.02], 2)
+
+
+def test_regressor_of_text_equals_regressor_of_numbers(tmp_path):
+    X, y = np.arange(40)[:, None], [1 + i * 7 % 40 / 4 for i in range(40)]
+    text = [f"{value:.2f} €" for value in y]
+    models = [TableRegressor("fast", members=1, random_state=0).fit(X, targets) for targets in (y, text)]
+    assert np.array_equal(*(model.predict(X) for model in models))
+    models[1].save(tmp_path / "model.json")
+    assert TableRegressor.load(tmp_path / "model.json").score(X, text) == models[0].score(X, y)
+
+
+@pytest.mark.parametrize("cell", ["?", "on request", " "])
+def test_text_of_numbers_without_a_value_is_rejected(cell):
+    with pytest.raises(ValueError, match=r"^y must be numbers such as €12\.5, got .* in row 40; remove the row$"):
+        Target.of_numbers([*EUROS, cell], 41)
+
+
+def test_ambiguous_text_of_numbers_gives_warning():
+    with pytest.warns(ColumnWarning, match=r"^column 'y': the comma in '1,000' may be a decimal mark or a thousands"):
+        assert Target.of_numbers(["1,000", "2,500"], 2).encode(["2,500"], 1).tolist() == [[2500]]
+
+
+def test_classifier_rejects_quantities_and_accepts_classes():
+    X = np.arange(40)[:, None]
+    for y, got in ((EUROS, "'1.00 €'"), ([f"{i}.5" for i in range(39)] + ["?"], "'0.5'"), ([0.5, 1.5] * 20, "0.5")):
+        with pytest.raises(ValueError, match=f"^Unknown label type: continuous: y has {got}; use TableRegressor"):
+            TableClassifier().fit(X, y)
+    for labels in (["1.5", "2.5"] * 20, [f"{i}" for i in range(40)], [f"v{i}.5" for i in range(40)]):
+        assert find_quantity(np.unique(labels), 40) is None
 
 
 @pytest.mark.parametrize(
@@ -128,6 +175,8 @@ def test_encode_rejects_other_classes_or_outputs_than_in_fit():
         ({"classes": [["a", "a"]]}, r'target\.classes\[0\]\[1\] is "a", which occurs twice'),
         ({"classes": [["b", "a"]]}, r"target\.classes\[0\] is not sorted"),
         ({"classes": [[1.0, math.nan]]}, r"target\.classes\[0\]\[1\] is NaN"),
+        ({"format": {"type": "time", "missing": []}}, r"target\.format is a time format, expected null, or a number"),
+        ({"format": 3}, r"target\.format is 3, expected an object"),
         ({"classes": [[-1, 2**63]]}, r"target\.classes\[0\] has -1 and 9223372036854775808"),
     ],
 )

@@ -16,7 +16,7 @@ from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
-from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.temperature import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -83,8 +83,14 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
     with open_table(
         arguments.rows, TextOptions.from_arguments(arguments), [target, *model.model_.schema.names]
     ) as file:
-        target_kind = {target: "text" if is_classifier else "number"}
+        format = model.model_.target.format
+        target_kind = {target: "number" if format is None and not is_classifier else "text"}
         for start, _, X in read_batches(model, file, arguments.file, target_kind):
+            if format is not None:
+                with tables.locate_errors(file, start):
+                    (column,) = read_table(X.select(target)).columns
+                    numbers = format.read(column).values
+                X = X.with_columns(pl.Series(target, numbers, nan_to_null=True))
             has_target = X[target].is_not_null()
             labelled = X.filter(has_target)
             if len(labelled):

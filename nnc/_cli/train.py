@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from nnc._cli import tables
@@ -24,6 +25,7 @@ from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
 from nnc.tabular.recipe import choose_member_count
+from nnc.tabular.target import are_classes, find_quantity
 from nnc.tabular.text_values import NumberFormat
 from nnc.tabular.training import total_epochs
 
@@ -33,10 +35,6 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
     from nnc.tabular.estimator import TableEstimator
 
-# Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and on average at least
-# MIN_ROWS_PER_CLASS rows for each value.
-MAX_INTEGER_CLASSES = 30
-MIN_ROWS_PER_CLASS = 10
 # Options that are only for images; the values are hints that end the error message if the data are a table.
 IMAGE_OPTIONS = {
     "epochs": "",
@@ -68,9 +66,9 @@ def run(arguments: Namespace) -> int:
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
     with open_table(arguments.data, TextOptions.from_arguments(arguments), [arguments.target]) as file:
-        X, y, has_target = _read_data(arguments, file, screen)
-        is_regression = _is_regression(y, arguments.task, screen)
-        y = y.cast(pl.Float64) if is_regression else y.cast(pl.Int64) if y.dtype.is_float() else y
+        X, y, has_target, is_regression = _read_data(arguments, file, screen)
+        if y.dtype.is_numeric():
+            y = y.cast(pl.Float64 if is_regression else pl.Int64)
         model = _create_estimator(arguments, is_regression, unfinished)
         origin = provenance(arguments, file.name, file.digest)
         with open_log(arguments.log, arguments.resume) as log:
@@ -106,67 +104,87 @@ def run(arguments: Namespace) -> int:
 # -------------------------------------------------------------- reading the table and its target
 
 
-def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """Return the rows of the file that have a target, their targets, and the mask that selects these rows."""
+def _read_data(
+    arguments: Namespace, file: TableFile, screen: Screen
+) -> tuple[pl.DataFrame, pl.Series, pl.Series, bool]:
+    """Return the rows that have a target, their targets, the mask of these rows, and whether the task is regression."""
     frame, mixed_columns = tables.read(file)
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
+    y = frame[target]
+    present = y.drop_nulls()
+    if not len(present):
+        raise TableFileError(f"the target, column {target!r} of {file.name}, is empty: expected two or more values")
+    if len(present) < 2:
+        raise TableFileError(
+            f"{file.name} has only one row with a value of {target}: expected two or more rows, preferably hundreds"
+        )
+    if present.n_unique() == 1:
+        raise TableFileError(
+            f"the target, column {target!r} of {file.name}, has the same value in all rows, {present[0]!r}: expected "
+            "two or more values"
+        )
+    numbers = _read_numbers(y)
+    is_regression = _is_regression(y, numbers, arguments.task, screen)
     # Schema.learn warns about the feature columns, so only the target needs a warning here.
     mixed_target = next((column for column in mixed_columns if column.name == target), None)
-    if mixed_target is not None:
+    if mixed_target is not None and not is_regression:
         screen.warn(
             f"{mixed_target.location}: {mixed_target.example!r} is not a number; the target is read as text because of "
             f"{pluralize(mixed_target.n_text, 'such cell')}; leave a cell empty if its number is missing"
         )
-    elif (example := _find_formatted_number(frame.select(target))) is not None:
-        screen.warn(
-            f"the target {target} contains formatted numbers, such as {example!r}, and is read as text; write plain "
-            "numbers, such as 1234.5, for regression"
-        )
     dropped = [tables.find_column(name, frame.columns, file, "--drop") for name in arguments.drop]
-    y = frame[target]
-    has_target = y.is_not_null()
-    if y.null_count():
-        n, row = y.null_count(), int(y.is_null().arg_max() or 0)
-        if n == len(y):
-            raise TableFileError(f"the target, column {target!r} of {file.name}, is empty: expected two or more values")
-        screen.warn(f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}")
+    has_target = (numbers if numbers is not None and is_regression else y).is_not_null()
+    if not has_target.all():
+        n, row = int((~has_target).sum()), int((~has_target).arg_max() or 0)
+        cell = "" if y[row] is None else f", with {y[row]!r}"
+        screen.warn(
+            f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}{cell}"
+        )
         frame = frame.filter(has_target)
         y = frame[target]
-    if len(frame) < 2:
-        raise TableFileError(
-            f"{file.name} has only one row with a value of {target}: expected two or more rows, preferably hundreds"
-        )
-    if y.n_unique() == 1:
-        raise TableFileError(
-            f"the target, column {target!r} of {file.name}, has the same value in all rows, {y[0]!r}: expected two or "
-            "more values"
-        )
     X = frame.drop([target, *dropped])
     if X.width == 0:
         raise TableFileError(f"{file.name} has no column other than the target: expected at least one feature column")
-    return X, y, has_target
+    return X, y, has_target, is_regression
 
 
-def _find_formatted_number(column: pl.DataFrame) -> str | None:
-    """Return an example cell such as "$1,000" if the column contains formatted numbers, otherwise None."""
-    if column.dtypes[0] != pl.String:
-        return None
-    (text_column,) = read_table(column).columns
-    return text_column.levels[0] if isinstance(find_format(text_column).format, NumberFormat) else None
+def _read_numbers(y: pl.Series) -> pl.Series | None:
+    """Return the target as numbers, also if it is text such as "$1,000"; return None for other text.
+
+    A cell that is missing or cannot be read is null.
+    """
+    if y.dtype != pl.String:
+        return y if y.dtype.is_numeric() else None
+    (column,) = read_table(y.to_frame()).columns
+    format = find_format(column).format
+    return pl.Series(format.read(column).values, nan_to_null=True) if isinstance(format, NumberFormat) else None
 
 
-def _is_regression(y: pl.Series, task: str | None, screen: Screen) -> bool:
-    """Return whether the task is regression; print the choice if it is inferred from the values of the target."""
-    if task is not None:
-        if task == "regression" and not y.dtype.is_numeric():
-            raise TableFileError(f"--task regression requires a numeric target, got the text {y[0]!r} in {y.name!r}")
-        return task == "regression"
-    if not y.dtype.is_numeric():
+def _is_regression(y: pl.Series, numbers: pl.Series | None, task: str | None, screen: Screen) -> bool:
+    """Return whether the task is regression; print the choice if it is inferred from the values of the target.
+
+    `numbers` is the result of `_read_numbers`.
+    """
+    if numbers is None:
+        if task == "regression":
+            raise TableFileError(
+                f"--task regression requires a numeric target, got the text {y.drop_nulls()[0]!r} in {y.name!r}"
+            )
         return False
-    n = y.n_unique()
-    is_integer = bool((y == y.round()).all()) if y.dtype.is_float() else True
-    is_regression = not (is_integer and n <= max(2, min(MAX_INTEGER_CLASSES, len(y) // MIN_ROWS_PER_CLASS)))
+    if task == "classification":
+        labels = y.drop_nulls()
+        quantity = find_quantity(np.array(labels.unique(maintain_order=True).to_list()), len(labels))
+        if quantity is not None:
+            raise TableFileError(
+                f"--task classification requires a target with classes, got {quantity!r} in {y.name!r}; pass --task "
+                "regression"
+            )
+    if task is not None:
+        return task == "regression"
+    values = numbers.drop_nulls()
+    n, is_integer = values.n_unique(), bool((values == values.round()).all())
+    is_regression = not (is_integer and are_classes(n, len(values)))
     if is_integer:
         choice, other = ("a number", "classification") if is_regression else (f"{n} classes", "regression")
         screen.print(

@@ -16,7 +16,7 @@ from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import CROSS_ENTROPY, Task, choose_label_smoothing
-from nnc.tabular.target import Target
+from nnc.tabular.target import Target, find_quantity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,11 +76,11 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
     def _read_target(self, y: Any, n: int) -> Target:
         """Create the Target from the labels y of n rows; raise ValueError or TypeError if y is invalid."""
         target = Target.of_classes(y, n)
-        labels = _classes(target)
-        fractional = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
-        if len(fractional):
-            number = f"{fractional[0]:g}"
-            raise ValueError(f"Unknown label type: continuous: y has {number}; use TableRegressor to predict numbers")
+        quantity = find_quantity(_classes(target), n)
+        if quantity is not None:
+            raise ValueError(
+                f"Unknown label type: continuous: y has {quantity!r}; use TableRegressor to predict numbers"
+            )
         if getattr(y, "ndim", 1) == 2:
             message = "A column-vector y was passed when a 1d array was expected; pass y.ravel()"
             warnings.warn(message, DataConversionWarning, stacklevel=3)

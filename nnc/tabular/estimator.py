@@ -163,7 +163,8 @@ class TableEstimator(BaseEstimator):
             Frame of pandas, polars or pyarrow, any other frame that narwhals supports, an array, or a list of rows.
             Cells may contain numbers, booleans, categories, text or dates, and values may be missing.
         y : array (n,), or (n, targets) of numbers
-            Labels for classification, numbers for regression. No value may be missing.
+            Labels for classification, numbers for regression; numbers may be text in one format, such as "25.53 €". No
+            value may be missing.
         sample_weight : array (n,), optional
             Weight of each row. A row of weight 0 is ignored, but its label still counts as a class.
 

@@ -120,6 +120,25 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         model = self._model()
         return model.target.decode(model.point_predictions(self._predict(X)))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 of the predictions, the mean over the targets if there are several.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+            Rows of a table with the columns of the training table.
+        y : array (n,) or (n, targets)
+            True targets, as in `fit`.
+        sample_weight : array (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        float
+        """
+        target = self._model().target
+        return float(super().score(X, target.decode(target.encode(y, len(y))), sample_weight))
+
     def predict_quantiles(self, X: Any) -> NDArray[np.float64]:
         """Return the predicted quantiles of each row, sorted so that they do not cross.
 

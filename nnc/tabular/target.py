@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,22 @@ from nnc._data import targets
 from nnc._utils import fields
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import pluralize
+from nnc._utils.notices import warn_user
+from nnc.tabular.cells import CellError, read_column
+from nnc.tabular.format_search import find_format
+from nnc.tabular.notices import ColumnWarning
+from nnc.tabular.text_values import NumberFormat, read_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from nnc.tabular.cells import Column
+
+# Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and on average at least
+# MIN_ROWS_PER_CLASS rows for each value.
+MAX_INTEGER_CLASSES = 30
+MIN_ROWS_PER_CLASS = 10
+INTEGER_TEXT = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 class Target:
@@ -25,13 +39,16 @@ class Target:
         shape (n, 1).
     classes : array or None
         Sorted labels of the classes; None for regression.
+    format : NumberFormat or None
+        Format that reads the targets if they were text in the fit, such as "25.53 €"; None for numbers and classes.
     """
 
     n_outputs: int
     classes: NDArray[Any] | None
+    format: NumberFormat | None
 
-    def __init__(self, n_outputs: int, classes: NDArray[Any] | None = None) -> None:
-        self.n_outputs, self.classes = n_outputs, classes
+    def __init__(self, n_outputs: int, classes: NDArray[Any] | None = None, format: NumberFormat | None = None) -> None:
+        self.n_outputs, self.classes, self.format = n_outputs, classes, format
 
     @classmethod
     def of_classes(cls, y: Any, n: int) -> Target:
@@ -63,13 +80,25 @@ class Target:
 
     @classmethod
     def of_numbers(cls, y: Any, n: int) -> Target:
-        """Create the target for regression from numbers (n,) or (n, outputs).
+        """Create the target for regression from numbers (n,) or (n, outputs), or from one column of text.
+
+        Text is read like a column of X, if all its cells are numbers in one format, such as "25.53 €".
 
         Raises
         ------
         ValueError
             y does not have n rows, or a number is missing or infinite.
+        TypeError
+            y contains other text.
         """
+        column = _text_column(y, n)
+        if column is not None:
+            search = find_format(column)
+            if isinstance(search.format, NumberFormat):
+                _read_numbers(column, search.format)
+                if search.warning:
+                    warn_user(search.warning, ColumnWarning)
+                return cls(1, format=search.format)
         return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
@@ -82,6 +111,12 @@ class Target:
         """
         if self.classes is not None:
             return targets.class_indices(_labels(y, n), self.classes)
+        if self.format is not None:
+            column = _text_column(y, n)
+            if column is not None:
+                return _read_numbers(column, self.format)
+            if self.format.percent:  # 3 % may be stored as the number 3 or 0.03
+                raise ValueError(f"y must be text such as {self.format.example!r}, as in fit, got numbers")
         values = _numbers(y, n)
         if values.shape[1] != self.n_outputs:
             raise ValueError(f"y must have {pluralize(self.n_outputs, 'column')}, as in fit, got {values.shape[1]}")
@@ -93,14 +128,26 @@ class Target:
 
     def document(self) -> dict[str, Any]:
         """Return the target as a JSON object; "classes" is [labels], or null for regression."""
-        return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
+        return {
+            "n_outputs": self.n_outputs,
+            "classes": None if self.classes is None else [self.classes.tolist()],
+            "format": None if self.format is None else self.format.document(),
+        }
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
         """Create the target from a JSON object; raise ValueError that locates the first invalid field."""
-        fields.check_keys(document, ("n_outputs", "classes"), where)
+        document = {"format": None, **document}  # files of earlier versions lack this field
+        fields.check_keys(document, ("n_outputs", "classes", "format"), where)
         n_outputs = fields.size(document["n_outputs"], f"{where}.n_outputs")
         class_lists = fields.member(document, "classes", list, type(None), where=f"{where}.")
+        format = read_format(document["format"], f"{where}.format")
+        if class_lists is None and isinstance(format, NumberFormat) and n_outputs == 1:
+            return cls(1, format=format)
+        if format is not None:
+            raise ValueError(
+                f"{where}.format is a {format.type} format, expected null, or a number format of one column"
+            )
         if class_lists is None:
             return cls(n_outputs)
         if len(class_lists) != n_outputs or n_outputs != 1:
@@ -116,6 +163,27 @@ class Target:
         return cls(n_outputs, classes)
 
 
+def are_classes(n_distinct: int, n_rows: int) -> bool:
+    """Return whether whole numbers with `n_distinct` different values in n_rows rows are classes, not quantities."""
+    return n_distinct <= max(2, min(MAX_INTEGER_CLASSES, n_rows // MIN_ROWS_PER_CLASS))
+
+
+def find_quantity(labels: NDArray[Any], n_rows: int) -> Any:
+    """Return a label that shows that the distinct labels of n_rows rows are quantities; None if they are classes.
+
+    Fractional numbers are quantities. Texts are quantities if they are numbers in one format, such as "25.53 €", and
+    too many for classes. Texts of plain integers are classes.
+    """
+    if labels.dtype.kind == "f":
+        return next(iter(labels[labels % 1 != 0].tolist()), None)
+    if labels.dtype.kind != "U" or are_classes(len(labels), n_rows):
+        return None
+    quantity = next((text for text in labels.tolist() if not INTEGER_TEXT.fullmatch(text)), None)
+    if quantity is None or not isinstance(find_format(read_column("y", labels)).format, NumberFormat):
+        return None
+    return quantity
+
+
 def _labels(y: Any, n: int) -> NDArray[Any]:
     """Convert y to an array of labels (n,); raise ValueError or TypeError if y is invalid."""
     values = targets.as_label_array(y)
@@ -129,6 +197,29 @@ def _labels(y: Any, n: int) -> NDArray[Any]:
         row = int(np.isinf(labels).argmax())
         raise ValueError(f"y must have finite labels, got {labels[row]} in row {row}")
     return labels
+
+
+def _text_column(y: Any, n: int) -> Column | None:
+    """Return y as a column if it is a single column of text with n rows, otherwise None."""
+    values = targets.as_label_array(y)
+    if values.dtype.kind not in "OTU" or values.size != n or values.shape[:1] != (n,):
+        return None
+    items = values.reshape(n).astype(object)
+    return read_column("y", items) if all(isinstance(item, str) for item in items) else None
+
+
+def _read_numbers(column: Column, format: NumberFormat) -> NDArray[np.float64]:
+    """Convert a column of text to numbers (n, 1); raise ValueError for the first cell that is missing or unreadable."""
+    try:
+        values = format.read(column).values
+        is_missing = np.isnan(values)
+        if not is_missing.any():
+            return values[:, None]
+        row = int(is_missing.argmax())
+    except CellError as error:
+        row = error.row
+    text = column.cell(row) if column.values[row] >= 0 else "blank text"
+    raise ValueError(f"y must be {format.expected}, got {text} in row {row}; remove the row")
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:
