@@ -182,15 +182,16 @@ def translate(extensions):
     """Return the extensions with the C files that Cython writes as sources.
 
     cythonize also compares the C files with the files of Cython, which pip installs anew for each isolated build. So it
-    is called only if a source of nnc is newer than its last call, or the version of Cython is another one. Otherwise a
-    second installation compiles nothing.
+    is called only if a source of nnc is newer than its last call, or if that call was for other modules or made by another
+    version of Cython. Otherwise a second installation compiles nothing.
     """
     sources = {extension.name: Path("build/c", extension.sources[0]).with_suffix(".c") for extension in extensions}
-    last_call = Path("build/c/last_call")  # contains the version of Cython
+    last_call = Path("build/c/last_call")  # contains the version of Cython and the names of the modules
+    state = " ".join([cython_version, *sorted(sources)])
     inputs = [Path("setup.py"), *Path("src").iterdir(), *STUBS.iterdir()]
     newest = max(path.stat().st_mtime_ns for path in inputs)
     is_current = last_call.exists() and last_call.stat().st_mtime_ns > newest
-    if is_current and last_call.read_text() == cython_version and all(path.exists() for path in sources.values()):
+    if is_current and last_call.read_text() == state and all(path.exists() for path in sources.values()):
         for extension in extensions:
             extension.sources = [str(sources[extension.name])]
         return extensions
@@ -210,7 +211,7 @@ def translate(extensions):
             "freethreading_compatible": True,
         },
     )
-    last_call.write_text(cython_version)
+    last_call.write_text(state)
     return extensions
 
 

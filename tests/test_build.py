@@ -41,8 +41,8 @@ class Compiler:
         self.initialized, self.platform, self.cc = True, platform, "cl.exe"
         self.compile_options = ["/nologo", "/O2", "/GL"]
 
-platform, warnings = sys.argv[1], []
-Cython.Build.cythonize = lambda extensions, **options: extensions
+platform, warnings, translated = sys.argv[1], [], []
+Cython.Build.cythonize = lambda extensions, **options: translated.extend(e.name for e in extensions) or extensions
 setuptools.setup = lambda **options: None
 sysconfig.get_platform = lambda: platform
 shutil.which = lambda *arguments, **options: None
@@ -55,7 +55,8 @@ command.extensions, command.compiler, command.plat_name, command.parallel = [], 
 command.warn = warnings.append
 command.build_extensions()
 extensions = {e.name: [e.extra_compile_args, [macro for macro, _ in e.define_macros]] for e in names["extensions"]}
-print(json.dumps({"extensions": extensions, "compiler": vars(command.compiler), "warnings": warnings}))
+result = {"extensions": extensions, "compiler": vars(command.compiler), "warnings": warnings, "translated": translated}
+print(json.dumps(result))
 """
 
 
@@ -119,6 +120,16 @@ def test_build_isa_selects_the_compiled_cores(run_setup, tmp_path):
     extensions = run_setup("win-amd64", tmp_path / "programs", NNC_BUILD_ISA="avx2,baseline")["extensions"]
     cores = {name for name in extensions if "_core_" in name}
     assert cores == {f"nnc._core_{isa}_{precision}" for isa in ("avx2", "baseline") for precision in ("f32", "f64")}
+
+
+def test_other_cores_are_translated_after_a_build_of_some_cores(run_setup, tmp_path):
+    stubs = tmp_path / "source" / "build/c/build/stubs"
+    stubs.mkdir(parents=True)
+    for name in ("_core_avx2_f32", "_core_avx2_f64", "_core_baseline_f32", "_core_baseline_f64", "_team", "_cpu"):
+        (stubs / f"{name}.c").touch()  # C files of an earlier build, which may be outdated
+    for isa, expected in (("avx2", True), ("avx2", False), ("avx2,baseline", True), ("avx2,baseline", False)):
+        translated = run_setup("win-amd64", tmp_path / "programs", NNC_BUILD_ISA=isa)["translated"]
+        assert any("avx2" in name for name in translated) == expected
 
 
 @pytest.mark.parametrize("platform", ["win-amd64", "win-arm64"])
