@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -91,7 +94,7 @@ def test_requests_outside_limits_raise_error():
     for request, values, message in (
         ("show", {"network": ensemble, **rows}, "the file must have a NeuralNetwork, got Ensemble"),
         ("other", {}, "request must be one of data"),
-        ("data", {"title": "xor"}, "request must be one of data"),
+        ("data", {"title": "xor"}, "the values of data must be name, got missing a required argument: 'name'"),
         ("data", [], "must be an object"),
         ("data", {"name": "moon"}, "data must be xor, circle or spiral"),
         ("create", {**rows, "hidden": [13], "activation": "tanh", "seed": 0}, "layers must be at most 4 numbers"),
@@ -101,9 +104,38 @@ def test_requests_outside_limits_raise_error():
         ("show", {"network": "{", **rows}, "JSON"),
         ("train", {"network": view["network"], **rows, "epochs": 0, "lr": 1.0}, "epochs must be a number from 1"),
         ("train", {"network": view["network"], **rows, "epochs": 2, "lr": -1.0}, "lr must be"),
+        ("create", {**rows, "hidden": "4", "activation": "tanh", "seed": 0}, 'hidden must be a list, got "4"'),
+        ("show", {"network": view["network"], **rows, "row": 0.5}, "row must be a whole number, got 0.5"),
+        ("show", {"network": view["network"], "X": [[0, 1]], "y": [[1], [0]]}, "got 1 rows of .2. inputs and 2 rows"),
+        (
+            "show",
+            {"network": view["network"], "X": [[0, True, 1]], "y": [[1]]},
+            "each value of X must be a number from",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             answer(request, values)
+
+
+def test_network_with_infinite_loss_raises_error():
+    net = nnc.NeuralNetwork([2, 1], output="identity", loss="mse", seed=0)
+    net.weights[0][...] = 1e300
+    with pytest.raises(ValueError, match="the loss and the outputs of the network must be finite"):
+        answer("show", {"network": net.to_json(), "X": [[1, 2], [2, 1]], "y": [[0], [1]]})
+
+
+def test_training_returns_warnings_of_engine():
+    rows, view = created("xor", [4], "relu")
+    view = answer("train", {"network": view["network"], **rows, "epochs": 20, "lr": 100.0})
+    assert len(view["losses"]) == 20
+    assert any(text.startswith("all outputs of hidden layer 1 (relu) are zero") for text in view["warnings"])
+
+
+def test_training_ends_when_server_stops():
+    rows, view = created()
+    values = {"network": view["network"], **rows, "epochs": 100_000, "lr": 1.0}
+    calls = iter([False, False, True])
+    assert len(answer("train", values, lambda: next(calls))["losses"]) == 3
 
 
 # ------------------------------------------------------------------------------------------------ server
@@ -152,6 +184,86 @@ def test_server_responds_to_its_own_page(client):
 def test_server_refuses_other_hosts_origins_and_types(client, headers, status):
     headers = {"content-type": "application/json", **headers}
     assert client.post("/api/data", content=b'{"name": "xor"}', headers=headers).status_code == status
+
+
+# JSON texts of wrong types, lengths and sizes for each value of each request
+INVALID = [
+    *map(json.dumps, (None, True, -1, 1.5, np.inf, np.nan, 10**400, {}, [], [[]], [1], [None], [[1], [1, 2]], [{}])),
+    *map(json.dumps, ([[1e308, 1]], [[np.nan, 1]], "", "a", "[]", "{}", "[" * 3000, ["a"], [["a"]], ["a", ["b"]])),
+    *map(json.dumps, ("\ud800", ["\ud800", "b"])),
+    "1" * 5000,
+    "[" * 900 + "]" * 900,
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize(
+    "request_name",
+    [
+        "csv",
+        "create",
+        "train",
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("data", "show", "explain")),
+    ],
+)
+def test_malformed_requests_have_status_400(client, request_name):
+    rows, view = created()
+    rows = {name: json.dumps(value) for name, value in rows.items()}
+    network = {"network": json.dumps(view["network"]), **rows, "row": "0"}
+    values = {
+        "data": {"name": '"xor"'},
+        "csv": {"text": r'"a,b,c\n1,2,0\n3,4,1\n"', "inputs": '["a","b"]', "target": '"c"'},
+        "create": {**rows, "hidden": "[4]", "activation": '"tanh"', "seed": "0"},
+        "show": network,
+        "train": {**network, "epochs": "2", "lr": "1"},
+        "explain": {**network, "lr": "1"},
+    }[request_name]
+
+    def post(body):
+        """Return the status and the message of the response to a request."""
+        response = client.post(f"/api/{request_name}", content=body, headers={"content-type": "application/json"})
+        return response.status_code, response.json().get("error", "")
+
+    def body(values):
+        """Return the body of a request from the JSON texts of its values."""
+        return "{" + ", ".join(f'"{name}": {text}' for name, text in values.items()) + "}"
+
+    assert post(body(values)) == (200, "")
+    allowed = {"lr": ["1.5"], "target": ['""', '"a"'], "row": ["-1", str(10**400)], "hidden": ["[]", "[1]"]}
+    for name in values:
+        rest = {other: text for other, text in values.items() if other != name}
+        for text in INVALID:
+            status, message = post(body({**rest, name: text}))
+            assert status == (200 if text in allowed.get(name, []) else 400), (name, text[:20], message)
+            assert bool(message) == (status == 400)
+            assert "\n" not in message
+        assert post(body(rest))[0] == (200 if name == "row" and request_name != "explain" else 400)
+    for text in INVALID:
+        assert post(text)[0] == 400
+    assert post(body({**values, "is_stopping": "1"}))[0] == 400
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send Ctrl-C to only one other process")
+def test_ctrl_c_ends_server_during_training():
+    for package in ("uvicorn", "starlette"):
+        pytest.importorskip(package)
+    rows, view = created("circle", [12, 12, 12, 12], "tanh")
+    # This training takes minutes.
+    body = json.dumps({"network": view["network"], **rows, "epochs": 100_000, "lr": 0.01}).encode()
+    command = [sys.executable, "-m", "nnc", "demo", "--browser", "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        host = re.search(r"http://([^/]+)/", server.stdout.readline())[1]
+        try:
+            with socket.create_connection(host.split(":")) as connection:
+                headers = f"Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+                connection.sendall(f"POST /api/train HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body)
+                time.sleep(1)  # wait until the training has begun
+                server.send_signal(signal.SIGINT)
+                _, errors = server.communicate(timeout=60)
+        finally:
+            server.kill()
+    assert errors == "nnc: interrupted\n"
 
 
 def test_server_refuses_long_request(client):

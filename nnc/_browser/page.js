@@ -8,11 +8,11 @@ const CHINESE = {
   rate: "学习率", seed: "初始权重的随机种子", reset: "新建网络", train: "训练", stop: "停止", one: "一轮", save: "保存 JSON",
   load: "载入 JSON", boundary: "决策边界", loss: "损失", weights: "网络与权重", steps: "逐步计算一行",
   stepsHelp: "每一行是 explain_step 的一个数，旁边是计算它的纯 Python 参考实现的代码行。方向键可在列表中移动。", row: "行",
-  first: "开头", back: "后退", forward: "前进", last: "结尾", failed: "出错：", epoch: "轮次", lossNow: "损失", classes: "圆点：{0}，方块：{1}",
+  first: "开头", back: "后退", forward: "前进", last: "结尾", failed: "出错：", warned: "警告：", epoch: "轮次", lossNow: "损失", classes: "圆点：{0}，方块：{1}",
   curve: "损失随训练轮数的变化", picture: "网络：蓝线为正权重，橙线为负权重", list: "计算步骤",
 };
 Object.assign(ENGLISH, {
-  stop: "Stop", failed: "Error: ", epoch: "epoch", lossNow: "loss", classes: "Circles: {0}, squares: {1}",
+  stop: "Stop", failed: "Error: ", warned: "Warning: ", epoch: "epoch", lossNow: "loss", classes: "Circles: {0}, squares: {1}",
   curve: "Loss by epoch", picture: "Network: blue lines are positive weights, orange lines are negative weights",
   list: "Steps of the computation",
 });
@@ -30,11 +30,16 @@ const TRANSLATIONS = [
 ];
 const NO_SERVER = "the server does not respond";
 // Messages of the server in Chinese. The last pattern matches every message.
-const ERRORS = [
+const MESSAGES = [
   [NO_SERVER, "服务器没有响应"],
   ["layers must be at most (\\d+) numbers from (\\d+) to (\\d+).*", "隐藏层必须是最多 $1 个从 $2 到 $3 的整数"],
   ["seed must be .*", "随机种子必须是不小于 0 的整数"], ["lr must be .*", "学习率必须是正数"],
-  [".*(diverge|no longer finite|learning rate).*", "训练没有成功：请减小学习率，然后新建网络"],
+  ["the loss has risen.*", "损失在上升：请减小学习率"],
+  ["all outputs of .* are zero.*", "有一层的输出全部为零：请减小学习率，或换一个随机种子新建网络"],
+  [".* of the outputs of .*", "有一层的输出几乎都到了值域的一端，很难继续学习：请减小学习率，或换一个随机种子新建网络"],
+  ["all neurons of .*", "有一层的所有神经元权重相同：请用其他初始权重"],
+  ["the (scaled )?targets range .*", "目标超出了输出层的值域"],
+  [".*(diverge|no longer finite|learning rate|must be finite).*", "训练没有成功：请减小学习率，然后新建网络"],
   ["the CSV file must have a header.*", "CSV 文件必须有表头和至少 2 行，而且各行的列数相同"],
   ["the CSV file must have at most (\\d+) rows, got (\\d+)", "CSV 文件最多可有 $1 行，这个文件有 $2 行"],
   ["the CSV file cannot be read.*", "无法读取这个 CSV 文件"],
@@ -47,7 +52,10 @@ const ERRORS = [
   ["the request must have at most (\\d+) bytes", "请求最多可有 $1 字节"], [".*", "服务器不能处理这些值"],
 ].map(([pattern, words]) => [new RegExp(`^(?:${pattern})$`, "s"), words]);
 const $ = (id) => document.getElementById(id);
-const state = { data: null, network: "", view: null, losses: [], lines: [], step: 0, training: false, language: "en", csv: "", error: "" };
+const state = {
+  data: null, network: "", view: null, losses: [], lines: [], step: 0, training: false, language: "en", csv: "", kind: "failed",
+  messages: [],
+};
 
 const word = (key) => (state.language === "zh" ? CHINESE : ENGLISH)[key];
 const translated = (text) => state.language === "en" ? text
@@ -67,21 +75,24 @@ async function request(name, values) {
   return result;
 }
 
-function showError(message) {
-  state.error = message;
-  const [pattern, words] = ERRORS.find(([each]) => each.test(message));
-  const text = state.language === "zh" ? message.replace(pattern, words) : message;
-  $("error").textContent = message && word("failed") + text;
+// Show messages of the server; their kind is "failed" or "warned".
+function show(kind, messages) {
+  Object.assign(state, { kind, messages });
+  const texts = messages.map((message) => {
+    const [pattern, words] = MESSAGES.find(([each]) => each.test(message));
+    return word(kind) + (state.language === "zh" ? message.replace(pattern, words) : message);
+  });
+  $("error").textContent = texts.join(" ");
 }
 
 // Run an action of the user; show its error, and stop the training.
 async function run(action) {
   try {
-    showError("");
+    show("failed", []);
     await action();
   } catch (error) {
     stop();
-    showError(error.message);
+    show("failed", [error.message]);
   }
 }
 
@@ -122,6 +133,7 @@ async function explain() {
 async function trainEpochs(epochs) {
   const view = await request("train", { network: state.network, ...rows(), epochs, lr: rate(), row: row() });
   state.losses.push(...view.losses);
+  show("warned", view.warnings);
   await update(view);
 }
 
@@ -236,7 +248,7 @@ function setLanguage(language) {
     element.textContent = word(element.dataset.text);
   });
   document.title = `nnc: ${word("title")}`;
-  showError(state.error);
+  show(state.kind, state.messages);
   if (state.training) $("train").textContent = word("stop");
   if (state.view) {
     draw();

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from nnc._browser.session import answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -75,19 +76,30 @@ class SameOriginOnly:
         return None
 
 
+def json_response(content: dict[str, Any], status: int = 200) -> Response:
+    """Return a response in ASCII, so that it may contain every text, also surrogates."""
+    return Response(json.dumps(content, allow_nan=False), status, HEADERS, "application/json")
+
+
 async def respond(request: Request) -> Response:
-    """Answer a request of the page."""
+    """Answer a request of the page.
+
+    The answer is computed in the thread of the event loop. Requests are therefore answered one after the other, and do
+    not share the warnings that `session.train` records. Signals are handled between two epochs.
+    """
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            return JSONResponse({"error": f"the request must have at most {MAX_BODY_BYTES} bytes"}, 413)
+            return json_response({"error": f"the request must have at most {MAX_BODY_BYTES} bytes"}, 413)
     try:
         values = json.loads(body)
-        result: dict[str, Any] = await run_in_threadpool(answer, request.path_params["request"], values)
+    except (ValueError, RecursionError) as error:
+        return json_response({"error": f"the request must be JSON without deep nesting, got {error}"}, 400)
+    try:
+        return json_response(answer(request.path_params["request"], values, request.app.state.is_stopping))
     except (ValueError, TypeError, ArithmeticError, OSError) as error:
-        return JSONResponse({"error": str(error)}, 400, HEADERS)
-    return JSONResponse(result, headers=HEADERS)
+        return json_response({"error": str(error)}, 400)
 
 
 async def page(request: Request) -> Response:
@@ -99,21 +111,32 @@ async def page(request: Request) -> Response:
     return Response(text, media_type=MEDIA_TYPES[name], headers=HEADERS)
 
 
-def build_app(port: int) -> ASGIApp:
-    """Return the ASGI application for a server on this port."""
+def build_app(port: int, is_stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
+    """Return the ASGI application for a server on this port.
+
+    Parameters
+    ----------
+    port : int
+        Port of the server.
+    is_stopping : callable, optional
+        Returns whether the server is stopping, which ends a training.
+    """
     routes = [
         Route("/", page),
         Route("/{name}", page),
         Route("/api/{request}", respond, methods=["POST"]),
     ]
-    return SameOriginOnly(Starlette(routes=routes), port)
+    app = Starlette(routes=routes)
+    app.state.is_stopping = is_stopping
+    return SameOriginOnly(app, port)
 
 
 def bind(port: int) -> socket.socket:
-    """Return a socket that is bound to 127.0.0.1; port 0 is any free port."""
+    """Return a socket that listens on 127.0.0.1; port 0 is any free port."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # queue the requests that come before Uvicorn has started
     except OSError as error:
         listener.close()
         raise OSError(f"--port must be a free port, got {port} ({error}); omit --port") from None
@@ -128,7 +151,8 @@ def serve(port: int, open_page: bool) -> None:
         print(f"The page is at {url} (only for programs on this computer). Stop the server with Ctrl-C.", flush=True)
         if open_page:
             webbrowser.open(url)
-        config = uvicorn.Config(
-            build_app(port), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        app = build_app(port, lambda: server.should_exit)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])

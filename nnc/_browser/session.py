@@ -11,34 +11,50 @@ import io
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from nnc import NeuralNetwork, from_json
 from nnc._inspection.explain import explain_step
+from nnc._utils.fields import describe
 from nnc.layers import Dense, Input
 from nnc.reference import layers as reference_layers
 from nnc.reference import network as reference_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Answer = dict[str, Any]
+
+# `answer` reads the annotations of the handlers to check the values of a request.
+Answer = dict[str, Any]
+Rows = list[list[float]]
 
 MAX_ROWS = 2000  # largest number of rows of a data set
 MAX_HIDDEN_LAYERS = 4
 MAX_UNITS = 12  # largest number of neurons of a layer; explanations of larger layers would omit numbers
 MAX_EPOCHS = 100_000  # largest number of epochs of one request
+MAX_NUMBER = 1e9  # largest absolute value of a number of a request
 GRID_POINTS = 41  # number of points along each side of the grid on which the decision boundary is computed
 ACTIVATIONS = ("sigmoid", "tanh", "relu")  # activations that the plain-Python reference supports
 
 
-def answer(request: str, values: dict[str, Any]) -> Answer:
+def answer(request: str, values: Answer, is_stopping: Callable[[], bool] = lambda: False) -> Answer:
     """Return the answer to a request of the page, as a dict for JSON.
+
+    Parameters
+    ----------
+    request : str
+        Name of the request.
+    values : dict
+        Values of the request by name. The annotations of the handler are their types.
+    is_stopping : callable, optional
+        Returns whether the server is stopping. A training then ends after the current epoch.
 
     Raises
     ------
@@ -52,15 +68,34 @@ def answer(request: str, values: dict[str, Any]) -> Answer:
         "csv": csv_data,
         "create": create,
         "show": show,
-        "train": train,
+        "train": partial(train, is_stopping),
         "explain": explain,
     }
+    if request not in handlers:
+        raise ValueError(f"request must be one of {', '.join(handlers)}, got {request!r}")
+    signature = inspect.signature(handlers[request], eval_str=True)
     try:
-        handler = handlers[request]
-        inspect.signature(handler).bind(**values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"request must be one of {', '.join(handlers)} with its values, got {error}") from None
-    return handler(**values)
+        signature.bind(**values)
+    except TypeError as error:
+        raise ValueError(f"the values of {request} must be {', '.join(signature.parameters)}, got {error}") from None
+    for name, value in values.items():
+        _check_type(name, value, signature.parameters[name].annotation)
+    return handlers[request](**values)
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    """Raise ValueError unless a value from JSON has the type of an annotation, such as list[list[float]]."""
+    if expected is float:
+        if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
+            raise ValueError(f"{name} must be a number from -{MAX_NUMBER:g} to {MAX_NUMBER:g}, got {describe(value)}")
+    elif get_args(expected):
+        if not isinstance(value, list):
+            raise ValueError(f"{name} must be a list, got {describe(value)}")
+        for each in value:
+            _check_type(f"each value of {name}", each, *get_args(expected))
+    elif expected is not Any and type(value) is not expected:
+        kind = {int: "a whole number", str: "text"}[expected]
+        raise ValueError(f"{name} must be {kind}, got {describe(value)}")
 
 
 # ------------------------------------------------------------------------------------------------ data
@@ -108,9 +143,10 @@ def csv_data(text: str, inputs: list[str], target: str) -> Answer:
             x = np.array([float(row[names.index(name)]) for row in rows])
         except ValueError as error:
             raise ValueError(f"column {name!r} must have numbers: {error}") from None
-        if not np.isfinite(x).all() or x.min() == x.max():
+        half_low, half_high = x.min() / 2, x.max() / 2  # halves, because the difference of large numbers can overflow
+        if not np.isfinite(x).all() or half_low == half_high:
             raise ValueError(f"column {name!r} must have at least two different finite numbers")
-        columns.append((x - (x.min() + x.max()) / 2) / (np.ptp(x) / 2))
+        columns.append((x - (half_low + half_high)) / (half_high - half_low))
     labels = [row[names.index(target)] for row in rows]
     classes = sorted(set(labels))
     if len(classes) != 2:
@@ -126,46 +162,61 @@ def _rows(X: Array, y: Array, names: list[str], classes: list[str]) -> Answer:
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def create(X: Any, y: Any, hidden: list[int], activation: Any, seed: int) -> Answer:
+def create(X: Rows, y: Rows, hidden: list[Any], activation: Any, seed: int) -> Answer:
     """Return a new network with hidden layers of these sizes and one output."""
-    if len(hidden) > MAX_HIDDEN_LAYERS or not all(isinstance(n, int) and 1 <= n <= MAX_UNITS for n in hidden):
+    if len(hidden) > MAX_HIDDEN_LAYERS or not all(type(n) is int and 1 <= n <= MAX_UNITS for n in hidden):
         raise ValueError(f"layers must be at most {MAX_HIDDEN_LAYERS} numbers from 1 to {MAX_UNITS}, got {hidden}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
-    X = _array(X)
-    layers = [Input(X.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
+    inputs, target = _arrays(X, y)
+    layers = [Input(inputs.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
     # Sum the loss over the four rows of the tutorial. For other data use the mean, which is independent of the number
     # of rows.
-    return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), X, _array(y), 0)
+    return _shown(NeuralNetwork(layers, loss="sse" if len(X) == 4 else "mse", seed=seed), inputs, target, 0)
 
 
-def show(network: str, X: Any, y: Any, row: int = 0) -> Answer:
+def show(network: str, X: Rows, y: Rows, row: int = 0) -> Answer:
     """Return loss, drawing and decision boundary of a network, such as a network that the user has loaded."""
-    X, y = _array(X), _array(y)
-    return _shown(_network(network, X), X, y, row)
+    inputs, target = _arrays(X, y)
+    return _shown(_network(network, inputs), inputs, target, row)
 
 
-def train(network: str, X: Any, y: Any, epochs: int, lr: float, row: int = 0) -> Answer:
-    """Train by gradient descent on all rows; return the loss before each epoch, and the result of `show`."""
-    X, y = _array(X), _array(y)
-    net = _network(network, X)
-    if not (isinstance(epochs, int) and 1 <= epochs <= MAX_EPOCHS):
-        raise ValueError(f"epochs must be a number from 1 to {MAX_EPOCHS}, got {epochs!r}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # turn warnings about a diverging training into errors
-        try:
-            history = net.fit(X, y, epochs=epochs, lr=lr, optimizer="sgd", batch_size=len(X), n_threads=1)
-        except Warning as warning:
-            raise ValueError(str(warning)) from None
-    return {"losses": history.loss.tolist(), **_shown(net, X, y, row)}
+def train(
+    is_stopping: Callable[[], bool], network: str, X: Rows, y: Rows, epochs: int, lr: float, row: int = 0
+) -> Answer:
+    """Train by gradient descent on all rows until `is_stopping` returns True.
+
+    The answer is that of `show`, with the loss before each epoch and the warnings of the training.
+    """
+    inputs, target = _arrays(X, y)
+    net = _network(network, inputs)
+    if not 1 <= epochs <= MAX_EPOCHS:
+        raise ValueError(f"epochs must be a number from 1 to {MAX_EPOCHS}, got {epochs}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = net.fit(
+            inputs,
+            target,
+            epochs=epochs,
+            lr=lr,
+            optimizer="sgd",
+            batch_size=len(X),
+            callback=lambda record: is_stopping(),
+            n_threads=1,
+        )
+    messages = [str(warning.message) for warning in caught]
+    return {"losses": history.loss.tolist(), "warnings": messages, **_shown(net, inputs, target, row)}
 
 
-def _array(values: Any) -> Array:
-    """Return the rows of a request as an array."""
-    array = np.array(values, np.float64)
-    if array.ndim != 2 or not 1 <= len(array) <= MAX_ROWS or array.shape[1] > 3:
-        raise ValueError(f"data must have 1 to {MAX_ROWS} rows of at most 3 numbers, got the shape {array.shape}")
-    return array
+def _arrays(X: Rows, y: Rows) -> tuple[Array, Array]:
+    """Return the inputs and the targets of a request as arrays."""
+    n_inputs, n_targets = {len(row) for row in X}, {len(row) for row in y}
+    if not 1 <= len(X) == len(y) <= MAX_ROWS or n_inputs not in ({2}, {3}) or n_targets != {1}:
+        raise ValueError(
+            f"data must have 1 to {MAX_ROWS} rows of 2 or 3 inputs and one target, got {len(X)} rows of "
+            f"{sorted(n_inputs)} inputs and {len(y)} rows of {sorted(n_targets)} targets"
+        )
+    return np.array(X, np.float64), np.array(y, np.float64)
 
 
 def _network(text: str, X: Array) -> NeuralNetwork:
@@ -191,12 +242,15 @@ def _shown(net: NeuralNetwork, X: Array, y: Array, row: int) -> Answer:
     sides = np.linspace(low - margin, high + margin, GRID_POINTS).T
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     points = np.hstack([points, np.tile(X[0, 2:], (len(points), 1))])
+    loss, outputs = net.evaluate_loss(X, y), net.predict(points)[:, 0]
+    if not (math.isfinite(loss) and np.isfinite(outputs).all()):
+        raise ValueError("the loss and the outputs of the network must be finite; use smaller weights or data")
     return {
         "network": net.to_json(),
         "hidden": list(net.sizes[1:-1]),
-        "loss": net.evaluate_loss(X, y),
+        "loss": loss,
         "svg": net.to_svg(row=X[row % len(X)], neurons=MAX_UNITS),
-        "grid": net.predict(points)[:, 0].round(3).tolist(),
+        "grid": outputs.round(3).tolist(),
         "bounds": [[float(side[0]), float(side[-1])] for side in sides],
     }
 
@@ -204,11 +258,11 @@ def _shown(net: NeuralNetwork, X: Array, y: Array, row: int) -> Answer:
 # ------------------------------------------------------------------------------------------------ explanations
 
 
-def explain(network: str, X: Any, y: Any, row: int, lr: float) -> Answer:
+def explain(network: str, X: Rows, y: Rows, row: int, lr: float) -> Answer:
     """Return the lines of `explain_step` for one row, each with the line of the plain-Python reference."""
-    X, y = _array(X), _array(y)
-    net, row = _network(network, X), row % len(X)
-    data, converter = net.converter.data(X[row : row + 1], y[row : row + 1]), net.converter
+    inputs, target = _arrays(X, y)
+    net, row = _network(network, inputs), row % len(X)
+    data, converter = net.converter.data(inputs[row : row + 1], target[row : row + 1]), net.converter
     scalings = {"scaling_X": converter.scaling_X, "scaling_y": converter.scaling_y}
     # Do not call the method of the network, which would also print the text in the terminal of the server.
     explanation = str(explain_step(net, data.X, data.target, lr, **scalings))
