@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nnc.forecast import Forecaster
+from nnc.forecast import Forecaster, ForecastWarning
 from nnc.forecast.frequency import infer_frequency
 
 pytest.importorskip("nnc.tabular", exc_type=ImportError)
@@ -148,6 +148,9 @@ SPRING = pd.date_range("2021-03-01", periods=40)  # summer time begins on 14 Mar
         (pd.date_range("2020-01", periods=40, freq="MS").strftime("%Y-%m"), ["2023-05", "2023-06"]),
         ([f"{2000 + i // 4}-Q{i % 4 + 1}" for i in range(40)], ["2010-01-01", "2010-04-01"]),
         (np.arange(0, 80, 2), ["80", "82"]),
+        ([100 * (2020 + i // 12) + i % 12 + 1 for i in range(40)], ["202305", "202306"]),
+        ([100 * (2020 + i // 4) + 3 * (i % 4) + 1 for i in range(40)], ["203001", "203004"]),
+        (SPRING.strftime("%Y%m%d").astype(int), ["20210410", "20210411"]),
         (
             [f"2024-01-01 00:00:{i / 2:04.1f}" for i in range(40)],
             ["2024-01-01 00:00:20.000000", "2024-01-01 00:00:20.500000"],
@@ -205,6 +208,64 @@ def test_series_of_pandas_with_dates_gives_a_frame():
     assert list(result.columns) == ["month", "forecast"]
     assert result["month"].tolist() == list(pd.date_range("2023-05-01", periods=2, freq="MS"))
     assert Forecaster(2).fit(pd.Series(np.arange(40.0))).predict().shape == (2,)
+    assert Forecaster(2).fit(series.rename("month")).update(series[-1:].set_axis(["2023-05"])).predict()[
+        "month"
+    ].tolist() == list(pd.date_range("2023-06-01", periods=2, freq="MS"))
+
+
+@pytest.mark.parametrize(("name", "index"), [("time", None), (None, "y"), (5, 3), ("forecast", None)])
+def test_names_of_series_and_index_may_be_any_texts_or_numbers(name, index):
+    series = pd.Series(np.arange(40.0), pd.date_range("2020-01-01", periods=40, name=index), name=name)
+    result = Forecaster(2, members="statistics").fit(series).predict()
+    assert list(result.columns) == [str(index or "time"), "forecast"]
+
+
+@pytest.mark.parametrize("collect", [dict, lambda series: list(series.values())])
+def test_dates_of_several_series_are_sorted_and_continued(collect):
+    dates = pd.date_range("2020-01-01", periods=40, freq="MS")
+    series = {0: pd.Series(np.arange(40.0), dates), 1: pd.Series(np.arange(38.0), dates[:38])[::-1]}
+    model = Forecaster(2, 1, members="statistics").fit(collect(series))
+    result = model.predict()
+    assert result["id"].tolist() == [0, 0, 1, 1]
+    assert result["time"].dt.month.tolist() == [5, 6, 3, 4]
+    np.testing.assert_allclose(result["forecast"], [40, 41, 38, 39], atol=0.1)
+    assert model.update({1: pd.Series([38.0, 39.0], dates[38:])}).predict()["time"].dt.month.tolist() == [5, 6, 5, 6]
+
+
+def test_covariates_that_are_constant_so_far_give_a_warning_and_no_effect(tmp_path):
+    frame = sales("MS", 43, shops=1, promotions=True).drop(columns="shop").assign(x=0.0, kind="a")
+    plain = Forecaster(3).fit(frame[:40][["date", "sales"]], time="date").predict()
+    for role, column in (("known", "x"), ("known", "kind"), ("past", "x"), ("static", "x")):
+        with pytest.warns(
+            ForecastWarning, match=rf"{role} column '{column}' cannot affect .* \(all values are equal\)"
+        ):
+            model = Forecaster(3).fit(frame[:40], time="date", target="sales", **{role: [column]})
+        model.save(tmp_path / "model.json")
+        for forecaster in (model, Forecaster.load(tmp_path / "model.json")):
+            future = frame[40:].assign(x=1.0, kind="b") if role == "known" else None
+            pd.testing.assert_frame_equal(forecaster.predict(future), plain)
+    two = sales("MS", 40).assign(size=np.repeat([1.0, 2.0], 40))
+    with pytest.warns(
+        ForecastWarning, match=r"known column 'size' cannot affect .* \(it never changes within a series\)"
+    ):
+        Forecaster(3, members="statistics").fit(two, **COLUMNS, known=["size"])
+
+
+def test_missing_values_of_known_columns_are_accepted_if_fit_had_some():
+    frame = sales("MS", 43, shops=1, promotions=True).drop(columns="shop")
+    frame["kind"] = np.where(frame["promotion"], "price", None)
+    columns = {"time": "date", "target": "sales"}
+    Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["kind"]).predict(frame[40:])
+    frame = frame.assign(number=np.arange(43.0), day=frame["date"])
+    model = Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["number", "day"])
+    for column, missing in (("number", np.nan), ("day", pd.NaT)):
+        damaged = frame.copy()
+        damaged.loc[41, column] = missing
+        message = f"must have no missing values of '{column}', as in fit, got one for 2018-06-01; fill it"
+        with pytest.raises(ValueError, match=f"X {message}"):
+            model.predict(damaged[40:])
+        with pytest.raises(ValueError, match=f"y_new {message}"):
+            model.update(damaged[40:])
 
 
 def test_several_id_columns_identify_a_series():
@@ -219,6 +280,9 @@ ZONED = MONTHS.assign(date=MONTHS["date"].dt.tz_localize("Europe/Berlin"))
 NUMBERS = MONTHS.assign(date=np.r_[:40, :40])
 ROW, EXTRA = MONTHS[:1], MONTHS[:1].assign(date=pd.Timestamp("2019-06-11"))
 LEVELS = MONTHS.set_index(["shop", "date"])["sales"]
+CODES = MONTHS.assign(date=MONTHS["date"].dt.strftime("%Y%m").astype(int))
+SERIES = pd.Series(np.arange(40.0))
+DATED = pd.Series(np.arange(40.0), pd.date_range("2020-01-01", periods=40))
 DAYS = sales("D", 40, shops=1).assign(shop="daily")
 
 
@@ -254,6 +318,30 @@ def fit(frame, **columns):
         (TypeError, lambda: Forecaster(2).fit(np.arange(40.0)).update(MONTHS), "array as in fit, got DataFrame"),
         (ValueError, lambda: fit(ZONED).update(MONTHS), "must have Europe/Berlin as in fit, got no time zone; convert"),
         (ValueError, lambda: fit(MONTHS).update(ZONED), "must have no time zone as in fit, got Europe/Berlin; convert"),
+        (
+            ValueError,
+            lambda: fit(MONTHS.rename(columns={"date": "forecast"}), time="forecast"),
+            "got 'forecast'; rename",
+        ),
+        (ValueError, lambda: fit(MONTHS.rename(columns={"shop": "lower_80"}), id="lower_80"), "got 'lower_80'; rename"),
+        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "time must be a month number, got 202013"),
+        (
+            ValueError,
+            lambda: Forecaster(2).fit(SERIES[::-1]),
+            "index that increases by equal steps, got 38 after 39; sort",
+        ),
+        (
+            ValueError,
+            lambda: Forecaster(2).fit([SERIES, SERIES.drop(5)]),
+            r"y\[1\] must have .* steps, got 6 after 4; sort",
+        ),
+        (
+            ValueError,
+            lambda: Forecaster(2).fit(SERIES, SERIES[::-1].to_frame()),
+            r"X must have the index of y, got another",
+        ),
+        (TypeError, lambda: Forecaster(2).fit(DATED, known=["x"]), "known must be None for arrays or series"),
+        (TypeError, lambda: Forecaster(2).fit({"a": DATED, "b": [1.0, 2.0]}), "got list for series 'b'"),
         (TypeError, lambda: Forecaster(2).fit(LEVELS), "y must have a single index, got 2 levels"),
     ],
 )

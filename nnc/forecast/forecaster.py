@@ -19,6 +19,7 @@ from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
 from nnc.forecast.file import FILE_KIND, documents, parse
+from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
 from nnc.forecast.reading import ForecastWarning
 
@@ -123,8 +124,8 @@ class Forecaster(SuggestsAttributes):
         ----------
         y : array (n,), list of arrays, dict of arrays, series or frame
             An array or list of numbers is one series. A list or dict of arrays contains several series, which may have
-            different lengths. A series of pandas may have dates as its index. A frame of pandas, polars or pyarrow has
-            a row for each time of each series (long format), in any order.
+            different lengths. Series of pandas may have dates as index. A frame of pandas, polars or pyarrow has a row
+            for each time of each series (long format), in any order.
         X : array (n, covariates), optional
             Covariates of a single array whose future values are known; `predict` needs them for the next steps.
         id, time, target : str
@@ -155,19 +156,18 @@ class Forecaster(SuggestsAttributes):
         Warns
         -----
         ForecastWarning
-            Series are shorter than three seasons, or have fewer than ten observations.
+            Series are shorter than three seasons, or have fewer than ten observations or many missing values; or a
+            covariate cannot affect the forecasts, for example because it has been constant so far.
         """
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
         self._layout: Layout | None = None
-        if reading.is_frame(y):
+        if is_frame(y):
             from nnc.forecast.frames import read_frame
 
             self._layout, names, panel = read_frame(y, X, columns)
         else:
-            for name, value in columns.items():
-                if value is not None:
-                    raise TypeError(f"{name} must be None for arrays, got {value!r}; pass a frame to name its columns")
+            reading.refuse_columns(columns)
             names, panel = reading.read_arrays(y, X)
         self._names: list[Hashable] | None = names
         self.season_ = self._choose_season(panel)
@@ -177,8 +177,11 @@ class Forecaster(SuggestsAttributes):
         self._width = np.ones(len(panel))
         self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
-        message = reading.short_series_message(panel, self.ids_, self.season_)
-        if message is not None:
+        messages = (
+            reading.short_series_message(panel, self.ids_, self.season_),
+            reading.missing_values_message(panel, self.ids_),
+        )
+        for message in filter(None, messages):
             warn_user(message, ForecastWarning)
         return self
 
@@ -334,7 +337,7 @@ class Forecaster(SuggestsAttributes):
 
     def _read_new_arrays(self, y_new: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names and the panel of new observations in arrays."""
-        if reading.is_frame(y_new):
+        if is_frame(y_new):
             raise TypeError(f"y_new must be an array as in fit, got {type(y_new).__name__}; pass the column of values")
         keys, new = reading.read_arrays(y_new, X, minimum=1, name="y_new")
         names = keys if isinstance(y_new, Mapping) and keys is not None else self.ids_

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
+from nnc.forecast.indexes import as_frame
 from nnc.forecast.panel import Panel, check_sparsity
-from nnc.forecast.reading import MIN_OBSERVATIONS, check_magnitude, describe_names
+from nnc.forecast.reading import (
+    MIN_OBSERVATIONS,
+    check_magnitude,
+    describe_names,
+    refuse_columns,
+    warn_of_ignored_columns,
+)
 
 try:
     import narwhals.stable.v2 as nw
@@ -28,9 +35,12 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from nnc.forecast.statistics import Floats, Ints
+    from nnc.forecast.statistics import Bools, Floats, Ints
 
 MONTH_TEXT, QUARTER_TEXT = re.compile(r"^\d{4}-\d\d$"), re.compile(r"^(\d{4})-?Q([1-4])$")
+DATE_NUMBERS = "month number", "day number"  # types of times such as 202401 and 20240131
+MIN_YEAR, MAX_YEAR = 1800, 2200  # range of years in numbers that are months or days
+RESULT_COLUMN = re.compile(r"forecast|(lower|upper|quantile)_\d.*")  # names of the columns of forecasts
 # Arguments that name covariates: available for the forecast period, available only for the past, one value per series.
 ROLES = "known", "past", "static"
 MIN_YEARS, YEAR_DAYS = 2, 365.25  # daily series of at least MIN_YEARS years have features for the time of the year
@@ -51,8 +61,8 @@ class Layout:
     frequency : Frequency
     library : str
         Library of the frame, such as "pandas".
-    time_type : {"date", "datetime", "text", "month", "number"}
-        Type of the times in frames of forecasts.
+    time_type : {"date", "datetime", "text", "month", "number", "month number", "day number"}
+        Type of the times in frames of forecasts. A month number is 202401, a day number is 20240131.
     zone : str or None
         Time zone of the dates.
     is_local : bool
@@ -88,20 +98,31 @@ class Layout:
         codes = np.array([distinct.setdefault(key, len(distinct)) for key in keys], np.intp)
         times = self.times(by_name[self.time])
         order = np.lexsort((times, codes))
-        encoded = {}
+        target = _values(by_name[self.target], as_numbers, "target", "numbers")[order] if "past" in roles else None
+        rows = _Rows(list(distinct), codes[order], times[order], target, {}, {})
+        ignored = []
         for role in roles:
             part = Table([by_name[name].select_rows(order) for name in self.covariates[role]], True)
+            schema = Schema.learn(part) if learns and part.columns else self.schemas.get(role)
+            rows.encoded[role] = np.zeros((len(table), 0)) if schema is None else schema.encode(part).astype(np.float64)
             if learns:
-                self.schemas[role] = Schema.learn(part) if part.columns else None
-            schema = self.schemas[role]
-            encoded[role] = np.zeros((len(table), 0)) if schema is None else schema.encode(part).astype(np.float64)
-        target = _values(by_name[self.target], as_numbers, "target", "numbers") if "past" in roles else None
-        return _Rows(list(distinct), codes[order], times[order], target if target is None else target[order], encoded)
+                self.schemas[role] = schema if schema is not None and schema.width() else None
+            if learns and schema is not None:
+                ignored += _ignored_columns(role, schema, rows)
+            elif schema is not None:
+                rows.missing |= _unexpected_missing(schema, part)
+        warn_of_ignored_columns(ignored)
+        return rows
 
     def times(self, column: Column) -> Floats:
         """Return the times of a column: numbers, or dates in seconds since 1970; raise ValueError for other cells."""
-        if self.time_type == "number":
+        if self.time_type.endswith("number"):
             times = _values(column, as_numbers, "time", "numbers")
+            if self.time_type != "number":
+                dates = _read_date_numbers(times, self.time_type)
+                if np.isnan(dates).any():
+                    raise ValueError(f"time must be a {self.time_type}, got {times[np.isnan(dates).argmax()]:.15g}")
+                times = dates
         else:
             times = _values(column, _as_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
         if np.isnan(times).any():
@@ -130,6 +151,7 @@ class Layout:
         labels = [self.target + of_series(name) for name in rows.names]
         for code, name in enumerate(rows.names):
             part = rows.part(code)
+            self.check_present("y_new", rows, part, name)
             index = self.grid_index(rows.times[part], name)
             check_magnitude(labels[code], rows.target[part])
             check_sparsity(of_series(name), int(index[-1] - index[0]), len(index))
@@ -159,6 +181,16 @@ class Layout:
         return np.round(self.frequency.to_index(times)).astype(np.intp)
 
     # ------------------------------------------------------------------------------------------ covariates
+
+    def check_present(self, argument: str, rows: _Rows, index: Ints, name: Hashable) -> None:
+        """Raise ValueError if a covariate that had no missing values in `fit` has one in the rows `index`."""
+        for column, missing in rows.missing.items():
+            if missing[index].any():
+                time = show_time(rows.times[index[missing[index].argmax()]], self.time_type != "number")
+                raise ValueError(
+                    f"{argument} must have no missing values of {column!r}, as in fit, got one for {time}"
+                    f"{of_series(name)}; fill it"
+                )
 
     def with_calendar(self, tables: list[Floats], starts: Ints) -> list[Floats]:
         """Return tables of known covariates, which begin at the grid points `starts`, with the calendar features."""
@@ -212,14 +244,16 @@ class Layout:
             if any(missing):
                 time = show_time(self.frequency.to_times(steps[missing])[0], self.time_type != "number")
                 raise ValueError(f"X must have a row for each future time, got none for {time}{of_series(name)}")
-            future.append(found.encoded["known"][[rows_at[step] for step in steps.tolist()]])
+            index = np.array([rows_at[step] for step in steps.tolist()])
+            self.check_present("X", found, index, name)
+            future.append(found.encoded["known"][index])
         return self.with_calendar(future, ends)
 
     def read_update(self, y: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names of series with new observations, and a panel of these observations."""
         if X is not None:
             raise ValueError("X must be None for a frame, got covariates; add them to the columns of the frame")
-        rows = self.read("y_new", as_frame(y)[0], ROLES)
+        rows = self.read("y_new", as_frame(y, self.time, self.target)[0], ROLES)
         return rows.names if self.id else [0], self.panel(rows, 1)
 
     # ------------------------------------------------------------------------------------------ writing
@@ -234,6 +268,9 @@ class Layout:
         times = self.frequency.to_times((ends[:, None] + np.arange(horizon)).ravel())
         if self.time_type == "number":
             data[self.time] = times.astype(np.int64) if np.array_equal(times, np.round(times)) else times
+        elif self.time_type.endswith("number"):
+            texts = _date_texts(times, self.time_type == "month number")
+            data[self.time] = np.array([int(text.replace("-", "")) for text in texts])
         elif self.time_type in ("month", "text"):
             data[self.time] = _date_texts(times, self.time_type == "month")
         else:
@@ -261,6 +298,8 @@ class _Rows:
     target : array (n,) or None
     encoded : dict of str to array (n, features)
         Encoded covariates for each role.
+    missing : dict of str to bool array (n,)
+        For columns that had no missing values in `fit`, but have some in these rows: whether the value is missing.
     """
 
     names: list[Hashable]
@@ -268,20 +307,37 @@ class _Rows:
     times: Floats
     target: Floats | None
     encoded: dict[str, Floats]
+    missing: dict[str, Bools]
 
     def part(self, code: int) -> Ints:
         """Return the indices of the rows of a series."""
         return np.arange(*np.searchsorted(self.codes, [code, code + 1]))
 
 
-def as_frame(y: Any) -> tuple[Any, bool]:
-    """Return a frame, and whether `y` was a series of pandas with dates, which becomes a frame."""
-    if not hasattr(y, "rename_axis") or hasattr(y, "columns"):
-        return y, False
-    if hasattr(y.index, "to_timestamp"):
-        y = y.to_timestamp()
-    name = y.index.name or "time"
-    return y.rename(y.name or "y").rename_axis(name).reset_index(), True
+def _unexpected_missing(schema: Schema, table: Table) -> dict[str, Bools]:
+    """Return where values are missing, for the columns of a table that had no missing values in `fit`."""
+    return {
+        column_schema.name: column.missing
+        for column_schema, column in schema.read(table)
+        if not column_schema.encoding.accepts_missing and column.missing.any()
+    }
+
+
+def _ignored_columns(role: str, schema: Schema, rows: _Rows) -> list[tuple[str, str]]:
+    """Return names and reasons of the columns of covariates that cannot affect forecasts.
+
+    Effects of known covariates are learned from changes within a series.
+    """
+    ignored = []
+    features, follows = rows.encoded[role], rows.codes[1:] == rows.codes[:-1]
+    changes = (features[1:] != features[:-1])[follows].any(axis=0)
+    for column, slices in zip(schema.columns, schema.groups(), strict=True):
+        label = f"{role} column {column.name!r}"
+        if not slices:
+            ignored.append((label, column.describe().removeprefix("left out: ")))
+        elif role == "known" and not changes[slices[0]].any():
+            ignored.append((label, "it never changes within a series"))
+    return ignored
 
 
 def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list[Hashable] | None, Panel]:
@@ -298,10 +354,11 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         raise ValueError("X must be None for a frame, got covariates; pass the names of its columns as known")
     frame, was_series = as_frame(y)
     native = _narwhals("y", frame)
-    id_columns, covariates = _texts("id", columns["id"]), {role: _texts(role, columns[role]) for role in ROLES}
+    id_columns, covariates = list(_texts("id", columns["id"])), {role: _texts(role, columns[role]) for role in ROLES}
     time, target = (_text(name, columns[name]) for name in ("time", "target"))
     if was_series:
-        time, target = native.columns
+        refuse_columns(columns)
+        *id_columns, time, target = native.columns
     if time is None:
         raise ValueError(
             "time must be the name of a column, got None; pass the column of dates or numbers (reset_index() turns an "
@@ -313,6 +370,11 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         if len(others) != 1:
             raise ValueError(f"target must be the name of a column, got None; choose one of {others}")
         target = others[0]
+    reserved = [name for name in (*id_columns, time) if RESULT_COLUMN.fullmatch(name)]
+    if reserved:
+        raise ValueError(
+            f"id and time must be other columns than those of forecasts, got {reserved[0]!r}; rename the column"
+        )
     names = [*id_columns, time, target, *(name for role in ROLES for name in dict.fromkeys(covariates[role]))]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
@@ -323,8 +385,11 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         kind = "month" if all(map(MONTH_TEXT.fullmatch, column.levels)) else "text"
     elif column.kind == "date":
         kind = "date" if native.schema[time] == nw.Date else "datetime"
+    elif not column.missing.any():
+        numbers = column.values.astype(np.float64)
+        kind = next((kind for kind in DATE_NUMBERS if not np.isnan(_read_date_numbers(numbers, kind)).any()), kind)
     library, unknown = native.implementation.value, Frequency("number", 1, 0)
-    layout = Layout(id_columns, time, target, covariates, unknown, library, kind, column.zone, is_local=False)
+    layout = Layout(tuple(id_columns), time, target, covariates, unknown, library, kind, column.zone, is_local=False)
     rows = layout.read("y", frame, ROLES, learns=True)
     layout.frequency = _infer_grid(layout, rows)
     rows.times = layout.to_grid_clock(rows.times)
@@ -363,6 +428,19 @@ def _infer_grid(layout: Layout, rows: _Rows) -> Frequency:
                 raise
     layout.is_local = max(found, key=preference)
     return found[layout.is_local]
+
+
+def _read_date_numbers(numbers: Floats, kind: str) -> Floats:
+    """Return months or days such as 202401 or 20240131 in seconds since 1970; NaN for other numbers."""
+    digits = np.where(np.abs(numbers) < 1e9, numbers, 0).astype(np.int64)
+    years, months, days = digits // 10000, digits // 100 % 100, digits % 100
+    if kind == "month number":
+        years, months, days = digits // 100, digits % 100, np.ones_like(digits)
+    dates = (12 * (years - 1970) + months - 1).astype("M8[M]")
+    times = dates.astype("M8[D]") + (days - 1)
+    in_range = (years >= MIN_YEAR) & (years < MAX_YEAR) & (months >= 1) & (months <= 12)
+    exists = (digits == numbers) & in_range & (times.astype("M8[M]") == dates)
+    return np.where(exists, times.astype("M8[s]").astype(np.float64), np.nan)
 
 
 def _date_texts(times: Floats, are_months: bool) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
-from nnc._utils.containers import column_names
+from nnc._utils.notices import warn_user
 from nnc.forecast.frequency import SEASON_CANDIDATES
+from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
 from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
 ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
+ADVISED_MISSING = 1 / 3  # `fit` warns about series with a larger fraction of missing values
 SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
 MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
 MAX_DETECTION_SERIES = 200  # largest number of series that the detection of the season examines
@@ -69,8 +71,12 @@ def read_arrays(
         raise ValueError(
             f"X must be None if {name} contains several series, got covariates; pass a frame in long format instead"
         )
+    if hasattr(X, "set_axis") and hasattr(y, "set_axis") and not X.index.equals(y.index):
+        raise ValueError(f"X must have the index of {name}, got another one; call X.reindex({name}.index)")
     if X is not None:
         covariates = [read_covariates(X, len(values[0]))]
+        constant = np.flatnonzero(np.ptp(covariates[0], axis=0) == 0) if minimum > 1 else ()
+        warn_of_ignored_columns([(f"column {j} of X", "all values are equal") for j in constant])
     starts, no_past = np.zeros(len(values), np.intp), [table[:, :0] for table in covariates]
     return names, Panel(values, starts, covariates, no_past, np.zeros((len(values), 0))).trim(labels, minimum)
 
@@ -84,6 +90,7 @@ def _is_single(y: Any) -> bool:
 
 def read_values(name: str, values: Any) -> Floats:
     """Return a series (n,) as float64; None and NaN are missing values, and infinity raises ValueError."""
+    check_index(name, values)
     if isinstance(values, (list, tuple)) or getattr(values, "dtype", None) == np.dtype(object):
         values = [np.nan if value is None else value for value in values]
     series = as_real_array(name, values).astype(np.float64)
@@ -114,6 +121,19 @@ def read_covariates(X: Any, n: int) -> Floats:
     return table
 
 
+def warn_of_ignored_columns(columns: Sequence[tuple[str, str]]) -> None:
+    """Warn of covariates that cannot affect forecasts.
+
+    Parameters
+    ----------
+    columns : sequence of (str, str)
+        Description of each column, and the reason.
+    """
+    if columns:
+        texts = [f"{column} cannot affect the forecasts ({reason})" for column, reason in columns]
+        warn_user("; ".join(texts), ForecastWarning)
+
+
 def detect_season(values: Sequence[Floats]) -> int:
     """Return the number of steps in a season of series without dates; 1 if no candidate is significant.
 
@@ -137,6 +157,15 @@ def detect_season(values: Sequence[Floats]) -> int:
     return best
 
 
+def refuse_columns(columns: Mapping[str, Any]) -> None:
+    """Raise TypeError if `fit` got the names of columns for data without columns."""
+    for name, value in columns.items():
+        if value is not None:
+            raise TypeError(
+                f"{name} must be None for arrays or series, got {value!r}; pass a frame to name its columns"
+            )
+
+
 def describe_names(names: Sequence[object]) -> str:
     """Return the first names as text, such as "'a', 'b' and 3 more"."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -156,6 +185,19 @@ def short_series_message(panel: Panel, names: Sequence[object], season: int) -> 
     if not found:
         return None
     return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
+
+
+def missing_values_message(panel: Panel, names: Sequence[object]) -> str | None:
+    """Return the text of the warning about series with many missing values; None if there are none."""
+    fractions = [np.isnan(y).mean() for y in panel.values]
+    found = [name for name, fraction in zip(names, fractions, strict=True) if fraction > ADVISED_MISSING]
+    if not found:
+        return None
+    return (
+        f"{len(found)} of {len(names)} series have no value at more than a third of their times: "
+        f"{describe_names(found)}; forecasts interpolate these times; add rows of 0 if a missing row means 0, and pass "
+        "dates if numbers of times have gaps, such as weeks 202452 and 202501"
+    )
 
 
 def number_list(name: str, value: Any) -> list[float]:
@@ -182,13 +224,3 @@ def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
     for value in number_list("quantiles", quantiles):
         shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
     return shifts
-
-
-def is_frame(y: Any) -> bool:
-    """Return whether `y` is a frame, or a series of pandas whose index contains dates."""
-    if isinstance(y, (np.ndarray, list, tuple, Mapping)):
-        return False
-    if hasattr(y, "collect"):  # count a lazy frame as a frame, so that read_frame raises an error for it
-        return True
-    index = getattr(y, "index", None) if hasattr(y, "rename_axis") else None
-    return column_names(y) is not None or hasattr(index, "to_period") or hasattr(index, "to_timestamp")

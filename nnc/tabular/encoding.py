@@ -61,6 +61,11 @@ class Encoding(Value, ABC):
         return 0
 
     @property
+    def accepts_missing(self) -> bool:
+        """Return whether training rows had missing values, or the encoding does not use the values."""
+        return bool(getattr(self, "missing", True))
+
+    @property
     def n_codes(self) -> int:
         """Number of inputs of exported models that represent the column."""
         return 1

@@ -345,6 +345,11 @@ class Date(Encoding):
         return self.days.width + sum(2 if PART_PERIODS[part] else 1 for part in self.parts)
 
     @property
+    def accepts_missing(self) -> bool:
+        """Return whether training rows had missing values."""
+        return self.days.accepts_missing
+
+    @property
     def n_bins(self) -> int:
         """Number of piecewise-linear features, which are computed from the number of days."""
         return self.days.n_bins

@@ -172,11 +172,6 @@ class Schema:
         Returns
         -------
         Schema
-
-        Raises
-        ------
-        ValueError
-            No column carries information: in each column, all values are equal, or nearly all texts are different.
         """
         check_count("bins", bins)
         columns: list[ColumnSchema] = []
@@ -194,12 +189,7 @@ class Schema:
                     encoding = LeftOut(f"equal to {first_name!r}")
             kind = "date" if column.is_clock else column.kind
             columns.append(ColumnSchema(column.name, kind, encoding, format, zone))
-        schema = cls(tuple(columns), table.named)
-        if schema.width() == 0:
-            reasons = "; ".join(f"{column.column!r} is {column.encoding}" for column in schema.describe()[:3])
-            rows = pluralize(len(table), "row")
-            raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
-        return schema
+        return cls(tuple(columns), table.named)
 
     def width(self, bins: bool = False) -> int:
         """Return the number of features in an encoded row, with or without the piecewise-linear features (bins)."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.scaling import Standardize
+from nnc._utils.checks import pluralize
 from nnc.tabular.categories import Category
 from nnc.tabular.encodings import Number, compress
 from nnc.tabular.schema import N_BINS, Schema
@@ -43,8 +44,19 @@ MIN_VARIANCE = 1e-9  # lower limit of variances, to avoid divisions by 0
 
 
 def learn_schema(table: Table) -> Schema:
-    """Learn the schema of the training rows; numeric columns have normal scores unless the table is large."""
-    return Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
+    """Learn the schema of the training rows; numeric columns have normal scores unless the table is large.
+
+    Raises
+    ------
+    ValueError
+        No column carries information: in each column, all values are equal, or nearly all texts are different.
+    """
+    schema = Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
+    if schema.width() == 0:
+        reasons = "; ".join(f"{column.column!r} is {column.encoding}" for column in schema.describe()[:3])
+        rows = pluralize(len(table), "row")
+        raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
+    return schema
 
 
 def encode_rows(
