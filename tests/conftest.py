@@ -50,8 +50,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Examples are derandomized, so that test runs are repeatable; --hypothesis-profile=search tries new and more examples.
-settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=60)
+# Examples are derandomized, so that test runs are repeatable. `.ci/run` uses --hypothesis-profile=exhaustive, and
+# --hypothesis-profile=search tries new examples.
+settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=20)
+settings.register_profile("exhaustive", settings.get_profile("nnc"), max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("nnc")
 

@@ -62,6 +62,7 @@ def test_float32_initial_weights_are_rounded_float64_weights():
         assert np.array_equal(actual, np.array(expected, np.float32))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("loss", "output"),
     [
@@ -89,7 +90,7 @@ def test_predictions_losses_and_gradients_match_reference(output, loss, hidden, 
 
 
 # The batch sizes include the full batch, single rows, sizes that leave a remainder of the 11 rows, and 50 > 11.
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("batch_size", "shuffle"),
     [(None, True), *itertools.product((1, 2, 3, 4, 10), (True, False)), (11, True), (50, True)],
@@ -112,6 +113,7 @@ def test_losses_of_200_epochs_match_reference(sizes, activation, output, loss, b
     assert_same_parameters(engine, plain, 1e-11)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("sizes", [[5, 19, 33, 9], [6, 135, 9], [3, 20, 256, 20, 2], [3, 256, 1], [4, 6, 256]])
 def test_wide_layers_match_reference(sizes, threads):

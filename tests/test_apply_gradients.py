@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
@@ -74,7 +74,6 @@ def test_step_from_gradient_has_bits_of_train_step(name, dtype):
     assert have_same_params(net, other)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=4),
     st.lists(st.integers(1, 70), min_size=2, max_size=4),

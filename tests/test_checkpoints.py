@@ -85,6 +85,7 @@ def check_resume(tmp_path, net, begin, further, first=50, second=50, break_=thro
     assert again.params.tobytes() == uninterrupted.params.tobytes()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_checkpoint_resumes_each_optimizer(tmp_path, optimizer, dtype):
@@ -94,6 +95,7 @@ def test_checkpoint_resumes_each_optimizer(tmp_path, optimizer, dtype):
     check_resume(tmp_path, network(dtype), begin, further, first=49, second=51)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("optimizer", ["sgd", "nadam"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_checkpoint_resumes_each_schedule(tmp_path, schedule, optimizer):
@@ -150,7 +152,7 @@ def test_checkpoint_resumes_fit_with_labels_and_scaling(tmp_path):
 SECOND_ORDER = ["lbfgs", nnc.LBFGS(history_size=3), "levenberg_marquardt", nnc.LevenbergMarquardt(damping=10.0)]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", SECOND_ORDER, ids=repr)
 @pytest.mark.parametrize("first", [2, 25])
@@ -189,6 +191,7 @@ def test_damping_in_damaged_checkpoint_is_refused(damping):
         nnc.load(io.StringIO(json.dumps(document)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
 def test_checkpoint_callback_resumes_second_order_optimizers(tmp_path, optimizer, dtype):
@@ -367,6 +370,7 @@ def run(code, *arguments, expected=0, **environment):
     return result.stdout
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_new_process_resumes_to_same_bits(tmp_path, dtype):
     path = tmp_path / "net.json"
@@ -376,6 +380,7 @@ def test_new_process_resumes_to_same_bits(tmp_path, dtype):
     assert run(load, dtype, path) == expected
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_new_process_resumes_second_order_optimizers(tmp_path, dtype):
     begin = """

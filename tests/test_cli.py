@@ -47,7 +47,10 @@ EXPECTED = {
 }
 REQUIRED_PACKAGES = {"search_on_a_cluster.py": "distributed", "digits_1d.py": "mnist1d"}
 
-LONG_EXAMPLES = {"shock.py", "pendulum.py", "audio_filter.py", "actor_critic.py"}  # each takes about a second or more
+LONG_EXAMPLES = {  # each takes at least 0.4 s
+    *("shock.py", "pendulum.py", "audio_filter.py", "actor_critic.py", "diffusivity.py", "compare_with_reference.py"),
+    *("forecast.py", "export_to_c.py", "cart_pole.py", "intervals.py"),
+}
 
 
 def run(*arguments, cwd, **options):
@@ -430,6 +433,7 @@ def test_example_runs_without_warning_and_prints_expected_result(name, tmp_path)
     assert all("</svg>" in (tmp_path / name).read_text(encoding="utf-8") for name in picture)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 @pytest.mark.parametrize("options", [["--lenet"], ["--fashion"], []])
 def test_mnist_example_trains_and_reports_test_errors(options, tmp_path):

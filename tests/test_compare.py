@@ -34,6 +34,7 @@ def test_result_contains_both_trained_networks():
     assert np.abs(np.array(result.reference.predict(X.tolist())) - Y).max() < 0.1
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize("batch_size", [1, 7, None])
 def test_mini_batch_training_agrees(activation, batch_size):
@@ -54,6 +55,7 @@ def test_mini_batch_training_agrees(activation, batch_size):
     assert result.predictions.absolute < 1e-12
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("at_each_step", [False, True])
 def test_softmax_agrees(at_each_step, loss):

@@ -53,6 +53,7 @@ def concatenate(gradients):
 # ------------------------------------------------------------------------------------------------- vjp
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("n", [1, 11, 600])
 def test_vjp_matches_gradients_of_mse(isa, layers, n):

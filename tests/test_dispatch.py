@@ -175,6 +175,7 @@ def test_show_config_prints_core_threads_and_vectors(isa, tmp_path):
 # ---------------------------------------------------------------- missing and broken cores
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "code",
     [
@@ -196,6 +197,7 @@ def test_source_without_core_raises_helpful_import_error(code, tmp_path):
     assert "During handling" not in result.stderr
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("arguments", [["demo"], ["config"], ["compare"]])
 def test_command_line_without_core_prints_one_line_error(arguments, tmp_path):
     target = copy_package(tmp_path)

@@ -214,6 +214,7 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"clip_value": 0.01, "max_norm": 0.5}], ids=str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("widths", [(3, 4, 1), (5, 40, 17, 3)])

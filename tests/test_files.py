@@ -244,7 +244,7 @@ def test_largest_float32_loads_exactly() -> None:
     ]
 
 
-@pytest.mark.parametrize(("n_in", "n_out"), [(300, 334), (100_000, 1), (1, 100_000)])
+@pytest.mark.parametrize(("n_in", "n_out"), [(100, 200), (20_000, 1), (1, 20_000)])
 def test_large_networks_are_not_checked_in_python_loops(n_in: int, n_out: int) -> None:
     draw = random.Random(0).random
     model = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
@@ -1036,6 +1036,7 @@ COSTLY = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", COSTLY)
 def test_memory_of_load_is_at_most_64_bytes_per_byte_of_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "net.json"

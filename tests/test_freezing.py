@@ -171,6 +171,7 @@ def test_freezing_does_not_change_step_of_other_layers(dtype, optimizer, sizes):
             assert parameter_bytes(net, index) == (before[index] if index in frozen else parameter_bytes(other, index))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("batch_size", [None, 64, 300])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_thread_count_does_not_change_bits_with_frozen_layers(optimizer, batch_size):

@@ -130,6 +130,7 @@ def check_gradient_and_step(loss, output, hidden, bias, depth, rows):
     assert net.params == pytest.approx(before - 0.1 * actual, rel=1e-12, abs=1e-13)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
 def test_gradient_and_step_match_numerical_derivatives(isa, loss, output, hidden, bias, depth, rows):
     check_gradient_and_step(loss, output, hidden, bias, depth, rows)
@@ -140,7 +141,7 @@ def test_every_instruction_set_computes_gradients_and_steps(every_isa, loss, out
     check_gradient_and_step(loss, output, hidden, bias, depth, rows)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("n_out", [1, 2, 3, 4])
 @pytest.mark.parametrize("n_in", [16, 33, 64, 70, 129])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -181,6 +182,7 @@ def test_gradients_of_layers_with_few_outputs_match_numpy(isa, n_in, n_out, dtyp
         assert len(bits) == 1
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rows", [*range(1, 34), 48, 63, 100])
 def test_directional_derivative_of_wide_network_matches_differences(isa, loss, rows):
@@ -206,6 +208,7 @@ def test_directional_derivative_of_wide_network_matches_differences(isa, loss, r
     assert derivative == pytest.approx(expected, rel=1e-7, abs=1e-9 * losses[0])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES[::3])
 def test_float32_gradients_match_float64(isa, loss, output, hidden, bias, depth, rows):
     net, X, y = find_smooth_problem(loss, output, hidden, bias, depth, rows)

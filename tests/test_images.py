@@ -192,6 +192,7 @@ FIT_OPTIONS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("options", FIT_OPTIONS, ids=lambda options: options["optimizer"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -59,6 +59,7 @@ def test_initial_weights_match_reference_bits(layers):
     assert [W.tolist() for W in engine.weights] == list(python.weights)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_predictions_losses_and_gradients_match_reference(layers, isa):
     engine, python = build_networks(layers)
@@ -70,7 +71,7 @@ def test_predictions_losses_and_gradients_match_reference(layers, isa):
     assert nnc.check_gradients(engine, X, y).ok
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("batch_size", [None, 1, 4, 11])
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_training_matches_reference(layers, batch_size):

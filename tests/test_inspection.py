@@ -282,7 +282,7 @@ def test_explain_step_rejects_labels_out_of_range():
 # ------------------------------------------------------------------------------ check_gradients
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss", losses.NAMES)
 @pytest.mark.parametrize("activation", activations.HIDDEN)

@@ -92,6 +92,7 @@ def test_gradients_match_differences(layers):
         assert layer.by_differences == pytest.approx(layer.by_definition, rel=1e-7)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("layers", STACKS, ids=str)
 def test_check_detects_wrong_gradients(layers):
     net = Adapter(layers)

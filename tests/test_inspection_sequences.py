@@ -27,7 +27,7 @@ def random_data(net, n=5):
     return rng.normal(size=(n, *net.model.input_shape)), rng.uniform(size=(n, *net.model.stack.output_shape))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
@@ -53,6 +53,7 @@ RECURRENT = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layers", RECURRENT, ids=str)
 def test_check_accepts_gradients_of_recurrent_layers_and_finds_errors(layers, dtype):
@@ -110,6 +111,7 @@ def equations(text):
             yield match[1].replace("^", "**"), float(match[2])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 @pytest.mark.parametrize("layers", [*LAYERS, *RECURRENT], ids=str)
 def test_equations_in_explanation_are_correct(layers, loss):

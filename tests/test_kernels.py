@@ -138,6 +138,7 @@ def test_product_of_integers_is_exact(core, m, vectors, k, transposed, extra, of
         assert np.array_equal(compute_product(core, A, B, C, transposed=transposed, offset=offset), exact)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("m", range(1, 34))
 def test_product_is_exact_for_each_number_of_rows(every_core, m, transposed):

@@ -42,6 +42,7 @@ def lists(X, y, lengths):
     return cut, [row[:length] for row, length in zip(y, lengths, strict=True)] if y.ndim == 3 else y
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("at_each_step", [False, True])
 @pytest.mark.parametrize("wrap", WRAPS)
@@ -471,6 +472,7 @@ def test_steps_with_any_number_of_steps_learn_scaling_and_classes():
         assert net.history.val_loss[-1] == net.evaluate_loss(list_X[9:], list_y[9:])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("steps", [None, STEPS])
 @pytest.mark.parametrize("at_each_step", [False, True])
 @pytest.mark.parametrize("scale", [None, "standardize"])
@@ -590,7 +592,7 @@ def test_reference_processes_only_the_steps_of_each_sequence(cell, at_each_step,
     assert plain.train_step(X, y, 0.1, lengths) == pytest.approx(net.train_step(list_X, list_y, 0.1), rel=1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(("steps", "dtype"), [(None, "float64"), (STEPS, "float32")])
 @pytest.mark.parametrize(
     ("layers", "at_each_step", "loss"),
@@ -615,6 +617,7 @@ def test_check_gradients_accepts_lengths_and_finds_errors(layers, at_each_step, 
     assert nnc.check_gradients(net, X, y, lengths=lengths).wrong
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("at_each_step", [False, True])
 @pytest.mark.parametrize("steps", [None, STEPS])
 def test_explained_step_of_shorter_sequences_is_that_of_a_shorter_network(steps, at_each_step):

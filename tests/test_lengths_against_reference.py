@@ -88,6 +88,7 @@ def test_all_kinds_of_layers_match_reference(name, isa):
     assert_networks_agree(NETWORKS[name], [14, 9, 12, 8, 9])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_compare_reports_small_differences(name):
     at_each_step = "each step" in name
@@ -97,6 +98,7 @@ def test_compare_reports_small_differences(name):
     assert max(part.relative for part in (result.losses, result.weights, result.predictions)) < 1e-11
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_check_of_gradients_compares_all_lengths(name, dtype, capsys):

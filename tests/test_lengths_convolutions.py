@@ -60,6 +60,7 @@ def data(at_each_step, n=ROWS, dtype="float64", seed=0, multiple=1):
     return *padded_sequences(rng, lengths, STEPS, FEATURES, at_each_step, dtype), lengths
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_padded_batch_gives_same_bits_as_single_sequences(name, dtype):
@@ -89,6 +90,7 @@ def test_padded_batch_gives_same_bits_as_single_sequences(name, dtype):
     assert flat(net.gradients(X, y, lengths=lengths)) == pytest.approx(expected, rel=0, abs=rel * abs(expected).max())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_gives_same_bits_for_any_number_of_threads_and_padding(name):
     layers, at_each_step = NETWORKS[name], "each step" in name

@@ -96,6 +96,7 @@ def test_copies_files_and_resumed_trainings_have_same_bits(name, tmp_path):
     assert nets[0].params.tobytes() == whole.params.tobytes()
 
 
+@pytest.mark.sampled(2)
 @ALL_NETWORKS
 def test_jacobian_and_explanation_of_shorter_sequences_are_those_of_shorter_network(name, capsys):
     net, y = network(name), targets(name)

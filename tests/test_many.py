@@ -87,6 +87,7 @@ FIT_OPTIONS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", FIT_OPTIONS.values(), ids=FIT_OPTIONS)
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_fit_many_gives_bits_of_separate_fits(options, n_jobs):
@@ -542,6 +543,7 @@ def mean_square(P, Y):
     return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     ("width", "batch_size", "shuffle"),

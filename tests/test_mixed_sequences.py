@@ -84,7 +84,7 @@ def loss_with_params(net, params, X, Y):
     return other.train_step(X, Y, lr=1e-30, optimizer="sgd")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("n", [1, 5, 37])
 @every_stack
 def test_gradients_equal_numerical_derivatives(name, n):
@@ -150,6 +150,7 @@ def test_outputs_and_input_gradients_equal_pytorch(name):
     np.testing.assert_allclose(nnc.input_gradients(net, X, Y), inputs.grad.numpy(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_stack
 def test_training_has_same_bits_for_any_number_of_threads_and_after_resuming(tmp_path, name, dtype):
@@ -174,6 +175,7 @@ def test_training_has_same_bits_for_any_number_of_threads_and_after_resuming(tmp
         np.testing.assert_array_equal(net.predict(X[:n]), expected[:n])
 
 
+@pytest.mark.sampled(3)
 @every_stack
 def test_plain_gradient_descent_and_custom_loss_give_same_parameters(name):
     networks = [build_network(name)]
@@ -200,7 +202,7 @@ def test_frozen_layers_do_not_change_and_do_not_change_other_gradients(name):
     np.testing.assert_array_equal(net.weights[0], before)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @every_stack
 def test_reference_and_gradient_check_agree(name):
     net = build_network(name)

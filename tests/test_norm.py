@@ -113,6 +113,7 @@ def test_predict_uses_running_and_train_step_uses_batch_statistics():
     assert net.evaluate_loss(X, Y) == pytest.approx(((outputs[-1] - Y) ** 2).mean(), rel=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
 def test_check_gradients_accepts_correct_and_rejects_changed_gradients(name):
     layers = without_dropout(LAYERS_BY_NAME[name])
@@ -172,6 +173,7 @@ def test_running_variance_is_accurate_for_large_means():
     np.testing.assert_allclose(net.layers[1].running_var, A.var(0, ddof=1), rtol=1e-3)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_thread_count_does_not_change_bits_with_batch_norm(isa, name, dtype):

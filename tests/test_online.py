@@ -179,6 +179,7 @@ def regression_errors(extreme_row, extreme_feature=None, extreme_target=None):
     return np.array(errors)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("number", EXTREME_NUMBERS)
 @pytest.mark.parametrize("extreme_row", [0, 1, 5, 300])
 def test_regressor_recovers_from_one_extreme_row(extreme_row, number):

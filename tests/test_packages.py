@@ -55,6 +55,7 @@ def test_command_names_extra_only_after_installation_from_index(monkeypatch, tmp
     assert install_command("torch") == "pip install torch"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("code", "missing", "user", "name"),
     [

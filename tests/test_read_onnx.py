@@ -18,6 +18,7 @@ from nnc.layers import Input
 HERE = Path(__file__).parent
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_exported_network_is_read_back(exported, dtype, tmp_path):
     networks, rows = exported

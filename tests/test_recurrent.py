@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
@@ -104,7 +104,6 @@ def networks(draw):
     return net
 
 
-@settings(max_examples=60, deadline=None)
 @given(net=networks(), n=st.integers(1, 40))
 def test_outputs_and_gradients_equal_pytorch(net, n):
     torch = pytest.importorskip("torch")
@@ -171,7 +170,7 @@ def test_row_has_same_bits_alone_and_in_any_batch(kind):
     np.testing.assert_array_equal(np.concatenate([net.predict(x[None]) for x in X]), expected)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [1, 20, 100])
 def test_training_has_same_bits_for_any_number_of_threads(kind, batch_size):

@@ -86,6 +86,7 @@ def test_all_kinds_of_layers_match_reference(layers, isa):
     assert_networks_agree(layers)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_gradients_of_reference_match_numerical_derivatives(layers):
     engine, python = build_networks(layers)
@@ -107,6 +108,7 @@ def test_initial_parameters_match_reference(layers, init):
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_compare_reports_small_differences(layers, batch_size):

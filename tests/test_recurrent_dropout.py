@@ -49,6 +49,7 @@ def test_step_with_dropout_equals_step_on_masked_inputs(kind, options, dtype):
     np.testing.assert_array_equal(net.params, plain.params)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_with_dropout_equal_numerical_derivatives(kind):
     layers = [Bidirectional(kind(4, return_sequences=True, dropout=0.5)), Dropout(0.2)]

@@ -307,7 +307,7 @@ def test_python_modules_predict_like_networks(tmp_path, networks):
             assert classes == net.predict_classes(X).tolist()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", STREAM_LAYERS)
 def test_python_stream_agrees_with_network_after_10000_steps(tmp_path, name):
     net, X = build_stream_network(name)

@@ -106,6 +106,7 @@ def test_training_step_matches_published_example() -> None:
     assert [w1, w2, w3, w4, w5, w6, w7, w8] == pytest.approx(published, abs=5e-9)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(6))
 def test_loss_decreases_in_each_epoch_of_tutorial(seed: int) -> None:
     net = NeuralNetwork([3, 4, 1], bias=False, init="uniform", seed=seed)

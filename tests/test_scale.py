@@ -123,6 +123,7 @@ def test_gradients_match_numerical_derivatives(isa, name, n):
         assert abs(gradient @ direction - derivative) < 1e-7 * np.abs(gradient * direction).sum()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
 def test_check_gradients_accepts_scale(name, dtype):
@@ -137,6 +138,7 @@ def test_check_gradients_accepts_scale(name, dtype):
     assert sum(layer.wrong for layer in checked.layers) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
 def test_scale_matches_reference(name):
     layers = without_dropout(LAYERS_BY_NAME[name])
@@ -152,6 +154,7 @@ def test_scale_matches_reference(name):
     assert nnc.from_json(restored.to_json()).params.tobytes() == actual.engine.params.tobytes()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", LAYERS_BY_NAME)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_thread_count_does_not_change_bits_with_scale(isa, name, dtype):

@@ -100,6 +100,7 @@ def test_seed_determines_search(options):
     assert run_search(**options, seed=2).table != sequential.table
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("options", [{}, {"folds": 3}, {"validation": 0.3}], ids=str)
 def test_test_rows_neither_train_nor_select_trials(options):
     def search_with_targets(targets):

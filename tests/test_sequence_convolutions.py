@@ -183,6 +183,7 @@ def test_layers_of_any_size_match_torch(steps, features, filters, size, stride, 
     assert np.array_equal(net.predict(data[:1]), net.predict(data)[:1])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 def test_training_matches_reference(layers):
     result = nnc.compare([INPUT, *layers, 2], X[:9], Y[:9], loss="mse", epochs=3, lr=0.05, batch_size=4)

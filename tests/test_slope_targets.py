@@ -152,6 +152,7 @@ def test_automatic_settings_and_validation_use_derivatives():
 # ------------------------------------------------------------------------------------------------- bits and checkpoints
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("n", [90, 1500])
 @pytest.mark.parametrize("batch_size", [None, 64])
 def test_thread_count_does_not_change_bits(isa, n, batch_size):
@@ -311,6 +312,7 @@ def test_reference_rejects_invalid_derivatives():
 # ------------------------------------------------------------------------------------------------- check_gradients
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("options", [{}, {"loss": "half_sse", "scale_X": "standardize", "scale_y": "minmax"}], ids=str)
 def test_check_gradients_accepts_the_gradients_of_dY(dtype, options, capsys):

@@ -60,6 +60,7 @@ def test_loss_and_gradients_equal_pytorch(steps, classes, n, targets):
     np.testing.assert_allclose(net.layers[-1].W, W, rtol=0, atol=1e-12)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "mae"])
 @pytest.mark.parametrize("layer", [GRU(5, return_sequences=True), Bidirectional(LSTM(3, return_sequences=True))])
 def test_gradients_equal_numerical_derivatives(layer, loss):

@@ -55,6 +55,7 @@ def test_fit_stops_after_epochs():
     assert (history.epochs, history.stop_reason, history.best_epoch) == (7, "epochs", None)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.serial
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("epochs", [None, 10**9])
@@ -103,6 +104,7 @@ def simulate_patience(values, patience, min_delta=0.0, larger=False):
     raise AssertionError(f"early stopping did not end the fit within {len(values)} epochs")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("restore_best", [True, False])
 @pytest.mark.parametrize("min_delta", [0.0, 0.002])
@@ -615,6 +617,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.serial
 @posix
 @pytest.mark.parametrize("arguments", [("validation", "1"), ("validation", "2"), ("batches",), ("callback",)])

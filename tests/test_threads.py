@@ -197,7 +197,7 @@ def run_with_signal(case, n_threads, milliseconds):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("milliseconds", [3, 20, 61])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("case", ["alarm", "callback", "exit"])
@@ -278,6 +278,7 @@ print("done")
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
@@ -494,7 +495,7 @@ def test_files_saved_during_fit_are_consistent():
     for thread in savers:
         thread.start()
     for options in ({"optimizer": "adam", "lr": 0.001, "n_threads": 2}, {"batch_size": 50}, {"optimizer": "lbfgs"}):
-        net.fit(X, Y, max_seconds=0.2, **options)
+        net.fit(X, Y, max_seconds=0.1, **options)
     stop.set()
     for thread in savers:
         thread.join()

@@ -141,7 +141,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
     [("sgd", "float64"), ("sgd", "float32"), ("momentum", "float64"), ("adam", "float32")],
@@ -200,6 +200,7 @@ def test_small_fit_starts_no_thread(make_fail, n_threads):
 # ------------------------------------------------------------------------- several blocks of rows
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rows", [700, 1043])
 @pytest.mark.parametrize("loss", ["sse", "bce", "cross_entropy"])
@@ -266,6 +267,7 @@ class NumPyNetwork:
         return ((P - y) ** 2).mean()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("sizes", "rows", "batch_size", "steps"),
     [
@@ -334,6 +336,7 @@ BLOCK_CASES = {  # cases in which each thread processes complete blocks of rows
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", BLOCK_CASES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_thread_count_does_not_change_bits_of_complete_blocks(isa, case, dtype):
@@ -809,6 +812,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.sampled(3)
 @posix
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize(

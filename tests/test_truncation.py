@@ -82,6 +82,7 @@ class StreamedChunks:
         return gradient
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("cell", [SimpleRNN, GRU, LSTM])
 @pytest.mark.parametrize(
     ("truncate", "warm_up", "batch_size", "lengths"),
