@@ -256,7 +256,7 @@ def test_intervals_of_few_errors_are_symmetric():
 
 def test_constant_covariate_of_an_array_gives_a_warning():
     with pytest.warns(ForecastWarning, match=r"column 1 of X cannot affect the forecasts \(all values are equal\)"):
-        fitted(X=np.column_stack([np.arange(20.0), np.zeros(20)]))
+        fitted(X=np.column_stack([np.eye(20)[3], np.zeros(20)]))
 
 
 def test_many_missing_values_give_a_warning():
@@ -337,7 +337,7 @@ def fitted(y=None, X=None):
         (TypeError, lambda: fitted().predict(quantiles="x"), "quantiles must be an array of real"),
         (ValueError, lambda: fitted().predict(np.zeros(3)), "X must be None"),
         (ValueError, lambda: fitted([monthly(20)] * 2).update([1, 2]), "one array for each of the 2 series, got 1"),
-        (ValueError, lambda: fitted(X=np.arange(20.0)).update([1]), "X must have 1 column as in fit, got 0"),
+        (ValueError, lambda: fitted(X=np.eye(20)[3]).update([1]), "X must have 1 column as in fit, got 0"),
         (ValueError, lambda: fitted({"a": monthly(20)}).update({"b": [1]}), "must contain only series of the fit"),
         (ValueError, lambda: fitted().backtest(9), "windows must leave 6 observations"),
         (ValueError, lambda: fitted().backtest(mode="rolling"), "mode must be one of"),

@@ -87,7 +87,7 @@ def test_model_of_frame_is_loaded():
     pytest.importorskip("nnc.tabular", exc_type=ImportError)
     pd = pytest.importorskip("pandas")
     dates = pd.date_range("2020-01-31", periods=40, freq="QE")
-    frame = pd.DataFrame({"date": dates, "y": monthly(40), "holiday": ["none", "other"] * 20})
+    frame = pd.DataFrame({"date": dates, "y": monthly(40), "holiday": ["none", "none", "other", "none", "other"] * 8})
     model = Forecaster(2).fit(frame, time="date", target="y", known=["holiday"])
     future = pd.DataFrame({"date": pd.date_range(dates[-1], periods=3, freq="QE")[1:], "holiday": ["none", "other"]})
     loaded = nnc.from_json(model.to_json())

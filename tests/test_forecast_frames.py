@@ -256,7 +256,7 @@ def test_missing_values_of_known_columns_are_accepted_if_fit_had_some():
     frame["kind"] = np.where(frame["promotion"], "price", None)
     columns = {"time": "date", "target": "sales"}
     Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["kind"]).predict(frame[40:])
-    frame = frame.assign(number=np.arange(43.0), day=frame["date"])
+    frame = frame.assign(number=np.random.default_rng(0).normal(size=43), day=frame["date"])
     model = Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["number", "day"])
     for column, missing in (("number", np.nan), ("day", pd.NaT)):
         damaged = frame.copy()

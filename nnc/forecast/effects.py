@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Bools, Floats, Ints
 
 PRIOR_OBSERVATIONS = 30.0  # weight of the common coefficients, as a number of observations of the series
-RELATIVE_PENALTY = 0.003  # ridge penalty of the common coefficients, relative to the number of observations
+# The ridge penalty of the common coefficients is the sum of this fraction of the number of observations and 1.
+RELATIVE_PENALTY = 0.003
 KNOTS, MIN_DISTINCT = 3, 8  # number of knots of each covariate with at least MIN_DISTINCT distinct values
 MAX_LOG_EFFECT = 5.0  # largest absolute effect on the logarithm of a value; larger effects are clipped
 
@@ -88,7 +89,10 @@ def choose_knots(regressors: Sequence[Floats], n_calendar: int) -> Floats:
 
 
 def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season: int, n_calendar: int) -> Effects:
-    """Fit the effects by ridge regression on deviations from the moving average, without the seasonal pattern.
+    """Fit the effects by ridge regression on deviations from trend and season.
+
+    The penalty of a coefficient is relative to the variance of its feature, of which trend and season explain a part.
+    Therefore the effect of a feature is about 0 if they explain nearly all of it.
 
     Parameters
     ----------
@@ -113,15 +117,14 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
         products.append(np.einsum("ij,ik->jk", table, table))
     total = np.sum(products, axis=0)
     n = sum(np.count_nonzero(~np.isnan(y)) for y in values)
-    unit = np.sqrt(total.diagonal()[1:] / max(n, 1))
-    unit = np.where(unit > 1e-9, unit, np.inf)  # an infinite unit makes the coefficient of a constant covariate 0
+    unit = _units(features)
     penalty = np.eye(len(unit))
 
     def coefficients(sums: Floats, weight: float, prior: Floats) -> Floats:
         A, b = sums[1:, 1:] / np.outer(unit, unit), sums[1:, :1] / unit[:, None]
         return solve(A + weight * penalty, b + weight * prior)
 
-    common = coefficients(total, RELATIVE_PENALTY * n + 1e-6, np.zeros((len(unit), 1)))
+    common = coefficients(total, RELATIVE_PENALTY * n + 1, np.zeros((len(unit), 1)))
     own = np.stack([coefficients(sums, PRIOR_OBSERVATIONS, common)[:, 0] / unit for sums in products])
     # Series with many zeros have no effects of the calendar, which would replace the zeros by other numbers.
     intermittent = [i for i, y in enumerate(values) if np.mean(y[~np.isnan(y)] == 0) > MIN_ZERO_FRACTION]
@@ -131,14 +134,46 @@ def learn_effects(values: Sequence[Floats], regressors: Sequence[Floats], season
     return Effects(knots, own, center, positive, scale)
 
 
+def is_explained(regressors: Sequence[Floats], season: int) -> Bools:
+    """Return whether trend and season explain each covariate, (covariates,), so that its effect is about 0.
+
+    The penalty then reduces the coefficient to less than half. Constant covariates are not explained.
+    """
+    unit, n = _units(regressors), sum(map(len, regressors))
+    information = np.sum([np.sum(_deviations(X, season) ** 2, axis=0) for X in regressors], axis=0) / unit**2
+    return np.asarray(np.isfinite(unit) & (information < RELATIVE_PENALTY * n + 1))
+
+
+def _units(features: Sequence[Floats]) -> Floats:
+    """Return the standard deviation of each feature within the series.
+
+    It is infinite for constant features, so that their coefficients are 0.
+    """
+    variance = np.mean([X.var(axis=0) for X in features], axis=0)
+    mean_square = np.mean([np.mean(X**2, axis=0) for X in features], axis=0)
+    return np.where(variance > 1e-18 * mean_square, np.sqrt(variance), np.inf)
+
+
 def _deviations(table: Floats, season: int) -> Floats:
-    """Return the deviations of each column from its moving average, minus their mean for each step of the season."""
+    """Return the deviations of each column from its trend and season, (n, columns).
+
+    Columns that are the sum of a linear trend and a seasonal pattern have no deviations. From the others, their moving
+    average is removed, too.
+    """
     n = len(table)
+    phases = season if 1 < season <= n // 2 else 1
+    time = _center_phases(np.arange(n, dtype=np.float64)[:, None], phases)
+    rest = _center_phases(table - table.mean(axis=0), phases)
+    rest -= time * (time.T @ rest / np.sum(time**2))
     width = min(max(season, 3) // 2 * 2 + 1, n)
-    padded = np.pad(table, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
+    padded = np.pad(rest, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
     sums = np.cumsum(np.concatenate([np.zeros((1, table.shape[1])), padded]), axis=0)
-    rest = table - (sums[width:] - sums[:-width]) / width
-    if 1 < season <= n // 2:
-        for phase in range(season):
-            rest[phase::season] -= rest[phase::season].mean(axis=0)
-    return np.asarray(rest)
+    return _center_phases(rest - (sums[width:] - sums[:-width]) / width, phases)
+
+
+def _center_phases(table: Floats, season: int) -> Floats:
+    """Return the columns minus their mean for each step of the season."""
+    rest = table.copy()
+    for phase in range(season):
+        rest[phase::season] -= rest[phase::season].mean(axis=0)
+    return rest

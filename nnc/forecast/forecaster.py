@@ -157,7 +157,8 @@ class Forecaster(SuggestsAttributes):
         -----
         ForecastWarning
             Series are shorter than three seasons, or have fewer than ten observations or many missing values; or a
-            covariate cannot affect the forecasts, for example because it has been constant so far.
+            covariate cannot affect the forecasts, because it has been constant so far, or hardly, because trend and
+            season explain it.
         """
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
@@ -183,6 +184,7 @@ class Forecaster(SuggestsAttributes):
         )
         for message in filter(None, messages):
             warn_user(message, ForecastWarning)
+        reading.warn_of_explained_columns(panel.regressors, self._known_labels(), self.season_)
         return self
 
     def _fit_model(self, panel: Panel) -> ForecastModel:
@@ -190,6 +192,12 @@ class Forecaster(SuggestsAttributes):
         n_calendar = 0 if self._layout is None else self._layout.n_calendar
         learns = self.members == "auto"
         return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
+
+    def _known_labels(self) -> list[str]:
+        """Return the description of the column of each known covariate, without calendar features."""
+        if self._layout is not None:
+            return self._layout.known_labels
+        return [f"column {j} of X" for j in range(self._panel.regressors[0].shape[1])]
 
     def _choose_season(self, panel: Panel) -> int:
         """Return the number of steps in a season: from the user, from the frequency, or detected in the series."""

@@ -202,6 +202,16 @@ class Layout:
         ]
 
     @property
+    def known_labels(self) -> list[str]:
+        """Description of the column of each known covariate, without calendar features."""
+        schema = self.schemas["known"]
+        if schema is None:
+            return []
+        groups = zip(schema.names, schema.groups(), strict=True)
+        counts = [(name, sum(part.stop - part.start for part in parts)) for name, parts in groups]
+        return [f"known column {name!r}" for name, count in counts for _ in range(count)]
+
+    @property
     def n_calendar(self) -> int:
         """Number of calendar features."""
         return self.calendar_features(np.arange(1)).shape[1] if self.calendar else 0

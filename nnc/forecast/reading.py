@@ -10,6 +10,7 @@ import numpy as np
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
 from nnc._utils.notices import warn_user
+from nnc.forecast.effects import is_explained
 from nnc.forecast.frequency import SEASON_CANDIDATES
 from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
@@ -121,17 +122,37 @@ def read_covariates(X: Any, n: int) -> Floats:
     return table
 
 
-def warn_of_ignored_columns(columns: Sequence[tuple[str, str]]) -> None:
-    """Warn of covariates that cannot affect forecasts.
+def warn_of_ignored_columns(columns: Sequence[tuple[str, str]], verb: str = "cannot") -> None:
+    """Warn of covariates that cannot affect forecasts, or can hardly affect them.
 
     Parameters
     ----------
     columns : sequence of (str, str)
         Description of each column, and the reason.
+    verb : {"cannot", "can hardly"}, default "cannot"
     """
     if columns:
-        texts = [f"{column} cannot affect the forecasts ({reason})" for column, reason in columns]
+        texts = [f"{column} {verb} affect the forecasts ({reason})" for column, reason in columns]
         warn_user("; ".join(texts), ForecastWarning)
+
+
+def warn_of_explained_columns(regressors: Sequence[Floats], labels: Sequence[str], season: int) -> None:
+    """Warn of known columns that trend and season explain.
+
+    Parameters
+    ----------
+    regressors : sequence of arrays (n, covariates)
+        Known covariates of each series.
+    labels : sequence of str
+        Description of the column of each covariate; a column of text has several covariates. Further covariates are
+        calendar features, which have no label.
+    season : int
+    """
+    flags = is_explained(regressors, season)[: len(labels)]
+    unexplained = {label for label, flag in zip(labels, flags, strict=True) if not flag}
+    reason = "trend and season explain it; leave it out, or fit to a longer past"
+    found = [(label, reason) for label in dict.fromkeys(labels) if label not in unexplained]
+    warn_of_ignored_columns(found, "can hardly")
 
 
 def detect_season(values: Sequence[Floats]) -> int:
