@@ -19,6 +19,7 @@ from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
 from nnc.forecast.file import FILE_KIND, documents, parse
+from nnc.forecast.frequency import show_time
 from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
 from nnc.forecast.reading import ForecastWarning
@@ -156,9 +157,9 @@ class Forecaster(SuggestsAttributes):
         Warns
         -----
         ForecastWarning
-            Series are shorter than three seasons, or have fewer than ten observations or many missing values; or a
-            covariate cannot affect the forecasts, because it has been constant so far, or hardly, because trend and
-            season explain it.
+            Series are shorter than three seasons, have fewer than ten observations or many missing values, or contain
+            values that are far from all others; or a covariate cannot affect the forecasts, because it has been
+            constant so far, or hardly, because trend and season explain it.
         """
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
@@ -181,6 +182,7 @@ class Forecaster(SuggestsAttributes):
         messages = (
             reading.short_series_message(panel, self.ids_, self.season_),
             reading.missing_values_message(panel, self.ids_),
+            reading.outlier_message(panel, self._names or [()], self._show_step),
         )
         for message in filter(None, messages):
             warn_user(message, ForecastWarning)
@@ -192,6 +194,13 @@ class Forecaster(SuggestsAttributes):
         n_calendar = 0 if self._layout is None else self._layout.n_calendar
         learns = self.members == "auto"
         return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
+
+    def _show_step(self, step: int) -> str:
+        """Return the time of a grid point, or the position in an array, as text for messages."""
+        if self._layout is None:
+            return f"position {step}"
+        times = self._layout.frequency.to_times(np.array([step]))
+        return show_time(float(times[0]), self._layout.time_type != "number")
 
     def _known_labels(self) -> list[str]:
         """Return the description of the column of each known covariate, without calendar features."""
@@ -329,6 +338,11 @@ class Forecaster(SuggestsAttributes):
         ------
         ValueError, TypeError
             The observations are invalid, belong to an unknown series, or do not follow the last observation.
+
+        Warns
+        -----
+        ForecastWarning
+            A new value is far from all others of its series.
         """
         model = self._fitted()
         read = self._read_new_arrays if self._layout is None else self._layout.read_update
@@ -339,6 +353,10 @@ class Forecaster(SuggestsAttributes):
                 raise ValueError(f"y_new must contain only series of the fit, got {name!r}; fit the model again")
         index = np.array([self._rows[positions[name]] for name in names], np.intp)
         panel = self._panel.extended(index, new, names, has_grid=self._layout is not None)
+        checked = self._panel.lengths[index]
+        message = reading.outlier_message(panel.select(index), names if self._names else [()], self._show_step, checked)
+        if message is not None:
+            warn_user(message, ForecastWarning)
         self._width = adapt_width(model, self._panel, panel, self._width)
         self._panel = panel
         return self

@@ -11,19 +11,20 @@ from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
 from nnc._utils.notices import warn_user
 from nnc.forecast.effects import is_explained
-from nnc.forecast.frequency import SEASON_CANDIDATES
+from nnc.forecast.frequency import SEASON_CANDIDATES, of_series
 from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
 from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from nnc.forecast.statistics import Floats
+    from nnc.forecast.statistics import Floats, Ints
 
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
 ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
+OUTLIER_RATIO = 100  # `fit` warns about values this many times as far from the median as 90 % of the values
 ADVISED_MISSING = 1 / 3  # `fit` warns about series with a larger fraction of missing values
 SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
 MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
@@ -176,6 +177,41 @@ def detect_season(values: Sequence[Floats]) -> int:
         if z > best_z and r[1] > max(1.02 * max(r[0], r[2]), MIN_SEASON_AUTOCORRELATION):
             best, best_z = season, z
     return best
+
+
+def outlier_message(
+    panel: Panel, names: Sequence[object], show_step: Callable[[int], str], checked: Ints | None = None
+) -> str | None:
+    """Return the text of the warning about values far from all others, such as typing errors; None if there are none.
+
+    Parameters
+    ----------
+    panel : Panel
+    names : sequence
+        Names of the series; () for a single series without a name.
+    show_step : callable
+        Returns the description of a grid point.
+    checked : int array (series,), optional
+        Number of values at the start of each series that are not checked again. Default: 0.
+    """
+    found = []
+    for i, y in enumerate(panel.values):
+        observed = y[~np.isnan(y)]
+        median = np.median(observed)
+        usual = np.quantile(np.abs(observed - median), 0.9, method="lower")
+        if usual <= 1e-9 * abs(median):  # most values are equal, for example 0
+            usual = np.median(np.abs(observed[observed != 0])) if observed.any() else 1
+        deviations = np.nan_to_num(np.abs(y - median))[0 if checked is None else checked[i] :]
+        if deviations.max(initial=0) > OUTLIER_RATIO * usual:
+            position = len(y) - len(deviations) + int(deviations.argmax())
+            found.append(f"{y[position]:g} at {show_step(int(panel.starts[i]) + position)}{of_series(names[i])}")
+    if not found:
+        return None
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return (
+        f"values are more than {OUTLIER_RATIO} times as far from the median as 90 % of their series: "
+        f"{', '.join(found[:3])}{more}; wrong values distort forecasts and intervals; replace them by NaN"
+    )
 
 
 def refuse_columns(columns: Mapping[str, Any]) -> None:
