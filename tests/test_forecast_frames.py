@@ -75,7 +75,9 @@ def test_known_covariates_explain_future_promotions():
     assert backtest.scores["mase"] < 0.5
     with pytest.raises(ValueError, match="row for each future time, got none for 2015-04-30 of series 's1'"):
         model.predict(future.iloc[:-1])
-    with pytest.raises(ValueError, match="X must be a frame with the columns 'promotion'"):
+    with pytest.raises(
+        ValueError, match="frame with the columns 'shop', 'date', 'promotion' for the next 5 times, from 2015-04-26"
+    ):
         model.predict()
 
 

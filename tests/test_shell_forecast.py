@@ -1,5 +1,6 @@
 """Tests of `nnc train --forecast N` and `nnc predict` with models of time series."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,47 @@ def test_predict_writes_models_of_arrays(capsys):
     assert [line.rsplit(",", 1)[0] for line in lines[1:]] == ["0,1", "0,2", "1,1", "1,2"]
 
 
+def test_predict_without_data_names_the_future_values_that_the_model_needs(capsys):
+    write_sales()
+    assert main([*TRAIN, "--id", "shop", "--known", "promotion", "-q"]) == 0
+    expected = (
+        "DATA must be a frame with the columns 'shop', 'month', 'promotion' for the next 3 times, from 2024-01-01"
+    )
+    Path("empty.csv").touch()
+    assert main(["predict", "m.json", "empty.csv"]) == 1
+    assert f"nnc: m.json needs future values: {expected}" in capsys.readouterr().err
+
+
+def test_forecast_models_are_described_and_exported(capsys):
+    from nnc.forecast import Forecaster
+
+    t, rng = np.arange(80), np.random.default_rng(0)
+    series = [10 * np.sin(t * i / 7) + 20 + 0.1 * rng.normal(size=80) for i in range(3, 9)]
+    model = Forecaster(3, n_jobs=1).fit(series)
+    model.save("m.json")
+    assert main(["inspect", "m.json", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["kind"], facts["horizon"], facts["series"]) == ("Forecaster", 3, [0, 1, 2, 3, 4, 5])
+    assert (facts["columns"], facts["needs_future"], facts["weights"]) == (None, False, model.weights_)
+    assert [network["layers"] for network in facts["networks"]] == [list(network.sizes) for network in model.networks_]
+    for path, export in (("m.onnx", model.to_onnx), ("m.h", model.to_c)):
+        assert main(["export", "m.json", "-o", path]) == 0
+        content = Path(path).read_bytes()
+        export(path)
+        assert Path(path).read_bytes() == content
+    assert main(["export", "m.json", "--js"]) == 1
+    assert "m.json, a forecast model; use --onnx or --c, or export one of its networks" in capsys.readouterr().err
+    assert main(["export", "m.json", "--js", "--network", "2"]) == 0
+    write_sales()
+    assert main([*TRAIN, "--id", "shop", "-q", "-f"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "m.json", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["frequency"], facts["series"]) == ("monthly", ["north", "south"])
+    roles = {"id": ["shop"], "time": ["month"], "target": ["sales"], "known": [], "past": [], "static": []}
+    assert facts["columns"] == roles
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -78,6 +120,9 @@ def test_predict_writes_models_of_arrays(capsys):
         (TRAIN, 1, "twice"),
         (["train", "text.csv", *TRAIN[2:]], 1, "line 3, column 2 (sales) of text.csv: expected numbers, found 'much'"),
         (["predict", "m.json", "--classes"], 2, "--id and --classes must not be used with m.json"),
+        (["predict", "m.json", "sales.csv"], 2, "DATA must not be used with m.json, which needs no future values"),
+        (["export", "m.json", "--c", "--members", "1"], 2, "--members requires a table model"),
+        (["export", "m.json", "--c"], 1, "must have corrections to be exported, got none"),
         (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model"),
     ],
 )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import nnc
 from nnc._cli.arguments import UsageError
-from nnc._cli.models import load, refuse_existing, select_network
+from nnc._cli.models import load_any, refuse_existing, select_network
 from nnc._cli.paths import check_distinct
 from nnc._cli.terminal import print_text
+from nnc.forecast import Forecaster
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -21,16 +22,19 @@ def run(arguments: Namespace) -> int:
     """Run `nnc export` and return the exit status."""
     output = _resolve_paths(arguments)
     check_distinct({"MODEL": arguments.file}, {"--output": output})
-    model = load(arguments.file)
+    model = load_any(arguments.file)
     refuse_existing(output, arguments.force)
     if arguments.network is None and not hasattr(model, f"to_{arguments.format}"):
+        kind, inputs = "a model of a table", "encoded columns"
+        if isinstance(model, Forecaster):
+            kind, inputs = "a forecast model", "scaled observations and forecasts"
         raise ValueError(
-            f"--{arguments.format} cannot export {arguments.file}, a model of a table; use --onnx or --c, or export "
-            "one of its networks, whose inputs are encoded columns, with --network N"
+            f"--{arguments.format} cannot export {arguments.file}, {kind}; use --onnx or --c, or export one of its "
+            f"networks, whose inputs are {inputs}, with --network N"
         )
-    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble, Forecaster)):
         raise UsageError(
-            f"--members requires a table model, but {arguments.file} is a network or an ensemble; use --network instead"
+            f"--members requires a table model, but {arguments.file} is another model; use --network instead"
         )
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = select_network(model, arguments.network or 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError, build_parser
-from nnc._cli.formats import TextOptions, open_table
+from nnc._cli.formats import EmptyTableError, TextOptions, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.paths import UNFINISHED
 from nnc._cli.runs import check_files, provenance, show_report
@@ -59,17 +60,34 @@ def predict(model: Forecaster, arguments: Namespace) -> None:
     output = arguments.output or "-"
     refuse_existing(output, arguments.force)
     level = None if arguments.interval is None else 100 * arguments.interval
-    if arguments.rows == "-" and not model.needs_future_:
-        forecasts = model.predict(level=level)
-    else:
-        with open_table(arguments.rows, TextOptions.from_arguments(arguments), []) as file:
-            frame, _ = tables.read(file)
-            with tables.locate_errors(file):
-                forecasts = model.predict(frame, level=level)
+    forecasts = _predict_rows(model, arguments, level)
     if not isinstance(forecasts, pl.DataFrame):
         forecasts = _to_frame(forecasts)
     outputs.write(iter([forecasts]), output)
     Screen(arguments.quiet or output == "-").print(f"{len(forecasts):,} forecasts: {output}")
+
+
+def _predict_rows(model: Forecaster, arguments: Namespace, level: float | None) -> Any:
+    """Return the forecasts; read the future values of known covariates from DATA if the model needs them."""
+    if not model.needs_future_:
+        if arguments.rows != "-":
+            raise UsageError(
+                f"DATA must not be used with {arguments.file}, which needs no future values, got {arguments.rows}"
+            )
+        return model.predict(level=level)
+    if arguments.rows != "-" or sys.stdin is None or not sys.stdin.isatty():
+        try:
+            with open_table(arguments.rows, TextOptions.from_arguments(arguments), []) as file:
+                frame, _ = tables.read(file)
+                with tables.locate_errors(file):
+                    return model.predict(frame, level=level)
+        except EmptyTableError:
+            pass
+    try:
+        return model.predict(level=level)
+    except ValueError as error:  # the message names the columns and the times that the model needs
+        message = str(error).replace("X must", "DATA must", 1)
+        raise ValueError(f"{arguments.file} needs future values: {message}") from None
 
 
 def _to_frame(forecasts: Any) -> pl.DataFrame:

@@ -56,6 +56,10 @@ class TableFileError(ValueError):
     """Error for invalid content of a table file; the message contains the location and a remedy."""
 
 
+class EmptyTableError(TableFileError):
+    """Error for a table file without content."""
+
+
 class TextOptions(NamedTuple):
     """Options of a command for reading a text file; None means that the option is detected from the file."""
 
@@ -299,7 +303,7 @@ def _detect_kind(path: str, name: str) -> str:
     with open(path, "rb") as file:
         start = file.read(4096)
     if not start.strip():
-        raise TableFileError(f"{name} is empty: expected a table with a heading and rows")
+        raise EmptyTableError(f"{name} is empty: expected a table with a heading and rows")
     for signature, kind in BINARY_SIGNATURES.items():
         if start.startswith(signature):
             return kind

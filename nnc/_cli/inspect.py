@@ -6,8 +6,9 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import nnc
-from nnc._cli.models import load, load_any
+from nnc._cli.models import load_any
 from nnc._cli.terminal import print_json, print_text
+from nnc.forecast import Forecaster
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -19,7 +20,7 @@ def run(arguments: Namespace) -> int:
     """Run `nnc inspect` and return the exit status."""
     model = load_any(arguments.file)
     if arguments.json:
-        print_json(_describe(load(arguments.file)))
+        print_json(_describe(model))
     elif isinstance(model, nnc.NeuralNetwork):
         _print_network(model)
     elif isinstance(model, nnc.Ensemble):
@@ -37,12 +38,14 @@ def _print_network(network: nnc.NeuralNetwork) -> None:
     print_text(text.getvalue().removesuffix("\n"))
 
 
-def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str, Any]:
+def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator | Forecaster) -> dict[str, Any]:
     """Return the description of a model that --json prints; it does not contain the weights."""
     if isinstance(model, nnc.NeuralNetwork):
         return {"kind": "network", **_describe_network(model)}
     if isinstance(model, nnc.Ensemble):
         return {"kind": "ensemble", "networks": [_describe_network(network) for network in model.networks]}
+    if isinstance(model, Forecaster):
+        return {"kind": "Forecaster", **_describe_forecaster(model)}
     table_model = model.model_
     classes = None if table_model.target.classes is None else table_model.target.classes.tolist()
     facts = {key: value for key, value in table_model.facts.items() if key != "settings"}
@@ -52,6 +55,19 @@ def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[
         **facts,
         "held_out": {"rows": table_model.held_out.n, "score": _nan_to_none(table_model.held_out.score)},
         "columns": [column._asdict() for column in table_model.schema.describe()],
+        "networks": [_describe_network(network) for network in model.networks_],
+    }
+
+
+def _describe_forecaster(model: Forecaster) -> dict[str, Any]:
+    return {
+        "horizon": model.horizon,
+        "season": model.season_,
+        "frequency": model.frequency_,
+        "series": model.ids_,
+        "columns": model.columns_,
+        "needs_future": model.needs_future_,
+        "weights": model.weights_,
         "networks": [_describe_network(network) for network in model.networks_],
     }
 

@@ -46,7 +46,7 @@ def load_table_model(path: str, command: str) -> TableEstimator:
     return model
 
 
-def select_network(model: NeuralNetwork | Ensemble | TableEstimator, number: int) -> NeuralNetwork:
+def select_network(model: NeuralNetwork | Ensemble | TableEstimator | Forecaster, number: int) -> NeuralNetwork:
     """Return the network with this number in a model; the first network has the number 1."""
     if isinstance(model, NeuralNetwork):
         networks = [model]

@@ -73,6 +73,10 @@ class Forecaster(SuggestsAttributes):
         Names of the series, in the order of the forecasts.
     weights_ : dict of str to float
         Weights of the corrections by the linear map and by the networks together.
+    networks_ : list of NeuralNetwork
+        Networks of the corrections, of which the first one is the linear map; [] without corrections.
+    columns_ : dict of str to list of str, or None
+        Names of the columns of the training frame by role, such as "id" and "time"; None for arrays.
 
     Examples
     --------
@@ -240,6 +244,17 @@ class Forecaster(SuggestsAttributes):
         """Weights of the corrections by the linear map and by the networks together; 0 without corrections."""
         weights = self._fitted().corrections.weights or (0.0,)
         return {"linear": weights[0], "networks": float(sum(weights[1:]))}
+
+    @property
+    def networks_(self) -> list[NeuralNetwork]:
+        """Networks of the corrections, of which the first one is the linear map; [] without corrections."""
+        return list(self._fitted().corrections.networks)
+
+    @property
+    def columns_(self) -> dict[str, list[str]] | None:
+        """Names of the columns of the training frame by role, such as "id" and "time"; None for arrays."""
+        self._fitted()
+        return None if self._layout is None else self._layout.columns
 
     @property
     def needs_future_(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._utils.checks import pluralize
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
 from nnc.forecast.indexes import as_frame
 from nnc.forecast.panel import Panel, check_sparsity
@@ -22,7 +23,8 @@ from nnc.forecast.reading import (
 try:
     import narwhals.stable.v2 as nw
 
-    from nnc.tabular.cells import CellError, Column, as_dates, as_numbers
+    from nnc.forecast.times import DATE_NUMBERS, MONTH_TEXT, date_texts, read_date_numbers, read_dates
+    from nnc.tabular.cells import CellError, Column, as_numbers
     from nnc.tabular.dates import circle_table, date_parts
     from nnc.tabular.frames import Table, read_table
     from nnc.tabular.schema import Schema
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
 
     from nnc.forecast.statistics import Bools, Floats, Ints
 
-MONTH_TEXT, QUARTER_TEXT = re.compile(r"^\d{4}-\d\d$"), re.compile(r"^(\d{4})-?Q([1-4])$")
-DATE_NUMBERS = "month number", "day number"  # types of times such as 202401 and 20240131
-MIN_YEAR, MAX_YEAR = 1800, 2200  # range of years in numbers that are months or days
 RESULT_COLUMN = re.compile(r"forecast|(lower|upper|quantile)_\d.*")  # names of the columns of forecasts
 # Arguments that name covariates: available for the forecast period, available only for the past, one value per series.
 ROLES = "known", "past", "static"
@@ -85,6 +84,12 @@ class Layout:
     calendar: bool = False
     schemas: dict[str, Schema | None] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Names of the columns by role."""
+        covariates = {role: list(names) for role, names in self.covariates.items()}
+        return {"id": list(self.id), "time": [self.time], "target": [self.target], **covariates}
+
     # ------------------------------------------------------------------------------------------ reading
 
     def read(self, argument: str, frame: Any, roles: Sequence[str], learns: bool = False) -> _Rows:
@@ -119,12 +124,12 @@ class Layout:
         if self.time_type.endswith("number"):
             times = _values(column, as_numbers, "time", "numbers")
             if self.time_type != "number":
-                dates = _read_date_numbers(times, self.time_type)
+                dates = read_date_numbers(times, self.time_type)
                 if np.isnan(dates).any():
                     raise ValueError(f"time must be a {self.time_type}, got {times[np.isnan(dates).argmax()]:.15g}")
                 times = dates
         else:
-            times = _values(column, _as_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
+            times = _values(column, read_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
         if np.isnan(times).any():
             raise ValueError(
                 f"time must have no missing values, got one in row {int(np.isnan(times).argmax())} of column "
@@ -239,7 +244,12 @@ class Layout:
         """Return the future covariates (horizon, covariates) of each series, in the order of `names`."""
         ends, columns = (panel.starts + panel.lengths)[rows], self.covariates["known"]
         if columns and X is None:
-            raise ValueError(f"X must be a frame with the columns {describe_names(columns)}, got None")
+            names_needed = ", ".join(map(repr, (*self.id, self.time, *columns)))
+            first = show_time(self.frequency.to_times(ends.min(keepdims=True))[0], self.time_type != "number")
+            raise ValueError(
+                f"X must be a frame with the columns {names_needed} for the next {pluralize(horizon, 'time')}, from "
+                f"{first}, got None"
+            )
         if not columns and X is not None:
             raise ValueError("X must be None, got covariates; pass the names of known covariates to fit to use them")
         if not columns:
@@ -279,10 +289,10 @@ class Layout:
         if self.time_type == "number":
             data[self.time] = times.astype(np.int64) if np.array_equal(times, np.round(times)) else times
         elif self.time_type.endswith("number"):
-            texts = _date_texts(times, self.time_type == "month number")
+            texts = date_texts(times, self.time_type == "month number")
             data[self.time] = np.array([int(text.replace("-", "")) for text in texts])
         elif self.time_type in ("month", "text"):
-            data[self.time] = _date_texts(times, self.time_type == "month")
+            data[self.time] = date_texts(times, self.time_type == "month")
         else:
             data[self.time] = to_dates(utc_time(times, self.zone) if self.is_local and self.zone else times)
         data |= {name: values.ravel() for name, values in columns.items()}
@@ -397,7 +407,7 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
         kind = "date" if native.schema[time] == nw.Date else "datetime"
     elif not column.missing.any():
         numbers = column.values.astype(np.float64)
-        kind = next((kind for kind in DATE_NUMBERS if not np.isnan(_read_date_numbers(numbers, kind)).any()), kind)
+        kind = next((kind for kind in DATE_NUMBERS if not np.isnan(read_date_numbers(numbers, kind)).any()), kind)
     library, unknown = native.implementation.value, Frequency("number", 1, 0)
     layout = Layout(tuple(id_columns), time, target, covariates, unknown, library, kind, column.zone, is_local=False)
     rows = layout.read("y", frame, ROLES, learns=True)
@@ -438,37 +448,6 @@ def _infer_grid(layout: Layout, rows: _Rows) -> Frequency:
                 raise
     layout.is_local = max(found, key=preference)
     return found[layout.is_local]
-
-
-def _read_date_numbers(numbers: Floats, kind: str) -> Floats:
-    """Return months or days such as 202401 or 20240131 in seconds since 1970; NaN for other numbers."""
-    digits = np.where(np.abs(numbers) < 1e9, numbers, 0).astype(np.int64)
-    years, months, days = digits // 10000, digits // 100 % 100, digits % 100
-    if kind == "month number":
-        years, months, days = digits // 100, digits % 100, np.ones_like(digits)
-    dates = (12 * (years - 1970) + months - 1).astype("M8[M]")
-    times = dates.astype("M8[D]") + (days - 1)
-    in_range = (years >= MIN_YEAR) & (years < MAX_YEAR) & (months >= 1) & (months <= 12)
-    exists = (digits == numbers) & in_range & (times.astype("M8[M]") == dates)
-    return np.where(exists, times.astype("M8[s]").astype(np.float64), np.nan)
-
-
-def _date_texts(times: Floats, are_months: bool) -> list[str]:
-    """Return dates as text: months, days, or date and time, such as 2024-01, 2024-01-31 and 2024-01-31 12:00:00."""
-    days, seconds = not (times % DAY_SECONDS).any(), np.array_equal(times, np.round(times))
-    unit: Any = ("M" if are_months else "D") if days else "s" if seconds else "us"
-    return [text.replace("T", " ") for text in np.datetime_as_string(to_dates(times), unit).tolist()]
-
-
-def _as_dates(column: Column) -> Column:
-    """Convert a column to dates; a month, such as 2024-01, and a quarter, such as 2024-Q1, become their first day."""
-    if column.is_text:
-        months = [
-            QUARTER_TEXT.sub(lambda match: f"{match[1]}-{3 * int(match[2]) - 2:02}", text.strip())
-            for text in column.levels
-        ]
-        column = replace(column, levels=tuple(MONTH_TEXT.sub(r"\g<0>-01", text) for text in months))
-    return as_dates(column)
 
 
 def _values(column: Column, convert: Callable[[Column], Column], argument: str, expected: str) -> Floats:
