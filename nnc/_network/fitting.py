@@ -112,10 +112,11 @@ class Fitting(Parameters):
             Number of steps of each sequence, as in `evaluate_loss`. X and y may be lists of arrays instead.
         truncate : int, optional
             Truncated backpropagation through time: sequences are trained in chunks of this many steps. The states of
-            the recurrent layers are passed on from each chunk to the next one, but gradients are not. An epoch takes a
-            step for the first chunk of each batch of sequences, then for the second chunk, and so on, and does not
-            shuffle the sequences. Requires recurrent layers that process the steps in their order, dense layers, and an
-            output at each step. Default: gradients flow through all steps.
+            the recurrent layers are passed on from each chunk to the next one, but gradients are not. An epoch trains
+            on the first chunks of all sequences in batches of `batch_size`, then on the second chunks, and so on. It
+            does not shuffle the sequences. A batch contains only sequences that have this chunk, so sequences of
+            different lengths do not stay in the same batches. Requires recurrent layers that process the steps in their
+            order, dense layers, and an output at each step. Default: gradients flow through all steps.
         warm_up : int, default 0
             Number of steps at the start of each chunk that do not count in the loss. Consecutive chunks overlap by this
             many steps, so all steps of a sequence count once, except the first `warm_up` ones.
@@ -152,8 +153,9 @@ class Fitting(Parameters):
             (Srivastava et al., 2014). A schedule or function gives the fraction of each epoch. `predict` does not use
             dropout. A single value does not apply to Scale layers.
         clip_norm, clip_value : float, optional
-            Gradient clipping: limit of the Euclidean norm of the gradient, to which it is scaled down; limit of the
-            absolute value of each element of the gradient.
+            Gradient clipping: limit of the Euclidean norm of the gradient, and limit of the absolute value of each
+            element of the gradient. As in PyTorch, a norm that exceeds clip_norm - 1e-6 multiplies the gradient by
+            clip_norm / (norm + 1e-6).
         max_norm : float, optional
             Limit of the Euclidean norm of the incoming weights of each unit, to which they are scaled down after each
             step.
