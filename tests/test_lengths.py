@@ -818,6 +818,21 @@ def test_wrong_sequences_are_refused():
         network(loss=mean_squared_error).fit(np.nan_to_num(X), y[:, 0], epochs=1, lr=0.1)
 
 
+def test_list_of_vectors_is_refused_with_shape_of_sequences():
+    for features, remedy in ((1, "; reshape it with x[:, None]"), (2, "")):
+        net = NeuralNetwork([Input(steps=None, features=features), GRU(2), 1], loss="mse", seed=0)
+        sequence = np.zeros((3, features))
+        for X, row, shape in (
+            ([np.zeros(3), np.zeros(5)], 0, (3,)),
+            ([[1.0, 2.0], [1.0]], 0, (2,)),
+            ([sequence, np.zeros(5)], 1, (5,)),
+        ):
+            message = f"X[{row}] must have shape (steps, {features}) in a list of sequences, got {shape}{remedy}"
+            for call in (net.predict, lambda X, net=net: net.fit(X, [0.0, 1.0], epochs=1, lr=0.1)):
+                with pytest.raises(ValueError, match=re.escape(message) + "$"):
+                    call(X)
+
+
 @pytest.mark.parametrize("weight", [0.1, 1000])
 def test_saturated_steps_below_recurrent_layer_warn(weight):
     net = network(layers=[Dense(5, "tanh"), GRU(3), Dense(1)])

@@ -850,7 +850,11 @@ METHOD_CALLS = {
         ([], ValueError, "X must have 3 columns to fit this network, got shape (0,)"),
         (5.0, ValueError, "X must have 3 columns to fit this network, got shape ()"),
         (np.zeros((0, 3)), ValueError, "X must have at least one row, got shape (0, 3)"),
-        ([[1, 2, 3], [4]], ValueError, "X must be an array of numbers with rows of one length: "),
+        (
+            [[1, 2, 3], [4]],
+            ValueError,
+            "X must be an array of numbers with rows of one length, got lengths of 3 in row 0 and 1 in row 1",
+        ),
         ([["1", "2", "3"]], TypeError, "X must be an array of real numbers, got elements of type <U1"),
         (None, TypeError, "X must be an array of real numbers, got None"),
         ({1, 2}, TypeError, "X must be an array of real numbers, got a set"),

@@ -193,7 +193,10 @@ def _with_steps(X: Any, steps: int, features: int) -> Any:
 
 def _list_of_sequences(X: Any, features: int) -> list[NDArray[Any]] | None:
     """Return the arrays (steps, features) of a list of sequences; None if X is something else."""
-    if not isinstance(X, (list, tuple)) or len(X) == 0 or not all(map(is_sequence, X)):
+    if not isinstance(X, (list, tuple)) or len(X) == 0:
+        return None
+    if not all(map(is_sequence, X)):
+        _check_vectors(X, features)
         return None
     arrays = []
     for i, x in enumerate(X):
@@ -204,6 +207,17 @@ def _list_of_sequences(X: Any, features: int) -> list[NDArray[Any]] | None:
             raise ValueError(f"X[{i}] must have at least one step, got shape {array.shape}")
         arrays.append(array)
     return arrays
+
+
+def _check_vectors(X: Any, features: int) -> None:
+    """Raise ValueError if a list has vectors of different lengths, or vectors among sequences (steps, features)."""
+    are_sequences = [*map(is_sequence, X)]
+    sizes = {len(x) for x in X if isinstance(x, (list, tuple)) or getattr(x, "ndim", 0) == 1}
+    if any(are_sequences) or len(sizes) > 1:
+        row = are_sequences.index(False)
+        shape = as_real_array(f"X[{row}]", X[row]).shape
+        remedy = "; reshape it with x[:, None]" if features == 1 and len(shape) == 1 else ""
+        raise ValueError(f"X[{row}] must have shape (steps, {features}) in a list of sequences, got {shape}{remedy}")
 
 
 def _from_list(arrays: list[NDArray[Any]], steps: int | None) -> Sequences:

@@ -47,12 +47,21 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     except MemoryError:
         raise
     except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
+        reason = _describe_lengths(value) or f": {error}"
+        raise ValueError(f"{name} must be an array of numbers with rows of one length{reason}") from None
     except Exception as error:  # libraries define exceptions of their own, such as for a tensor on another device
         raise TypeError(f"{name} must be an array of real numbers, got a {cls.__name__}: {error}") from None
     if array.ndim == 0 and array.dtype.kind == "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_describe_scalar(value)}")
     return array
+
+
+def _describe_lengths(value: Any) -> str:
+    """Describe the first two rows of a list that have different lengths, as the end of a message; "" for others."""
+    rows = value if isinstance(value, (list, tuple)) else ()
+    lengths = [len(row) if isinstance(row, (list, tuple)) or getattr(row, "ndim", 0) > 0 else 1 for row in rows]
+    row = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    return "" if row is None else f", got lengths of {lengths[0]} in row 0 and {lengths[row]} in row {row}"
 
 
 def _has_mask(value: Any) -> bool:
