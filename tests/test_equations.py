@@ -1,5 +1,7 @@
 """Tests of nnc.pde: traced residuals, their gradients in the core, training, files, and errors."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -390,10 +392,33 @@ def test_loaded_file_has_network_and_coefficients(tmp_path):
     net.save(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"without equations; load it with nnc\.load"):
         pde.Problem.load(tmp_path / "net.json", [pde.Values(points(3), 0.0)])
-    text = (tmp_path / "problem.json").read_text()
-    (tmp_path / "broken.json").write_text(text.replace('"moments": []', '"moments": 3'))
-    with pytest.raises(nnc.ModelFileError, match=r"problem\.moments"):
-        pde.Problem.load(tmp_path / "broken.json", [pde.Values(points(3), 0.0)])
+    document = json.loads((tmp_path / "problem.json").read_text())
+    del document["sha256"]
+    for changes, message in (
+        ({"moments": 3}, r"problem\.moments"),
+        ({"coefficients": {"+": 1.0}}, "coefficients must be names that are valid"),
+    ):
+        (tmp_path / "broken.json").write_text(json.dumps({**document, "problem": {**document["problem"], **changes}}))
+        with pytest.raises(nnc.ModelFileError, match=message):
+            pde.Problem.load(tmp_path / "broken.json", [pde.Values(points(3), 0.0)])
+
+
+def test_wrong_arguments_of_load_do_not_name_the_file_as_cause(tmp_path):
+    problem, path = new_problem(), tmp_path / "problem.json"
+    resample = {"burgers": lambda epoch, residual: points(9)}
+    problem.fit(1, optimizer="adam", resample=resample)
+    problem.save(path, checkpoint=True)
+    terms, data = [term.definition for term in problem.terms], [pde.Values(points(3), 0.0)]
+    for arguments, error, message in (
+        ({"terms": [3]}, TypeError, "^terms must be a list of"),
+        ({"terms": [pde.Values(np.zeros((3, 5)), 0.0)]}, ValueError, "^points"),
+        ({"terms": data}, ValueError, "^terms must contain a term with the name 'burgers', whose points are in "),
+        ({"terms": terms, "inputs": ("x",)}, ValueError, "^inputs must be 2 different names"),
+        ({"terms": terms, "inputs": ("x", "t"), "transform": 3}, TypeError, "^transform must be a function"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            pde.Problem.load(path, **arguments)
+        assert not isinstance(caught.value, nnc.ModelFileError)
 
 
 def test_history_has_a_column_for_each_term():

@@ -403,6 +403,8 @@ class Problem:
         ------
         OSError, ModelFileError
             As in `NeuralNetwork.load`, or the file does not contain a problem.
+        ValueError, TypeError
+            `terms`, `inputs` or `transform` is invalid, or does not fit the file.
         """
         document, where = _serialization.read(path), disk.describe_source(path)
         net = NeuralNetwork._from_document(document, where, None)
@@ -410,10 +412,18 @@ class Problem:
             stored = document.get("problem")
             if stored is None:
                 raise ValueError("the content is a network without equations; load it with nnc.load")
-            problem = cls(net, terms, inputs, stored["coefficients"], transform)
-            problem.moments = np.zeros((len(stored["moments"]), len(problem._padded)), net.model.dtype)
-            for row, numbers in zip(problem.moments, stored["moments"], strict=True):
-                row[: len(problem.values)] = numbers
-            for name, points in stored["points"].items():
-                problem.term(name).replace_points(points)
+            check_smooth(net.model, "nnc.pde.Problem")
+            _checked_names("coefficients", stored["coefficients"], len(stored["coefficients"]))
+        problem = cls(net, terms, inputs, stored["coefficients"], transform)
+        problem.moments = np.zeros((len(stored["moments"]), len(problem._padded)), net.model.dtype)
+        for row, numbers in zip(problem.moments, stored["moments"], strict=True):
+            row[: len(problem.values)] = numbers
+        names = [term.name for term in problem.terms]
+        for name, points in stored["points"].items():
+            if name not in names:
+                raise ValueError(
+                    f"terms must contain a term with the name {name!r}, whose points are in {where}, got the names "
+                    f"{', '.join(names)}; pass the terms of the saved problem"
+                )
+            problem.term(name).replace_points(points)
         return problem
