@@ -214,6 +214,9 @@ REJECTED = {
     r"module rnn \(GRU\) must have one argument, or zeros as initial states of a recurrent module, got 2 arguments": (
         forward(lambda net, x: net.fc(net.rnn(x, net.rnn(x)[1])[0]))
     ),
+    r"the forward method of module must use no tensors except its argument, .*torch.zeros\(layers, n, units\) with n": (
+        forward(lambda net, x: net.fc(net.rnn(x, torch.zeros(1, 4, 4))[1][-1]))
+    ),
     r"getitem_1 .* must have inputs with the axes \(rows, steps, features\), got \(steps, rows, features\)": forward(
         lambda net, x: net.fc(net.rnn(x)[0][:, -1]), nn.GRU(3, 4)
     ),
@@ -265,6 +268,14 @@ REJECTED = {
 def test_unsupported_module_or_function_is_rejected_with_reason(message):
     with pytest.raises(ValueError, match=message):
         nnc.from_torch(REJECTED[message], shape=(6, 3), verify=False)
+
+
+def test_traced_module_keeps_its_attributes():
+    module = forward(lambda net, x: net.fc(net.rnn(x, torch.zeros(1, 4, 4))[1][-1]))
+    before = {*vars(module)}
+    with pytest.raises(ValueError, match="must use no tensors except its argument"):
+        nnc.from_torch(module, shape=(6, 3))
+    assert {*vars(module)} == before
 
 
 def test_hook_in_traced_module_is_rejected():

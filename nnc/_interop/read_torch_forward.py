@@ -204,11 +204,15 @@ class Forward:
                 self.check(part, label_of(prefix + key, part) if key else label)
         parameters = signature(type(module).forward).parameters.values()
         defaults = {part.name: part.default for part in parameters if part.default is not part.empty}
+        attributes = {*vars(module)}
         try:
             graph = Tracer().trace(module, concrete_args=defaults)
         except (*LAYER_ERRORS, fx.proxy.TraceError) as error:
             problem = f"{label} must have a forward method that torch.fx can trace, got the error: {error}"
             raise ValueError(problem) from None
+        finally:
+            for name_of_constant in vars(module).keys() - attributes:  # torch.fx stores constants in the module
+                delattr(module, name_of_constant)
         _replace_changed_tensors(graph, module, label)
         values: dict[Any, Any] = {}
         for node in _needed_nodes(graph):
@@ -224,6 +228,12 @@ class Forward:
                 values[node] = self.require_value(inputs[0], f"the result of {label}")
             elif node.op == "call_module":
                 values[node] = self.call_module(module, node, inputs, prefix)
+            elif node.op == "get_attr":
+                raise ValueError(
+                    f"the forward method of {label} must use no tensors except its argument, got {node.target}, which "
+                    "is a parameter, a buffer or a tensor of a fixed shape; omit initial states of zeros, or create "
+                    "them for each number of rows n: torch.zeros(layers, n, units) with n = x.size(0)"
+                )
             else:
                 values[node] = self.call(node, inputs, f"{node.name} in the forward method of {label}")
         result: Value = values[node]
