@@ -286,6 +286,10 @@ REJECTED |= {
         nn.Linear(5, 2),
         nn.ZeroPad2d(1),
     ],
+    r"module 0 \(BatchNorm1d\) must follow a dense or convolutional layer, got no such layer before it": [
+        nn.BatchNorm1d(5),
+        nn.Linear(5, 2),
+    ],
     r"module 1 \(NoneType\) must have a supported type, one of": [nn.Linear(5, 2), None],
     "shape must be .* if the inputs of the first module are images": [],
 }

@@ -212,6 +212,14 @@ class Builder:
                 f"{label} must have vectors as inputs, got {noun} of the shape {self.shape}; flatten them first"
             )
 
+    def require_weights(self, label: str) -> None:
+        """Raise ValueError if there is no layer with weights before the layer with this label, which scales outputs."""
+        if not self.weights:
+            raise ValueError(
+                f"{label} must follow a dense or convolutional layer, got no such layer before it; remove it from the "
+                "model, and scale the inputs"
+            )
+
     def dense(self, W: Any, b: Any, label: str) -> None:
         """Add a dense layer with the weights W (n_in, n_out), and with the biases b (n_out,) or None.
 
@@ -398,6 +406,7 @@ class Builder:
 
         `momentum` is the weight of a new batch in the running mean and variance.
         """
+        self.require_weights(label)
         arrays = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
         if self.row_order is not None:
             arrays = [array[self.row_order] for array in arrays]

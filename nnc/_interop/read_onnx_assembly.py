@@ -47,7 +47,7 @@ class Assembly:
         """Add the scaling of the last layer's outputs to the network, if it was not added yet."""
         if self.pending is not None:
             self.charge(32 * self.builder.shape[-1])
-            self.require_weights(self.pending[2])
+            self.builder.require_weights(self.pending[2])
             self.builder.scale(*self.pending)
             self.pending = None
 
@@ -81,14 +81,8 @@ class Assembly:
         numbers = np.broadcast_to(part, self.builder.shape)
         return (numbers[::-1] if self.builder.reversed else numbers).astype(np.float64).ravel()
 
-    def require_weights(self, label: str) -> None:
-        """Raise ValueError if no layer with weights was added to the network yet."""
-        if not self.builder.weights:
-            raise ValueError(f"{label} must follow a dense or convolutional layer, got no such layer before this node")
-
     def norm(self, arrays: list[Array], epsilon: float, label: str) -> None:
         """Add a batch normalization; `arrays` are gamma, beta, mean and variance."""
-        self.require_weights(label)
         gamma, beta, mean, variance = arrays
         self.builder.norm(gamma, beta, mean, variance, epsilon, label)
 
