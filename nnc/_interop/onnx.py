@@ -69,7 +69,7 @@ CELL_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}  # sup
 READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}, 1),
     "mish": ("Mish", {}, 18),
-    "gelu": ("Gelu", {"approximate": b"none"}, 20),
+    "gelu": ("Gelu", {"approximate": "none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
 # ONNX operators for the arithmetic signs and the functions in formulas.

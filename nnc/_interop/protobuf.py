@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 10_000  # limit for the number of messages in one repeated field
 # Kinds of fields that occur at most once, with the default value for a missing field.
-DEFAULTS = {"int": 0, "float": 0.0, "text": "", "bytes": b"", "message": None}
+DEFAULTS = {"int": 0, "float": 0.0, "text": "", "message": None}
 # Wire types that each kind of field may have. Kinds that are not listed may have only wire type 2.
 WIRE_TYPES = {"int": (0,), "ints": (0, 2), "float": (5,), "floats": (5, 2), "doubles": (1, 2)}
 FIXED_SIZE_KINDS = ("floats", "doubles")  # kinds of repeated fields whose values are returned as concatenated bytes
@@ -71,10 +71,10 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
     content : bytes or memoryview
         Encoded message.
     schema : dict of int to (str, str)
-        Name and kind of each field by its number. Fields that occur at most once have the kind "int", "float", "text",
-        "bytes" or "message"; the value of a "message" is its bytes, or None if the field is missing. Repeated fields
-        have the kind "ints" (a list), "floats" or "doubles" (their bytes), "texts", "strings" (bytes) or "messages". A
-        field of the kind "skip" is not returned.
+        Name and kind of each field by its number. Fields that occur at most once have the kind "int", "float", "text"
+        or "message"; the value of a "message" is its bytes, or None if the field is missing. Repeated fields have the
+        kind "ints" (a list), "floats" or "doubles" (their bytes), "texts" or "messages". A field of the kind "skip" is
+        not returned.
     owner : str
         Name of the message in errors.
 
@@ -137,7 +137,7 @@ def _single(value: Any, kind: str) -> Any:
         return signed(value)
     if kind == "float":
         return float(struct.unpack("<f", value)[0])
-    return str(value, "utf-8") if kind == "text" else bytes(value) if kind == "bytes" else value
+    return str(value, "utf-8") if kind == "text" else value
 
 
 def _append(values: list[Any], value: Any, kind: str) -> None:
@@ -150,7 +150,7 @@ def _append(values: list[Any], value: Any, kind: str) -> None:
     elif kind == "ints":
         values.append(signed(value))
     else:
-        values.append(str(value, "utf-8") if kind == "texts" else bytes(value) if kind == "strings" else value)
+        values.append(str(value, "utf-8") if kind == "texts" else value)
 
 
 def _varint(content: memoryview, offset: int) -> tuple[int, int]:

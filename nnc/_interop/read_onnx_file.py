@@ -52,8 +52,8 @@ NODE = {
     9: ("metadata_props", "skip"), 10: ("device_configurations", "skip"),
 }  # fmt: skip
 ATTRIBUTE = {
-    1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 4: ("s", "bytes"), 5: ("t", "message"),
-    6: ("g", "message"), 7: ("floats", "floats"), 8: ("ints", "ints"), 9: ("strings", "strings"),
+    1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 4: ("s", "text"), 5: ("t", "message"),
+    6: ("g", "message"), 7: ("floats", "floats"), 8: ("ints", "ints"), 9: ("strings", "texts"),
     10: ("tensors", "messages"), 11: ("graphs", "messages"), 13: ("doc_string", "skip"), 14: ("tp", "message"),
     15: ("type_protos", "messages"), 20: ("type", "int"), 21: ("ref_attr_name", "text"),
     22: ("sparse_tensor", "message"), 23: ("sparse_tensors", "messages"),
@@ -62,7 +62,7 @@ ATTRIBUTE = {
 VALUE_FIELDS = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
 TENSOR_FIELDS = {
     1: ("dims", "ints"), 2: ("data_type", "int"), 3: ("segment", "message"), 4: ("float_data", "floats"),
-    5: ("int32_data", "ints"), 6: ("string_data", "strings"), 7: ("int64_data", "ints"), 8: ("name", "text"),
+    5: ("int32_data", "ints"), 6: ("string_data", "texts"), 7: ("int64_data", "ints"), 8: ("name", "text"),
     9: ("raw_data", "message"), 10: ("double_data", "doubles"), 11: ("uint64_data", "ints"), 12: ("doc_string", "skip"),
     13: ("external_data", "messages"), 14: ("data_location", "int"), 16: ("metadata_props", "skip"),
 }  # fmt: skip
@@ -264,9 +264,8 @@ def _typed(values: Any, dtype: str, label: str) -> Array:
     return np.array(values, dtype)
 
 
-def _strings(values: Sequence[bytes], label: str) -> Array:
-    """Decode the strings of a tensor to an array; raise ValueError if the array would be too large."""
-    texts = [value.decode() for value in values]
+def _strings(texts: Sequence[str], label: str) -> Array:
+    """Return the strings of a tensor as an array; raise ValueError if the array would be too large."""
     if 4 * len(texts) * max(map(len, texts), default=0) > MAX_TEXT_BYTES:
         raise ValueError(f"{label} has strings that need more than {MAX_TEXT_BYTES >> 20} MiB, which is not supported")
     return np.array(texts, dtype=str)

@@ -18,6 +18,7 @@ from nnc._interop.read_onnx_values import (
     axes_of,
     broadcast,
     channels_first,
+    describe_axes,
     features_last,
     finite_array,
     number_rows,
@@ -74,7 +75,7 @@ def _dense(call: Call, rows: Rows, W: Array, b: Array | None) -> Rows:
 
 # Attributes of convolutions and pools, as arguments of the decorator `operator`.
 WINDOWS: dict[str, Any] = {
-    "auto_pad": (STRING, b"NOTSET"),
+    "auto_pad": (STRING, "NOTSET"),
     "pads": (INTS, None),
     "strides": (INTS, None),
     "kernel_shape": (INTS, None),
@@ -96,14 +97,14 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
         raise call.error(f"windows must have {pluralize(n, 'dimension')}, got {actual}")
     extents = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
     auto = call["auto_pad"]
-    if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER") or (auto != b"NOTSET" and any(pads)):
+    if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER") or (auto != "NOTSET" and any(pads)):
         raise call.error(f"auto_pad={auto[:20]!r} with pads={pads} is not supported")
-    if auto.startswith(b"SAME"):
+    if auto.startswith("SAME"):
         totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(rows.dims[1:], strides, extents, strict=True)]
         if min(totals) < 0:
             raise call.error(f"auto_pad={auto!r} with strides larger than the windows is not supported")
         smaller, larger = [n // 2 for n in totals], [n - n // 2 for n in totals]
-        pads = smaller + larger if auto == b"SAME_UPPER" else larger + smaller
+        pads = smaller + larger if auto == "SAME_UPPER" else larger + smaller
     sides = zip(rows.dims[1:], extents, strides, pads[:n], pads[n:], strict=True)
     output_size = tuple((n + before + after - k) // s + 1 for n, k, s, before, after in sides)
     if min(output_size) < 1:
@@ -111,7 +112,7 @@ def _windows(call: Call, rows: Rows, size: list[int]) -> tuple[list[int], list[i
     return strides, dilations, pads, output_size
 
 
-@operator("Pad", inputs=(1, 4), mode=(STRING, b"constant"), pads=(INTS, None, 1, 10), value=(FLOAT, 0.0, 1, 10))
+@operator("Pad", inputs=(1, 4), mode=(STRING, "constant"), pads=(INTS, None, 1, 10), value=(FLOAT, 0.0, 1, 10))
 def _pad(call: Call, value: Any, pads: Any = None, number: Any = None, axes: Any = None) -> Rows:
     """Evaluate the ONNX operator Pad for zeros around images or before and after sequences."""
     rows = number_rows(call, value, (2, 3))
@@ -119,7 +120,7 @@ def _pad(call: Call, value: Any, pads: Any = None, number: Any = None, axes: Any
     if call.node.opset >= 11:
         zeros = finite_array(call, pads, "int64", 1).tolist()
     padded = [*range(rank)] if axes is None else axes_of(call, axes, rank, 18)
-    call.require(mode=b"constant", value=0.0)
+    call.require(mode="constant", value=0.0)
     if number is not None and finite_array(call, number, rows.dtype).any():
         raise call.error(f"the padding must be zeros, got {number}")
     if len(zeros) != 2 * len(padded) or not all(0 <= n < 2**31 for n in zeros):
@@ -318,7 +319,8 @@ def _binary(call: Call, first: Any, second: Any) -> Rows | Array:
         if (other.dims, other.axes, other.dtype) != (rows.dims, rows.axes, rows.dtype):
             raise call.error(
                 "the rows of both inputs must have the same shape, order of axes and dtype, got "
-                f"{rows.dims}, {rows.axes!r}, {rows.dtype} and {other.dims}, {other.axes!r}, {other.dtype}"
+                f"{rows.dims} ({describe_axes(rows.axes)}) in {rows.dtype} and "
+                f"{other.dims} ({describe_axes(other.axes)}) in {other.dtype}"
             )
         return _composed(call, result, [first, second])
     array = broadcast(call, rows, other)

@@ -17,6 +17,7 @@ from nnc._interop.read_onnx_values import (
     Call,
     Rows,
     axis_index,
+    describe_axes,
     describe_kind,
     finite_array,
     number_rows,
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 # For each operator: layer of nnc, index in the operator of each gate of this layer, and activations.
-CELLS: dict[str, tuple[Any, list[int], list[bytes]]] = {
-    "RNN": (SimpleRNN, [0], [b"Tanh"]),
-    "GRU": (GRU, [0, 1, 2], [b"Sigmoid", b"Tanh"]),
-    "LSTM": (LSTM, [0, 2, 3, 1], [b"Sigmoid", b"Tanh", b"Tanh"]),
+CELLS: dict[str, tuple[Any, list[int], list[str]]] = {
+    "RNN": (SimpleRNN, [0], ["Tanh"]),
+    "GRU": (GRU, [0, 1, 2], ["Sigmoid", "Tanh"]),
+    "LSTM": (LSTM, [0, 2, 3, 1], ["Sigmoid", "Tanh", "Tanh"]),
 }
-ACTIVATIONS = {b"Tanh": "tanh", b"Relu": "relu", b"Sigmoid": "sigmoid"}  # activations of the operator RNN
+ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Sigmoid": "sigmoid"}  # activations of the operator RNN
 
 
 class Steps(NamedTuple):
@@ -225,7 +226,7 @@ COMMON: dict[str, Any] = {
     "activation_alpha": (FLOATS, None),
     "activation_beta": (FLOATS, None),
     "clip": (FLOAT, None),
-    "direction": (STRING, b"forward"),
+    "direction": (STRING, "forward"),
     "hidden_size": (INT, None),
     "layout": (INT, 0, 14),
 }
@@ -247,9 +248,8 @@ def _recurrent(call: Call, value: Any, W: Any, R: Any, B: Any = None, *others: A
     steps = as_steps(value)
     expected = "ntc" if call["layout"] else "tnc"
     if steps.axes != expected:
-        names = {"n": "rows", "t": "steps", "c": "features"}
-        axes = ", ".join(names[axis] for axis in expected)
-        raise call.error(f"the input must have the axes ({axes}), got the axes {steps.axes!r}; transpose the input")
+        axes, actual_axes = map(describe_axes, (expected, steps.axes))
+        raise call.error(f"the input must have the axes ({axes}), got ({actual_axes}); transpose the input")
     n, directions = len(CELLS[call.node.operator][1]), 1 + kind.bidirectional
     W, R = finite_array(call, W, rows.dtype, 3), finite_array(call, R, rows.dtype, 3)
     B = None if B is None else finite_array(call, B, rows.dtype, 2)
@@ -281,9 +281,9 @@ def _layer(call: Call) -> tuple[Any, bool]:
     """Return the layer of a recurrent node with one unit, and whether it processes the steps in reverse order."""
     layer_class, _, activations = CELLS[call.node.operator]
     direction, options = call["direction"], {}
-    if direction not in (b"forward", b"reverse", b"bidirectional"):
+    if direction not in ("forward", "reverse", "bidirectional"):
         raise call.error(f"direction must be forward, reverse or bidirectional, got {direction[:20]!r}")
-    directions = 1 + (direction == b"bidirectional")
+    directions = 1 + (direction == "bidirectional")
     actual = call["activations"] or activations * directions
     if layer_class is SimpleRNN and actual[0] in ACTIVATIONS:
         activations, options = actual[:1], {"activation": ACTIVATIONS[actual[0]]}
@@ -298,7 +298,7 @@ def _layer(call: Call) -> tuple[Any, bool]:
         call.require(input_forget=0)
     if call["layout"] not in (0, 1):
         raise call.error(f"layout must be 0 or 1, got {call['layout']}")
-    layer = layer_class(1, return_sequences=True, go_backwards=direction == b"reverse", **options)
+    layer = layer_class(1, return_sequences=True, go_backwards=direction == "reverse", **options)
     return (Bidirectional(layer) if directions == 2 else layer), layer.go_backwards
 
 

@@ -21,6 +21,7 @@ from nnc._interop.read_onnx_values import (
     axes_of,
     axis_index,
     broadcast,
+    describe_axes,
     describe_kind,
     features_last,
     finite_array,
@@ -57,7 +58,7 @@ def _identity(call: Call, value: Any) -> Any:
     return value
 
 
-@operator("Cast", to=(INT, 0), saturate=(INT, 1, 19), round_mode=(STRING, b"up", 24))
+@operator("Cast", to=(INT, 0), saturate=(INT, 1, 19), round_mode=(STRING, "up", 24))
 def _cast(call: Call, value: Any) -> Any:
     """Evaluate the ONNX operator Cast, a conversion to another element type."""
     dtype = DTYPES.get(call["to"], f"data type {call['to']}")
@@ -230,7 +231,8 @@ def _reshaped(call: Call, rows: Rows, dims: tuple[int, ...]) -> Rows:
         return rows.apply(None, call.label, dims=dims, axes=axes)
     if len(dims) <= 1:
         if row_axes not in ("chw", "hwc", "tc", "ct"):
-            raise call.error(f"the axes of flattened images must have the order 'chw' or 'hwc', got {rows.axes!r}")
+            axes = describe_axes(rows.axes)
+            raise call.error(f"flattened images must have their channels as first or last axis, got the axes ({axes})")
         channels_first, size = row_axes[0] == "c", prod(dims)
 
         def flatten(assembly: Assembly) -> None:
@@ -384,7 +386,7 @@ def _zip_map(call: Call, value: Any) -> Mapped:
     if len(names) != 1 or len(names[0]) != width:
         lengths = [len(labels) for labels in names]
         raise call.error(f"the attributes must contain one list of {width} class names, got lists of lengths {lengths}")
-    return Mapped(value, np.array([n.decode() if isinstance(n, bytes) else n for n in names[0]]))
+    return Mapped(value, np.array(names[0]))
 
 
 @operator("Scaler", domain="ai.onnx.ml", offset=(FLOATS, None), scale=(FLOATS, None))

@@ -176,6 +176,13 @@ def describe_kind(value: Any) -> str:
     return KINDS.get(type(value), "no input")
 
 
+def describe_axes(axes: str) -> str:
+    """Return the names of axes for error messages, such as "steps, rows, features" for "tnc"."""
+    names = {"n": "rows", "t": "steps", "h": "height", "w": "width", "d": "directions", "u": "units"}
+    names["c"] = "channels" if "w" in axes else "features"
+    return ", ".join(names[axis] for axis in axes)
+
+
 class Call:
     """Evaluation of a node: the node, its checked attributes by name, and the reader of the model."""
 
@@ -310,8 +317,8 @@ def channels_first(call: Call, value: Any) -> Rows:
     rows = number_rows(call, value, (2, 3))
     if rows.axes not in ("chw", "ct"):
         raise call.error(
-            "the input must be images with channels first or sequences with features first, got the order of axes "
-            f"{rows.axes!r}"
+            "the input must be images with channels first or sequences with features first, got rows with the axes "
+            f"({describe_axes(rows.axes)})"
         )
     return rows
 
