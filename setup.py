@@ -182,8 +182,8 @@ def translate(extensions):
     """Return the extensions with the C files that Cython writes as sources.
 
     cythonize also compares the C files with the files of Cython, which pip installs anew for each isolated build. So it
-    is called only if a source of nnc is newer than its last call, or if that call was for other modules or made by another
-    version of Cython. Otherwise a second installation compiles nothing.
+    is called only if a source of nnc is newer than its last call, or if that call was for other modules or made by
+    another version of Cython. Otherwise a second installation compiles nothing.
     """
     sources = {extension.name: Path("build/c", extension.sources[0]).with_suffix(".c") for extension in extensions}
     last_call = Path("build/c/last_call")  # contains the version of Cython and the names of the modules
