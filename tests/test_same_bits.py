@@ -9,6 +9,7 @@ import nnc
 
 same_bits = load_program("tools/same_bits.py")
 FITS = {fit.name: fit for fit in same_bits.fits()}
+TABLE_FITS = {fit.name: fit for fit in same_bits.table_fits()}
 
 
 def argument_names(function):
@@ -38,6 +39,7 @@ def test_fits_set_every_argument():
 
 def test_fits_have_distinct_names():
     assert len(FITS) == sum(1 for _ in same_bits.fits())
+    assert len(TABLE_FITS) == sum(1 for _ in same_bits.table_fits())
 
 
 @pytest.mark.parametrize("way", [way for way in same_bits.WAYS if way != "once"])
@@ -61,3 +63,28 @@ def test_fit_of_images_runs_without_error(sizes):
     results = same_bits.results(fit)
     assert len(results) == 5
     assert not any(map(same_bits.is_error, results.values()))
+
+
+def test_fits_of_tables_set_every_parameter():
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    for fit in TABLE_FITS.values():
+        model_class = tabular.TableClassifier if fit.name.startswith("classifier") else tabular.TableRegressor
+        assert set(fit.parameters) == argument_names(model_class)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classifier, 57 rows of mixed columns",
+        *(
+            pytest.param(f"{kind}, 57 rows of {columns}", marks=pytest.mark.exhaustive)
+            for kind, *_ in same_bits.TABLE_TARGETS
+            for columns in same_bits.COLUMNS
+        ),
+    ],
+)
+def test_repeated_fit_of_table_gives_same_results(name):
+    pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    results = same_bits.table_results(TABLE_FITS[name])
+    assert not any(map(same_bits.is_error, results.values()))
+    assert same_bits.table_results(TABLE_FITS[name]) == results

@@ -8,10 +8,11 @@ first on the search path, such as a checkout with compiled modules. The fits run
 builds have, then with the default one. The script prints the number of compared fits and each difference, and exits
 with status 1 if there is any. Both builds run in parallel, for several minutes.
 
-Each fit sets all arguments of the network and of the training, and computes its own data. So the fits do not depend on
-default values or on the random numbers of NumPy. Use the same version of NumPy in both builds, because its matrix
-products may differ between versions. The script uses only public names of nnc. If a fit raises an exception, the
-classes of the exceptions are compared. Add new activations, losses, optimizers and options to the tables below.
+Each fit sets all arguments of the network and of the training, or all parameters of an estimator of tables, and
+computes its own data. So the fits do not depend on default values; only the estimators use random numbers of NumPy. Use
+the same version of NumPy in both builds, because its matrix products and random numbers may differ between versions.
+The script uses only public names of nnc. If a fit raises an exception, the classes of the exceptions are compared. Add
+new activations, losses, optimizers and options to the tables below.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from hashlib import sha256
 from inspect import signature
@@ -72,6 +73,18 @@ class Fit(NamedTuple):
     way: str  # method of training, a key of WAYS
     network: dict[str, Any]  # values for all arguments of NeuralNetwork
     training: dict[str, Any]  # values for all options of NeuralNetwork.fit
+
+
+class TableFit(NamedTuple):
+    """All settings that determine the result of a fit of a table."""
+
+    name: str
+    rows: int
+    columns: str  # kind of columns, a key of COLUMNS
+    targets: str  # kind of targets, a key of TARGETS
+    n_targets: int
+    weighted: bool
+    parameters: dict[str, Any]  # values for all parameters of TableClassifier or TableRegressor
 
 
 def decreasing_lr(epoch: int) -> float:
@@ -218,6 +231,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "diverging": {"optimizer": spec("SGD", lr=1e30, momentum=0.0, nesterov=False, weight_decay=0.0)},
 }
 
+# Values for all parameters of TableClassifier and TableRegressor, and for the parameters of only one of them.
+PARAMETERS = {
+    "preset": "fast", "members": 7, "max_seconds": None, "n_jobs": 1, "random_state": 2026, "checkpoint": None,
+    "callback": None, "progress": False,
+}  # fmt: skip
+CLASSIFIER_PARAMETERS: dict[str, Any] = {"class_weight": None}
+REGRESSOR_PARAMETERS: dict[str, Any] = {"loss": "squared_error", "quantiles": None}
+# Settings that differ from PARAMETERS, for each kind of targets: name, kind of targets, their number, parameters.
+TABLE_TARGETS: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
+    ("classifier", "names", 3, {}),
+    ("classifier of two classes", "two labels", 2, {"class_weight": "balanced"}),
+    ("regressor", "numbers", 1, {}),
+    ("regressor of two targets", "numbers", 2, {"loss": "absolute_error"}),
+    ("regressor of counts", "counts", 1, {"loss": "poisson"}),
+    ("regressor of quantiles", "numbers", 1, {"quantiles": [0.1, 0.5, 0.9]}),
+)
+ESTIMATES = "n", "score", "calibration_error", "temperature"  # attributes of `held_out_`
+TABLE_ROWS = (8, 57, 700)  # without cross-validation, with few held-out rows, and with a spread of intervals
+
 
 def fits() -> Iterator[Fit]:
     """Yield all fits. Their names are unique."""
@@ -280,6 +312,17 @@ def table() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{name} of images", {"sizes": sizes, "activation": "relu", "batch_size": 16, **OPTIONS[name]}
 
 
+def table_fits() -> Iterator[TableFit]:
+    """Yield all fits of tables. Their names are unique."""
+    for (name, targets, k, changes), columns, rows in product(TABLE_TARGETS, COLUMNS, TABLE_ROWS):
+        own = CLASSIFIER_PARAMETERS if name.startswith("classifier") else REGRESSOR_PARAMETERS
+        for weighted in (False, True):
+            if weighted and (rows != TABLE_ROWS[1] or "quantiles" in changes):
+                continue
+            full_name = f"{name}, {rows} rows of {columns}{', weighted' * weighted}"
+            yield TableFit(full_name, rows, columns, targets, k, weighted, {**PARAMETERS, **own, **changes})
+
+
 # ---------------------------------------------------------------------------------------------- data
 
 
@@ -322,6 +365,38 @@ def draw_rows(fit: Fit, n: int, key: int) -> tuple[np.ndarray, ...]:
     first, *_, n_out = fit.network["sizes"]
     n_in = prod(first.arguments) if isinstance(first, LayerSpec) else first
     return 2 * fractions((n, n_in), key) - 1, TARGETS[fit.targets](n, n_out, key + 1), 0.5 + fractions((n,), key + 2)
+
+
+def texts(n: int, k: int, key: int) -> np.ndarray:
+    """Return n pseudorandom texts of k different ones."""
+    return np.array([f"text {level}" for level in range(k)], object)[integers(n, key, k)]
+
+
+def with_missing(cells: np.ndarray, key: int) -> np.ndarray:
+    """Return cells as an array of objects in which about one of eight is missing (None)."""
+    return np.where(integers(len(cells), key, 8) == 0, None, cells.astype(object))
+
+
+COLUMNS = {  # functions that return the columns of a table with n rows
+    "numbers": lambda n, key: [2 * fractions((n,), key + j) - 1 for j in range(4)],
+    "mixed columns": lambda n, key: [
+        with_missing(fractions((n,), key), key + 1),
+        integers(n, key + 2, 12),
+        with_missing(texts(n, 15, key + 3), key + 4),
+        texts(n, 3, key + 5),
+        np.datetime64("2024-01-01") + integers(n, key + 6, 400),
+    ],
+    "few distinct rows": lambda n, key: [texts(n, 2, key), 1 + integers(n, key + 1, 3), 10 * integers(n, key + 2, 7)],
+}
+
+
+def draw_table(fit: TableFit) -> tuple[list[list[Any]], np.ndarray, np.ndarray | None]:
+    """Return the rows of a table, targets that increase with the second column, and the sample weights."""
+    columns, y = COLUMNS[fit.columns](fit.rows, 10), TARGETS[fit.targets](fit.rows, fit.n_targets, 30)
+    ranks = np.unique(columns[1], return_inverse=True)[1]
+    y[np.argsort(ranks / ranks.max() + fractions((fit.rows,), 40))] = np.sort(y, axis=0)
+    weights = 0.5 + fractions((fit.rows,), 50) if fit.weighted else None
+    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)], y, weights
 
 
 # ---------------------------------------------------------------------------------------------- fits in one build
@@ -460,19 +535,49 @@ def results(fit: Fit) -> dict[str, str]:
     # Builds before 0.2 have other names for these methods.
     loss = net.evaluate_loss if hasattr(net, "evaluate_loss") else net.loss
     input_gradients = getattr(net, "input_gradients", None) or partial(nnc.input_gradients, net)
-    digests = {}
-    for part, compute in {
-        "losses": lambda: list(WAYS[fit.way](net, X, y, training)),
-        "params": lambda: net.params,
-        "predictions": lambda: [net.predict(X), net.predict_classes(X) if classes else None, net.forward(X)],
-        "scores": lambda: [loss(X, y), net.score(X, y)],
-        "gradients": lambda: [net.gradients(X, y), input_gradients(X, y)],
-    }.items():
+    return digests(
+        {
+            "losses": lambda: list(WAYS[fit.way](net, X, y, training)),
+            "params": lambda: net.params,
+            "predictions": lambda: [net.predict(X), net.predict_classes(X) if classes else None, net.forward(X)],
+            "scores": lambda: [loss(X, y), net.score(X, y)],
+            "gradients": lambda: [net.gradients(X, y), input_gradients(X, y)],
+        }
+    )
+
+
+def table_results(fit: TableFit) -> dict[str, str]:
+    """Fit a table; return the SHA-256 of each kind of result, or the class of the exception that it raises."""
+    X, y, weights = draw_table(fit)
+    classes = "class_weight" in fit.parameters
+    try:
+        from nnc.tabular import TableClassifier, TableRegressor
+
+        model: Any = (TableClassifier if classes else TableRegressor)(**fit.parameters).fit(X, y, weights)
+    except Exception as error:
+        return {"fit": error_class(error)}
+    quantiles = fit.parameters.get("quantiles")
+    return digests(
+        {
+            "params": lambda: [net.params for net in model.networks_],
+            "predictions": lambda: model.predict_proba(X) if classes else model.predict(X),
+            "quantiles": lambda: model.predict_quantiles(X) if quantiles else None,
+            "sets or intervals": lambda: model.predict_set(X, 0.5) if classes else model.predict_interval(X, 0.5),
+            "estimates": lambda: [getattr(model.held_out_, name) for name in ESTIMATES],
+            "importances": lambda: [model.feature_importances_, model.feature_importances_std_],
+        }
+    )
+
+
+def digests(computations: dict[str, Callable[[], Any]]) -> dict[str, str]:
+    """Return the SHA-256 of the result of each computation, or the class of the exception that it raises."""
+    texts = {}
+    for part, compute in computations.items():
         try:
-            digests[part] = sha256(b"|".join(result_bytes(compute()))).hexdigest()
+            texts[part] = sha256(b"|".join(result_bytes(compute()))).hexdigest()
         except Exception as error:
-            digests[part] = error_class(error)
-    return digests
+            texts[part] = error_class(error)
+    return texts
 
 
 def error_class(error: Exception) -> str:
@@ -490,6 +595,8 @@ def run() -> None:
     warnings.simplefilter("ignore")
     for fit in fits():
         print(json.dumps([fit.name, results(fit)]), flush=True)
+    for table_fit in table_fits():
+        print(json.dumps([table_fit.name, table_results(table_fit)]), flush=True)
 
 
 # ---------------------------------------------------------------------------------------------- comparison
