@@ -12,9 +12,9 @@ from sklearn.model_selection import train_test_split
 
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular.folds import N_PARTS, Folds
 from nnc.tabular.held_out import expected_gain, predict_held_out
-from nnc.tabular.recipe import CROSS_ENTROPY, Task
-from nnc.tabular.snapshots import N_PARTS
+from nnc.tabular.recipe import CROSS_ENTROPY, Task, fit_target_scaling
 from nnc.tabular.temperature import expected_calibration_error
 from nnc.tabular.training import Rows, Training
 
@@ -133,9 +133,7 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
 
     def predict_with_targets(targets):
         rows = Rows(X, None, targets, None)
-        training = Training(task, rows, 0, 1)
-        # The order depends on the class labels, so both trainings use the order of the first one.
-        training.row_order = order
+        training = Training(task, rows, folds, 0, 1)
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
@@ -144,13 +142,9 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
         return predict_held_out(model, rows, training.held_out_networks())[0]
 
-    first_training = Training(task, Rows(X, None, y, None), 0, 1)
-    order, scaling, held_out_rows, parts = (
-        first_training.row_order,
-        first_training.scaling,
-        np.flatnonzero(first_training.held_out_mask(0)),
-        first_training.held_out_parts(0),
-    )
+    folds, scaling = Folds.split(y, 0), fit_target_scaling(task, y)  # changed targets have the same folds and scaling
+    held_out_rows = np.flatnonzero(~folds.learns(0))
+    parts = folds.part[held_out_rows]
     expected = predict_with_targets(y)
     assert np.array_equal(expected.rows, held_out_rows)
     has_changed = False

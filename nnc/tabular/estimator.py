@@ -21,6 +21,7 @@ from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
 from nnc.tabular.export import build_table_program
+from nnc.tabular.folds import Folds
 from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
@@ -203,7 +204,8 @@ class TableEstimator(BaseEstimator):
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = learn_schema(table)
         warn_of_leakage(schema, table, encoded, seed)
-        schema, rows = encode_rows(schema, table, encoded, weights, seed)
+        folds = Folds.split(encoded, seed)
+        schema, rows = encode_rows(schema, table, encoded, weights, folds)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
 
@@ -213,9 +215,8 @@ class TableEstimator(BaseEstimator):
         seconds = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - start))
         epochs = total_epochs(n, count - len(done), task.kind)
         with with_progress_bar(self.callback, self.progress, epochs) as callback:
-            training = Training(
-                task, rows, seed, self.n_jobs, seconds, callback, None if self.checkpoint is None else save_members
-            )
+            save = None if self.checkpoint is None else save_members
+            training = Training(task, rows, folds, seed, self.n_jobs, seconds, callback, save)
             trained = training.run(count, done)
             members = remove_outliers(task, trained, rows)
             training.discard({member.spec for member in trained} - {member.spec for member in members})

@@ -205,7 +205,7 @@ def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) 
     less than for a new row. Therefore it is multiplied by `unseen_ratio`. Targets are not used.
     """
     sample = np.sort(np.random.default_rng([seed, 4]).permutation(len(rows.y))[:MAX_SPREAD_ROWS])
-    learned = np.stack([~training.held_out_mask(member.spec.fold)[sample] for member in model.members])
+    learned = np.stack([training.folds.learns(member.spec.fold)[sample] for member in model.members])
     counts = learned.sum(axis=0)
     if counts.max() < 2:
         return np.zeros(model.task.n_out)
@@ -247,8 +247,8 @@ def unseen_ratio(
         if spec.fold is None or spec.bins or partner is None:
             continue
         squares = (_point_output(model, member, inputs) - _point_output(model, partner, inputs)) ** 2
-        held_out = training.held_out_mask(spec.fold)[sample]
-        for i, mask in enumerate((held_out, ~held_out)):
+        learned = training.folds.learns(spec.fold)[sample]
+        for i, mask in enumerate((~learned, learned)):
             totals[i] += squares[mask].sum(axis=0)
             counts[i] += mask.sum()
     if not counts.all() or not totals[1].all():
@@ -315,7 +315,7 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
     rows : Rows
         The training rows.
     training : Training
-        Training of the members, which has a mask of the held-out rows of each member.
+        Training of the members, which has the folds.
     error : float
         Mean error of single members on held-out rows, see `TableModel.row_errors`.
     seed : int
@@ -327,7 +327,7 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
         None if no two members learned from the same row, or if nearly all training rows are classified correctly.
     """
     sample = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
-    learned = np.stack([~training.held_out_mask(member.spec.fold)[sample] for member in model.members])
+    learned = np.stack([training.folds.learns(member.spec.fold)[sample] for member in model.members])
     several = learned.sum(axis=0) > 1
     if not several.any():
         return None

@@ -23,6 +23,7 @@ from nnc._parallel.fit import NetworkGroup, progress_bar, train_groups
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import ValidationRows
 from nnc._utils.processors import get_num_threads
+from nnc.tabular.folds import N_PARTS, n_fold_training_rows
 from nnc.tabular.recipe import (
     MAX_BEST_EPOCH_FRACTION,
     STOP_CHECK_FRACTION,
@@ -31,7 +32,7 @@ from nnc.tabular.recipe import (
     fit_options,
     fit_target_scaling,
 )
-from nnc.tabular.snapshots import N_PARTS, HeldOutNetwork, Snapshots, with_params
+from nnc.tabular.snapshots import HeldOutNetwork, Snapshots, with_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,10 +43,9 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
     from nnc._training.divergence import DivergedError
     from nnc._training.history import History
+    from nnc.tabular.folds import Folds
     from nnc.tabular.recipe import Task
 
-FOLDS = 5  # number of cross-validation folds; each ensemble member is trained without one of them, or on all rows
-MIN_CROSS_VALIDATION_ROWS = 2 * FOLDS  # with fewer training rows, no rows are held out
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows that are predicted
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; at least MIN_ESTIMATE_ROWS rows are used
@@ -56,30 +56,9 @@ MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limi
 MAX_BINNED_VALUES = 100_000_000  # maximum number of rows times features for which piecewise-linear features are used
 
 
-def n_fold_training_rows(rows: int) -> int:
-    """Return the number of rows from which each member of the cross-validation learns, given `rows` in total."""
-    return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // FOLDS
-
-
 def total_epochs(rows: int, count: int, kind: str) -> int:
     """Return the maximum total number of epochs of `count` members, for `rows` training rows and `Task.kind`."""
     return count * batch_and_epochs(n_fold_training_rows(rows), kind)[1]
-
-
-def fold_order(y: NDArray[Any], seed: int) -> NDArray[np.int32]:
-    """Return row indices in random order; for classes y (n,), they are sorted by class, in random order within a class.
-
-    A fold consists of every FOLDS-th index, so that the folds are stratified.
-    """
-    order = np.random.default_rng([seed, 1]).permutation(len(y)).astype(np.int32)
-    return order[np.argsort(y[order], kind="stable")] if y.ndim == 1 else order
-
-
-def fold_numbers(y: NDArray[Any], seed: int) -> NDArray[np.int8]:
-    """Return the number of the cross-validation fold that contains each row."""
-    numbers = np.empty(len(y), np.int8)
-    numbers[fold_order(y, seed)] = np.arange(len(y)) % FOLDS
-    return numbers
 
 
 class MemberSpec(NamedTuple):
@@ -227,6 +206,8 @@ class Training:
     task : Task
     rows : Rows
         The training rows.
+    folds : Folds
+        Fold and part of each training row.
     seed : int
         Seed of all random numbers.
     n_jobs : int or None
@@ -267,13 +248,14 @@ class Training:
         self,
         task: Task,
         rows: Rows,
+        folds: Folds,
         seed: int,
         n_jobs: int | None,
         seconds: float | None = None,
         callback: Callable[[int, Any], Any] | None = None,
         save_members: Callable[[Sequence[Member]], object] | None = None,
     ) -> None:
-        self.task, self.rows, self.seed, self.n_jobs = task, rows, seed, n_jobs
+        self.task, self.rows, self.folds, self.seed, self.n_jobs = task, rows, folds, seed, n_jobs
         self.callback, self.save_members = callback, save_members
         self.deadline = None if seconds is None else monotonic() + seconds
         self.scaling = fit_target_scaling(task, rows.y)
@@ -298,7 +280,7 @@ class Training:
         or both.
         """
         self.members = {member.spec: member for member in done}
-        n_folds = FOLDS if len(self.rows.y) >= MIN_CROSS_VALIDATION_ROWS else 0
+        n_folds = self.folds.n_folds
         n_pairs = min(n_folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
         self.n_pairs = n_pairs
         pairs = [MemberSpec(2 * fold + bins, bool(bins), fold) for fold in range(n_pairs) for bins in (0, 1)]
@@ -433,7 +415,7 @@ class Training:
         if self.epochs_override is not None:
             arguments["epochs"] = self.epochs_override
         last = None
-        held_out = [self.held_out_mask(spec.fold) for spec in specs]
+        learns = [self.folds.learns(spec.fold) for spec in specs]
         snapshots = [
             None if spec.fold is None else self.create_snapshots(spec.fold, net)
             for spec, net in zip(specs, networks, strict=True)
@@ -442,12 +424,12 @@ class Training:
             del arguments["metrics"], arguments["restore_best"]
             last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork(ValidationRows(np.flatnonzero(mask)) for mask in held_out)
+            arguments["validation"] = PerNetwork(ValidationRows(np.flatnonzero(~mask)) for mask in learns)
         arguments["callback"] = PerNetwork(
             MemberCallback(spec.number, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
         )
-        rows = [np.flatnonzero(~mask) for mask in held_out]
+        rows = [np.flatnonzero(mask) for mask in learns]
         arguments["sample_weight"] = weights
         return NetworkGroup(networks, X, y, rows, arguments), snapshots
 
@@ -455,41 +437,22 @@ class Training:
         """Return the seed for the initial weights of a member and for the order of its rows."""
         return int(np.random.default_rng([self.seed, 0, spec.number]).integers(2**31))
 
-    def held_out_mask(self, fold: int | None) -> NDArray[np.bool_]:
-        """Return the mask (n,) of the held-out rows of a fold.
-
-        Each row is in one of FOLDS folds. The proportions of the classes are the same in all folds.
-        """
-        mask = np.zeros(len(self.rows.y), bool)
-        if fold is not None:
-            mask[self.row_order[fold::FOLDS]] = True
-        return mask
-
     @cached_property
-    def row_order(self) -> NDArray[np.int32]:
-        """Row indices in the order of `fold_order`, of which every FOLDS-th index belongs to the same fold."""
-        return fold_order(self.rows.y, self.seed)
-
-    def held_out_parts(self, fold: int) -> NDArray[np.int8]:
-        """Return the index of the part of a fold that contains each held-out row; -1 for rows that are not predicted.
-
-        A fold is divided into N_PARTS parts, see `Snapshots`.
-        """
-        n = len(self.rows.y)
-        rows, part = self.row_order[fold::FOLDS], np.full(n, -1, np.int8)
-        part[rows] = np.arange(len(rows)) % N_PARTS
+    def estimate_parts(self) -> NDArray[np.int8]:
+        """Part of its fold that contains each row (n,); -1 for rows that are not predicted, to limit the time."""
+        part, n = self.folds.part.copy(), len(self.rows.y)
         # Divide by 2, because up to two networks predict each row.
         limit = MAX_ESTIMATE_OUTPUTS // self.task.n_network_outputs // 2
         limit = max(MIN_ESTIMATE_ROWS, min(MAX_ESTIMATE_ROWS, limit))
         if limit < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
-        return part[np.sort(rows)]
+        return part
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
         """Create the Snapshots of a network that is trained without the rows of a fold."""
-        mask, weights = self.held_out_mask(fold), self.rows.weights
+        mask, weights = ~self.folds.learns(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
-        return Snapshots(self.task, network, self.y[mask], weights, self.held_out_parts(fold))
+        return Snapshots(self.task, network, self.y[mask], weights, self.estimate_parts[mask])
 
     def held_out_networks(self) -> list[HeldOutNetwork]:
         """Return networks that predict held-out rows; each one predicts rows that neither trained nor selected it."""
@@ -508,8 +471,6 @@ class Training:
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
         """Return a snapshot of `member` for the held-out rows in the given parts (indices) of the member's fold."""
-        assert member.spec.fold is not None
-        rows, part = np.flatnonzero(self.held_out_mask(member.spec.fold)), self.held_out_parts(member.spec.fold)
-        in_parts = np.isin(part, parts)
+        rows = np.flatnonzero(~self.folds.learns(member.spec.fold) & np.isin(self.estimate_parts, parts))
         network = with_params(member.network, member.params[parts[0]])
-        return HeldOutNetwork(network, member.spec.bins, rows[in_parts], part[in_parts])
+        return HeldOutNetwork(network, member.spec.bins, rows, self.estimate_parts[rows])

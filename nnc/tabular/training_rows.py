@@ -22,13 +22,15 @@ from nnc._data.scaling import Standardize
 from nnc._utils.checks import pluralize
 from nnc.tabular.categories import Category
 from nnc.tabular.encodings import Number, compress
+from nnc.tabular.folds import N_FOLDS
 from nnc.tabular.schema import N_BINS, Schema
-from nnc.tabular.training import FOLDS, MAX_BINNED_VALUES, Rows, fold_numbers
+from nnc.tabular.training import MAX_BINNED_VALUES, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.tabular.encoding import Encoding
+    from nnc.tabular.folds import Folds
     from nnc.tabular.frames import Table
 
     Floats = NDArray[np.float64]
@@ -60,7 +62,7 @@ def learn_schema(table: Table) -> Schema:
 
 
 def encode_rows(
-    schema: Schema, table: Table, y: NDArray[Any], weights: Floats | None, seed: int
+    schema: Schema, table: Table, y: NDArray[Any], weights: Floats | None, folds: Folds
 ) -> tuple[Schema, Rows]:
     """Encode the training rows, and add target statistics to the schema.
 
@@ -74,8 +76,8 @@ def encode_rows(
         Targets of the training rows.
     weights : array (n,), optional
         Sample weights.
-    seed : int
-        Seed of the fit, which determines the folds of the cross-validation.
+    folds : Folds
+        Fold of each training row.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def encode_rows(
     columns, n_values = list(schema.columns), len(table) * schema.width(bins=True)
     fitted = []
     if n_statistics <= MAX_STATISTICS and n_values <= MAX_BINNED_VALUES:
-        fitted = _fit_statistics(schema, table, _standardized_targets(y), weights, fold_numbers(y, seed))
+        fitted = _fit_statistics(schema, table, _standardized_targets(y), weights, folds.fold)
     for j, encoding, _ in fitted:
         columns[j] = columns[j]._replace(encoding=encoding)
     larger = replace(schema, columns=tuple(columns))
@@ -220,8 +222,8 @@ def _target_statistics(
     has_level = levels >= 0
     groups = (folds.astype(np.intp) * n_levels + levels)[has_level]
     terms = np.column_stack([w, w[:, None] * targets])[has_level]
-    sums = np.stack([np.bincount(groups, term, FOLDS * n_levels) for term in terms.T], axis=1)
-    sums = sums.reshape(FOLDS, n_levels, -1)
+    sums = np.stack([np.bincount(groups, term, N_FOLDS * n_levels) for term in terms.T], axis=1)
+    sums = sums.reshape(N_FOLDS, n_levels, -1)
     total, smoothing = sums.sum(axis=0), _smoothing_rows(levels, targets, w)
     others = total - sums  # for each fold, the sums over the rows of all other folds
     statistics, by_fold = (compress(part[..., 1:] / (part[..., :1] + smoothing)) for part in (total, others))
