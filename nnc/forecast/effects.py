@@ -173,7 +173,8 @@ def _deviations(table: Floats, season: int) -> Floats:
 
 def _center_phases(table: Floats, season: int) -> Floats:
     """Return the columns minus their mean for each step of the season."""
-    rest = table.copy()
-    for phase in range(season):
-        rest[phase::season] -= rest[phase::season].mean(axis=0)
-    return rest
+    n, columns = table.shape
+    padded = np.concatenate([table, np.zeros((-n % season, columns))])
+    counts = np.bincount(np.arange(n) % season, minlength=season)
+    means = padded.reshape(-1, season, columns).sum(axis=0) / counts[:, None]
+    return table - np.resize(means, table.shape)
