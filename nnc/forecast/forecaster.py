@@ -14,15 +14,13 @@ from nnc._serialization.models import load_model
 from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
-from nnc._utils.notices import warn_user
 from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
+from nnc.forecast.data_warnings import warn_of_data, warn_of_outliers
 from nnc.forecast.file import FILE_KIND, documents, parse
-from nnc.forecast.frequency import show_time
 from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
-from nnc.forecast.reading import ForecastWarning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -183,14 +181,7 @@ class Forecaster(SuggestsAttributes):
         self._width = np.ones(len(panel))
         self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
-        messages = (
-            reading.short_series_message(panel, self.ids_, self.season_),
-            reading.missing_values_message(panel, self.ids_),
-            reading.outlier_message(panel, self._names or [()], self._show_step),
-        )
-        for message in filter(None, messages):
-            warn_user(message, ForecastWarning)
-        reading.warn_of_explained_columns(panel.regressors, self._known_labels(), self.season_)
+        warn_of_data(panel, names, self._layout, self.season_)
         return self
 
     def _fit_model(self, panel: Panel) -> ForecastModel:
@@ -198,19 +189,6 @@ class Forecaster(SuggestsAttributes):
         n_calendar = 0 if self._layout is None else self._layout.n_calendar
         learns = self.members == "auto"
         return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
-
-    def _show_step(self, step: int) -> str:
-        """Return the time of a grid point, or the position in an array, as text for messages."""
-        if self._layout is None:
-            return f"position {step}"
-        times = self._layout.frequency.to_times(np.array([step]))
-        return show_time(float(times[0]), self._layout.time_type != "number")
-
-    def _known_labels(self) -> list[str]:
-        """Return the description of the column of each known covariate, without calendar features."""
-        if self._layout is not None:
-            return self._layout.known_labels
-        return [f"column {j} of X" for j in range(self._panel.regressors[0].shape[1])]
 
     def _choose_season(self, panel: Panel) -> int:
         """Return the number of steps in a season: from the user, from the frequency, or detected in the series."""
@@ -368,10 +346,8 @@ class Forecaster(SuggestsAttributes):
                 raise ValueError(f"y_new must contain only series of the fit, got {name!r}; fit the model again")
         index = np.array([self._rows[positions[name]] for name in names], np.intp)
         panel = self._panel.extended(index, new, names, has_grid=self._layout is not None)
-        checked = self._panel.lengths[index]
-        message = reading.outlier_message(panel.select(index), names if self._names else [()], self._show_step, checked)
-        if message is not None:
-            warn_user(message, ForecastWarning)
+        updated = panel.select(index)
+        warn_of_outliers(updated, names if self._names else None, self._layout, checked=self._panel.lengths[index])
         self._width = adapt_width(model, self._panel, panel, self._width)
         self._panel = panel
         return self

@@ -10,22 +10,18 @@ import numpy as np
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
 from nnc._utils.notices import warn_user
-from nnc.forecast.effects import is_explained
-from nnc.forecast.frequency import SEASON_CANDIDATES, of_series
+from nnc.forecast.frequency import SEASON_CANDIDATES
 from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
 from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
-    from nnc.forecast.statistics import Floats, Ints
+    from nnc.forecast.statistics import Floats
 
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
-ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
-OUTLIER_RATIO = 100  # `fit` warns about values this many times as far from the median as 90 % of the values
-ADVISED_MISSING = 1 / 3  # `fit` warns about series with a larger fraction of missing values
 SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
 MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
 MAX_DETECTION_SERIES = 200  # largest number of series that the detection of the season examines
@@ -137,25 +133,6 @@ def warn_of_ignored_columns(columns: Sequence[tuple[str, str]], verb: str = "can
         warn_user("; ".join(texts), ForecastWarning)
 
 
-def warn_of_explained_columns(regressors: Sequence[Floats], labels: Sequence[str], season: int) -> None:
-    """Warn of known columns that trend and season explain.
-
-    Parameters
-    ----------
-    regressors : sequence of arrays (n, covariates)
-        Known covariates of each series.
-    labels : sequence of str
-        Description of the column of each covariate; a column of text has several covariates. Further covariates are
-        calendar features, which have no label.
-    season : int
-    """
-    flags = is_explained(regressors, season)[: len(labels)]
-    unexplained = {label for label, flag in zip(labels, flags, strict=True) if not flag}
-    reason = "trend and season explain it; leave it out, or fit to a longer past"
-    found = [(label, reason) for label in dict.fromkeys(labels) if label not in unexplained]
-    warn_of_ignored_columns(found, "can hardly")
-
-
 def detect_season(values: Sequence[Floats]) -> int:
     """Return the number of steps in a season of series without dates; 1 if no candidate is significant.
 
@@ -179,41 +156,6 @@ def detect_season(values: Sequence[Floats]) -> int:
     return best
 
 
-def outlier_message(
-    panel: Panel, names: Sequence[object], show_step: Callable[[int], str], checked: Ints | None = None
-) -> str | None:
-    """Return the text of the warning about values far from all others, such as typing errors; None if there are none.
-
-    Parameters
-    ----------
-    panel : Panel
-    names : sequence
-        Names of the series; () for a single series without a name.
-    show_step : callable
-        Returns the description of a grid point.
-    checked : int array (series,), optional
-        Number of values at the start of each series that are not checked again. Default: 0.
-    """
-    found = []
-    for i, y in enumerate(panel.values):
-        observed = y[~np.isnan(y)]
-        median = np.median(observed)
-        usual = np.quantile(np.abs(observed - median), 0.9, method="lower")
-        if usual <= 1e-9 * abs(median):  # most values are equal, for example 0
-            usual = np.median(np.abs(observed[observed != 0])) if observed.any() else 1
-        deviations = np.nan_to_num(np.abs(y - median))[0 if checked is None else checked[i] :]
-        if deviations.max(initial=0) > OUTLIER_RATIO * usual:
-            position = len(y) - len(deviations) + int(deviations.argmax())
-            found.append(f"{y[position]:g} at {show_step(int(panel.starts[i]) + position)}{of_series(names[i])}")
-    if not found:
-        return None
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return (
-        f"values are more than {OUTLIER_RATIO} times as far from the median as 90 % of their series: "
-        f"{', '.join(found[:3])}{more}; wrong values distort forecasts and intervals; replace them by NaN"
-    )
-
-
 def refuse_columns(columns: Mapping[str, Any]) -> None:
     """Raise TypeError if `fit` got the names of columns for data without columns."""
     for name, value in columns.items():
@@ -227,34 +169,6 @@ def describe_names(names: Sequence[object]) -> str:
     """Return the first names as text, such as "'a', 'b' and 3 more"."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(repr(name) for name in names[:3]) + more
-
-
-def short_series_message(panel: Panel, names: Sequence[object], season: int) -> str | None:
-    """Return the text of the warning about short series, or None if all series are long enough."""
-    counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
-    few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
-    short = [name for name, n in zip(names, panel.lengths, strict=True) if season > 1 and n < 3 * season]
-    found, problem = few, f"have fewer than {ADVISED_OBSERVATIONS} observations"
-    effect = "forecasts and intervals are unreliable"
-    if not few:
-        found, problem = short, f"are shorter than three seasons of {season} steps"
-        effect = "forecasts are mixed with the last season (seasonal naive member)"
-    if not found:
-        return None
-    return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
-
-
-def missing_values_message(panel: Panel, names: Sequence[object]) -> str | None:
-    """Return the text of the warning about series with many missing values; None if there are none."""
-    fractions = [np.isnan(y).mean() for y in panel.values]
-    found = [name for name, fraction in zip(names, fractions, strict=True) if fraction > ADVISED_MISSING]
-    if not found:
-        return None
-    return (
-        f"{len(found)} of {len(names)} series have no value at more than a third of their times: "
-        f"{describe_names(found)}; forecasts interpolate these times; add rows of 0 if a missing row means 0, and pass "
-        "dates if numbers of times have gaps, such as weeks 202452 and 202501"
-    )
 
 
 def number_list(name: str, value: Any) -> list[float]:

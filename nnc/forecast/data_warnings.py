@@ -1,0 +1,137 @@
+"""Warnings about series and covariates that make forecasts less accurate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc._utils.notices import warn_user
+from nnc.forecast.effects import is_explained
+from nnc.forecast.frequency import of_series, show_time
+from nnc.forecast.reading import ForecastWarning, describe_names, warn_of_ignored_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nnc.forecast.frames import Layout
+    from nnc.forecast.panel import Panel
+    from nnc.forecast.statistics import Floats, Ints
+
+ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
+OUTLIER_RATIO = 100  # `fit` warns about values this many times as far from the median as 90 % of the values
+ADVISED_MISSING = 1 / 3  # `fit` warns about series with a larger fraction of missing values
+
+
+def warn_of_data(panel: Panel, names: Sequence[object] | None, layout: Layout | None, season: int) -> None:
+    """Warn of short series, missing values, values far from all others, and columns that trend and season explain.
+
+    Parameters
+    ----------
+    panel : Panel
+    names : sequence or None
+        Names of the series; None for a single series without a name.
+    layout : Layout or None
+        Layout of the frame of the series; None for arrays.
+    season : int
+    """
+    labels = [0] if names is None else names
+    for message in filter(None, (_short_series_message(panel, labels, season), _missing_values_message(panel, labels))):
+        warn_user(message, ForecastWarning)
+    warn_of_outliers(panel, names, layout)
+    n_known = panel.regressors[0].shape[1]
+    columns = [f"column {j} of X" for j in range(n_known)] if layout is None else layout.known_labels
+    _warn_of_explained_columns(panel.regressors, columns, season)
+
+
+def warn_of_outliers(
+    panel: Panel, names: Sequence[object] | None, layout: Layout | None, checked: Ints | None = None
+) -> None:
+    """Warn of values that are far from all others of their series, such as typing errors.
+
+    Parameters
+    ----------
+    panel : Panel
+    names : sequence or None
+        Names of the series; None for a single series without a name.
+    layout : Layout or None
+        Layout of the frame of the series; None for arrays.
+    checked : int array (series,), optional
+        Number of values at the start of each series that are not checked again. Default: 0.
+    """
+    found = []
+    for i, y in enumerate(panel.values):
+        observed = y[~np.isnan(y)]
+        median = np.median(observed)
+        usual = np.quantile(np.abs(observed - median), 0.9, method="lower")
+        if usual <= 1e-9 * abs(median):  # most values are equal, for example 0
+            usual = np.median(np.abs(observed[observed != 0])) if observed.any() else 1
+        deviations = np.nan_to_num(np.abs(y - median))[0 if checked is None else checked[i] :]
+        if deviations.max(initial=0) > OUTLIER_RATIO * usual:
+            position = len(y) - len(deviations) + int(deviations.argmax())
+            step = _show_step(int(panel.starts[i]) + position, layout)
+            found.append(f"{y[position]:g} at {step}{'' if names is None else of_series(names[i])}")
+    if not found:
+        return
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    message = (
+        f"values are more than {OUTLIER_RATIO} times as far from the median as 90 % of their series: "
+        f"{', '.join(found[:3])}{more}; wrong values distort forecasts and intervals; replace them by NaN"
+    )
+    warn_user(message, ForecastWarning)
+
+
+def _show_step(step: int, layout: Layout | None) -> str:
+    """Return the time of a grid point, or the position in an array, as text for messages."""
+    if layout is None:
+        return f"position {step}"
+    return show_time(float(layout.frequency.to_times(np.array([step]))[0]), layout.time_type != "number")
+
+
+def _short_series_message(panel: Panel, names: Sequence[object], season: int) -> str | None:
+    """Return the text of the warning about short series, or None if all series are long enough."""
+    counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
+    few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
+    short = [name for name, n in zip(names, panel.lengths, strict=True) if season > 1 and n < 3 * season]
+    found, problem = few, f"have fewer than {ADVISED_OBSERVATIONS} observations"
+    effect = "forecasts and intervals are unreliable"
+    if not few:
+        found, problem = short, f"are shorter than three seasons of {season} steps"
+        effect = "forecasts are mixed with the last season (seasonal naive member)"
+    if not found:
+        return None
+    return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
+
+
+def _missing_values_message(panel: Panel, names: Sequence[object]) -> str | None:
+    """Return the text of the warning about series with many missing values; None if there are none."""
+    fractions = [np.isnan(y).mean() for y in panel.values]
+    found = [name for name, fraction in zip(names, fractions, strict=True) if fraction > ADVISED_MISSING]
+    if not found:
+        return None
+    return (
+        f"{len(found)} of {len(names)} series have no value at more than a third of their times: "
+        f"{describe_names(found)}; forecasts interpolate these times; add rows of 0 if a missing row means 0, and pass "
+        "dates if numbers of times have gaps, such as weeks 202452 and 202501"
+    )
+
+
+def _warn_of_explained_columns(regressors: Sequence[Floats], labels: Sequence[str], season: int) -> None:
+    """Warn of known columns that trend and season explain.
+
+    Parameters
+    ----------
+    regressors : sequence of arrays (n, covariates)
+        Known covariates of each series.
+    labels : sequence of str
+        Description of the column of each covariate; a column of text has several covariates. Further covariates are
+        calendar features, which have no label.
+    season : int
+    """
+    if not labels:
+        return
+    flags = is_explained(regressors, season)[: len(labels)]
+    unexplained = {label for label, flag in zip(labels, flags, strict=True) if not flag}
+    reason = "trend and season explain it; leave it out, or fit to a longer past"
+    found = [(label, reason) for label in dict.fromkeys(labels) if label not in unexplained]
+    warn_of_ignored_columns(found, "can hardly")
