@@ -177,7 +177,8 @@ def test_bars_are_inside_drawing(values):
 def test_report_of_image_classifier_shows_matrix_calibration_images_and_curves(digits, tmp_path):
     net, X, y = digits
     report = nnc.report(net, X, y)
-    assert f"accuracy {net.score(X, y):.4g}" in str(report)
+    assert f"accuracy {net.score(X, y):.4g}, balanced accuracy 0." in str(report)
+    assert f"accuracy {np.bincount(y).max() / len(y):.4g} for always predicting the most frequent class" in str(report)
     assert len(str(report).splitlines()) <= 24
     confusion = report.outcomes.confusion
     assert np.trace(confusion) == round(net.score(X, y) * len(y))

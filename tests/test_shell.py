@@ -348,8 +348,9 @@ def test_evaluate_reports_accuracy_confusion_and_rmse(shell):
     assert report["accuracy"] == (predicted == iris_table()["species"].to_numpy()).mean()
     assert np.sum(report["confusion"]) == report["rows"] == 150
     assert np.trace(report["confusion"]) == round(150 * report["accuracy"])
+    assert report["constant_accuracy"] == 50 / 150
     out = shell("evaluate iris.json iris.csv")[0]
-    assert "accuracy" in out
+    assert re.search(r"accuracy of the most frequent class +0\.33333\n", out)
     assert "virginica" in out
     report = json.loads(shell("evaluate houses.json houses.csv --json")[0])
     frame = house_table()

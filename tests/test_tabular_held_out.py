@@ -1,6 +1,7 @@
 """Tests of the estimates of table models on held-out rows: they agree with results on new rows."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 import nnc
+from nnc._report.outcomes import ClassScores
 from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular.folds import N_PARTS, Folds
 from nnc.tabular.held_out import expected_gain, predict_held_out
@@ -48,6 +50,51 @@ def test_reported_score_on_noise_equals_score_on_new_rows(noise_models):
         for model in noise_models[TableRegressor, rows]
     ]
     assert abs(np.mean(differences)) < 0.07
+
+
+@pytest.fixture(scope="module")
+def rare_class_model():
+    """Return a classifier of 1,000 rows of noise, of which 5 have the class "yes"."""
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.permutation(1000) < 5, "yes", "no")
+    return TableClassifier("fast", members=2, random_state=0).fit(rng.standard_normal((1000, 3)), labels)
+
+
+def test_report_compares_accuracy_with_constant_prediction(rare_class_model):
+    held_out = rare_class_model.held_out_
+    scores, confusion = held_out.class_scores, rare_class_model.report().outcomes.confusion
+    assert scores.constant_accuracy == confusion.sum(axis=1).max() / held_out.n
+    assert scores.balanced_accuracy == pytest.approx(np.mean(np.diag(confusion) / confusion.sum(axis=1)))
+    assert scores.rarest_rows == confusion.sum(axis=1).min() < 5
+    text = str(rare_class_model.report())
+    assert re.search(r"accuracy 0\.99\d*, balanced accuracy 0\.5\d*, AUC [01][.0-9]*, calibration error", text)
+    assert "for always predicting the most frequent class; the model is not more accurate; the rarest class has" in text
+
+
+def test_constant_accuracy_has_the_weights_of_the_score():
+    P, true = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 0, 1])
+    assert ClassScores.compute(P, true) == (2 / 3, 1.0, 1.0, 1)
+    assert ClassScores.compute(P, true, np.array([1.0, 1.0, 4.0])).constant_accuracy == pytest.approx(2 / 3)
+    assert np.isnan(ClassScores.compute(P, np.zeros(3, int)).auc)
+
+
+def test_file_contains_class_scores(rare_class_model, tmp_path):
+    rare_class_model.save(tmp_path / "model.json")
+    model = nnc.load(tmp_path / "model.json")
+    assert model.held_out_.class_scores == rare_class_model.held_out_.class_scores
+    content = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    del content["sha256"], content["table"]["held_out"]["class_scores"]
+    (tmp_path / "former.json").write_text(json.dumps(content), encoding="utf-8")
+    former = nnc.load(tmp_path / "former.json")
+    assert former.held_out_.class_scores is None
+    assert "held-out rows" in str(former.report())
+
+
+def test_report_states_that_score_assumes_independent_rows(rare_class_model, noise_models):
+    for model in (rare_class_model, noise_models[TableRegressor, 150][0]):
+        report = model.report()
+        assert "score assumes   independent rows; it may be too high for new groups" in str(report)
+        assert "The score assumes that rows are independent" in report._repr_html_()
 
 
 def test_expected_gain_equals_value_computed_by_hand():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 REGRESSION_METRICS = {"r2": "R^2", "rmse": "root mean squared error", "mae": "mean absolute error"}
 CLASSIFICATION_METRICS = {
     "accuracy": "accuracy",
+    "constant_accuracy": "accuracy of the most frequent class",
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1",
     "log_loss": "log loss",
@@ -125,10 +126,11 @@ def _measure(labels: list[Any], P: NDArray[np.float64], true: NDArray[np.intp]) 
     in_training = true >= 0
     results: dict[str, Any] = {"rows": len(true), "rows_of_unknown_classes": int((~in_training).sum())}
     predicted = P.argmax(axis=1)
-    accuracy = float((predicted == true).mean())
+    accuracy, n = float((predicted == true).mean()), len(true)
     P, true, predicted = P[in_training], true[in_training], predicted[in_training]
     if len(true):
         results |= {name: METRICS[name](true, predicted, None) for name in ("balanced_accuracy", "f1")}
+        results["constant_accuracy"] = float(np.bincount(true).max() / n)
         results["log_loss"] = METRICS["log_loss"](true, P, None)
         results["calibration_error"] = expected_calibration_error(P, true)
         if len(labels) == 2 and 0 < true.sum() < len(true):

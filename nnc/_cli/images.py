@@ -28,6 +28,7 @@ from nnc._cli.runs import check_files, current_time, open_log, provenance, repor
 from nnc._cli.screen import ProgressBar, Screen, format_record
 from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
+from nnc._report.outcomes import ClassScores
 from nnc._utils import disk
 from nnc._utils.checks import pluralize
 from nnc.datasets import read_idx, train_test_split
@@ -120,7 +121,7 @@ def train(arguments: Namespace) -> int:
         "images": f"{len(X_train):,} for training, {len(X_val):,} held out",
         "epochs": f"{trained_epochs} of {epochs}",
         "time": f"{seconds:.1f} s",
-        "held-out images": f"accuracy {score:.4g}",
+        **_describe_scores(net, X_val, y_val, score),
         **origin,
     }
     if arguments.report is not None:
@@ -129,6 +130,14 @@ def train(arguments: Namespace) -> int:
         _print_facts(facts, arguments.output)
     content = f"validation accuracy {best_accuracy:.4g}" if best_accuracy >= 0 else "no epoch is complete"
     return report_end(is_complete, content, arguments, unfinished, screen)
+
+
+def _describe_scores(
+    net: nnc.NeuralNetwork, X_val: NDArray[Any], y_val: NDArray[Any], accuracy: float
+) -> dict[str, str]:
+    """Return the scores on held-out images, and the accuracy of always predicting the most frequent class."""
+    scores, constant = ClassScores.compute(net.predict_proba(X_val), y_val).describe(accuracy)
+    return {"held-out images": scores, "baseline": constant}
 
 
 def _print_facts(facts: dict[str, str], output: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nnc.tabular.estimator import TableEstimator
+    from nnc.tabular.snapshots import HeldOut
 
 
 def run(arguments: Namespace) -> int:
@@ -53,7 +54,7 @@ def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator | Forecas
         "kind": type(model).__name__,
         "classes": classes,
         **facts,
-        "held_out": {"rows": table_model.held_out.n, "score": _nan_to_none(table_model.held_out.score)},
+        "held_out": _describe_held_out(table_model.held_out),
         "columns": [column._asdict() for column in table_model.schema.describe()],
         "networks": [_describe_network(network) for network in model.networks_],
     }
@@ -69,6 +70,15 @@ def _describe_forecaster(model: Forecaster) -> dict[str, Any]:
         "needs_future": model.needs_future_,
         "weights": model.weights_,
         "networks": [_describe_network(network) for network in model.networks_],
+    }
+
+
+def _describe_held_out(held_out: HeldOut) -> dict[str, Any]:
+    """Return the number of held-out rows and the scores of a table model."""
+    scores = {} if held_out.class_scores is None else held_out.class_scores._asdict()
+    return {
+        "rows": held_out.n,
+        **{name: _nan_to_none(value) for name, value in {"score": held_out.score, **scores}.items()},
     }
 
 

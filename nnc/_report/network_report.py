@@ -8,7 +8,7 @@ import numpy as np
 
 from nnc._data.metrics import METRICS
 from nnc._drawing.svg import image_data_uri, shorten
-from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
+from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc._report.page import Report
 from nnc._report.sections import Picture, accuracy_headline, error_headline
 from nnc._training.history import settings_lines
@@ -82,15 +82,20 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
     labels = [str(label) for label in class_names(net, "a report")]
     true, predicted, outputs = predict_indices(net, X, y)
     P = _probabilities(net, outputs, predicted, len(labels))
-    outcomes = ClassOutcomes.compute(P, true)
+    outcomes, scores = ClassOutcomes.compute(P, true), ClassScores.compute(P, true)
     if net.loss_name == "hinge":  # omit the calibration, because outputs are not probabilities with the hinge loss
-        outcomes = outcomes._replace(groups=np.empty((0, 3)))
+        outcomes, scores = outcomes._replace(groups=np.empty((0, 3))), scores._replace(auc=np.nan)
     accuracy = outcomes.n_correct / outcomes.n
-    text = f"{outcomes.n:,} of {len(labels)} classes: accuracy {accuracy:.4g}"
+    text, constant = scores.describe(accuracy)
     counts = ", ".join(f"{shorten(label)} {n:,}" for label, n in zip(labels, outcomes.class_rows.tolist(), strict=True))
     return Report(
         type(net).__name__,
-        {"rows": text, "rows of each class": shorten(counts, 300), **facts},
+        {
+            "rows": f"{outcomes.n:,} of {len(labels)} classes: {text}",
+            "baseline": constant,
+            "rows of each class": shorten(counts, 300),
+            **facts,
+        },
         [],
         heading="Report of a classifier",
         headline=accuracy_headline(accuracy, outcomes, outcomes.n, "rows"),

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._data.metrics import METRICS
 from nnc._utils import fields
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,8 +16,56 @@ if TYPE_CHECKING:
 MAX_CONFUSION_CLASSES = 50  # confusion matrices are computed for at most this number of classes
 # Calibration compares at most MAX_GROUPS groups of similar predictions, with at least MIN_GROUP_ROWS rows each.
 MAX_GROUPS, MIN_GROUP_ROWS = 10, 20
+MIN_CLASS_ROWS = 10  # scores are uncertain if a class has fewer rows than this
 N_CELLS = 40  # number of intervals along each axis of the density of true and predicted numbers
 MAX_COUNT = 2**53  # largest number of rows that a file may contain; float64 represents it exactly
+
+
+class ClassScores(NamedTuple):
+    """Scores that show whether a high accuracy is due only to a frequent class.
+
+    Attributes
+    ----------
+    constant_accuracy : float
+        Accuracy of always predicting the most frequent class.
+    balanced_accuracy : float
+        Mean recall of the classes. It is 1 / n_classes if the same class is always predicted.
+    auc : float
+        Area under the ROC curve, for more than two classes the mean over the classes. It is 0.5 for random scores, and
+        NaN if all rows have the same class.
+    rarest_rows : int
+        Number of rows of the rarest class. If it is small, the other scores are uncertain.
+    """
+
+    constant_accuracy: float
+    balanced_accuracy: float
+    auc: float
+    rarest_rows: int
+
+    @classmethod
+    def compute(
+        cls, P: NDArray[Any], true: NDArray[Any], sample_weight: NDArray[np.float64] | None = None
+    ) -> ClassScores:
+        """Compute the scores of probabilities P (n, classes) for the class indices `true` (n,)."""
+        counts = np.bincount(true, sample_weight)
+        return cls(
+            float(counts.max() / counts.sum()),
+            METRICS["balanced_accuracy"](true, P.argmax(axis=1), sample_weight),
+            METRICS["auc"](true, P, sample_weight),
+            int(np.bincount(true, minlength=P.shape[1]).min()),
+        )
+
+    def describe(self, accuracy: float) -> tuple[str, str]:
+        """Return two lines of a report: the scores of the model, and the accuracy of the constant prediction."""
+        scores = [f"accuracy {accuracy:.4g}", f"balanced accuracy {self.balanced_accuracy:.4g}"]
+        if not np.isnan(self.auc):
+            scores.append(f"AUC {self.auc:.4g}")
+        notes = [f"accuracy {self.constant_accuracy:.4g} for always predicting the most frequent class"]
+        if accuracy <= self.constant_accuracy:
+            notes.append("the model is not more accurate")
+        if self.rarest_rows < MIN_CLASS_ROWS:
+            notes.append(f"the rarest class has only {pluralize(self.rarest_rows, 'row')}")
+        return ", ".join(scores), "; ".join(notes)
 
 
 class ClassOutcomes(NamedTuple):

@@ -10,7 +10,7 @@ A model file contains the networks, and a JSON object "table" with these members
      "bounds": null or [[smallest target, ...], [largest target, ...]],
      "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...],
-                  "temperature_ratio": 0.9},
+                  "temperature_ratio": 0.9, "class_scores": null or {"constant_accuracy": 0.6, ...}},
      "spread": null or {"networks": 4, "unit": [a number for each target], "limits": [[smallest, ...], [largest, ...]]},
      "gain": null or [mean, standard error] of the gain of all members over one,
      "importances": null or [[mean, ...], [standard error, ...]],
@@ -36,7 +36,7 @@ import numpy as np
 from nnc import _serialization
 from nnc._data.scaling import Scaling
 from nnc._network import NeuralNetwork
-from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
+from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc._utils import disk, fields
 from nnc.tabular.folds import N_PARTS
 from nnc.tabular.held_out import find_importances
@@ -127,6 +127,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
             "temperature": held_out.temperature,
             "scores": held_out.scores.tolist(),
             "temperature_ratio": held_out.temperature_ratio,
+            "class_scores": _class_scores_document(held_out.class_scores),
         },
         "spread": _spread_document(model.spread),
         "gain": None if model.gain is None else list(model.gain),
@@ -321,7 +322,7 @@ def _parse_class_weight(value: Any, target: Target) -> Any:
 
 def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
     """Create HeldOut, the estimates on held-out rows, from a JSON object; raise ValueError if it is invalid."""
-    document = {"temperature_ratio": 1.0, **document}  # files of earlier versions lack this field
+    document = {"temperature_ratio": 1.0, "class_scores": None, **document}  # files of earlier versions lack them
     fields.check_keys(document, HeldOut._fields, "held_out")
     scores = fields.member(document, "scores", list, where="held_out.")
     numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
@@ -335,7 +336,28 @@ def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
         for key in ("score", "calibration_error")
     )
     n = fields.unsigned(document, "n", 0, "held_out.")
-    return HeldOut(n or 0, score, error, temperature, np.array(numbers, np.float64).reshape(-1, n_targets), ratio)
+    nonconformity = np.array(numbers, np.float64).reshape(-1, n_targets)
+    class_scores = _parse_class_scores(document["class_scores"])
+    return HeldOut(n or 0, score, error, temperature, nonconformity, ratio, class_scores)
+
+
+def _class_scores_document(scores: ClassScores | None) -> dict[str, Any] | None:
+    """Return the ClassScores as a JSON object; None for regression."""
+    return None if scores is None else scores._asdict() | {"auc": _nan_to_null(scores.auc)}
+
+
+def _parse_class_scores(document: Any) -> ClassScores | None:
+    """Create the ClassScores from a JSON object; None for null."""
+    if document is None:
+        return None
+    where = "held_out.class_scores"
+    fields.check_keys(document, ClassScores._fields, where)
+    return ClassScores(
+        fields.number(document["constant_accuracy"], f"{where}.constant_accuracy"),
+        fields.number(document["balanced_accuracy"], f"{where}.balanced_accuracy"),
+        _null_to_nan(document["auc"], f"{where}.auc"),
+        fields.unsigned(document, "rarest_rows", 0, f"{where}.", bits=53) or 0,
+    )
 
 
 # ------------------------------------------------------------------------------------------ checkpoints

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._data.metrics import METRICS
-from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
+from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc.tabular.explain import permutation_importances
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, ensemble_gain
 from nnc.tabular.snapshots import EPSILON, ImportanceData
@@ -386,7 +386,11 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     order = np.random.default_rng([seed, 3]).permutation(len(indices))
     sample = np.sort(indices[order[:MAX_IMPORTANCE_ROWS]])
     model.held_out = model.held_out._replace(
-        n=len(indices), score=score, calibration_error=calibration_error, scores=scores
+        n=len(indices),
+        score=score,
+        calibration_error=calibration_error,
+        scores=scores,
+        class_scores=ClassScores.compute(values, y, weights) if classes else None,
     )
     model.importance_data = ImportanceData(
         rows.plain[sample],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._network import NeuralNetwork
+    from nnc._report.outcomes import ClassScores
     from nnc.tabular.recipe import Task
 
 OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix is 0 for part k and 1 for all other parts
@@ -36,8 +37,8 @@ class HeldOut(NamedTuple):
     n : int
         Number of held-out rows.
     score : float
-        Estimated accuracy or R^2 of the model on new rows; the smallest R^2 if there are several targets. NaN if there
-        are no held-out rows.
+        Estimated accuracy or R^2 of the model on new rows that are independent of the training rows; the smallest R^2
+        if there are several targets. NaN if there are no held-out rows.
     calibration_error : float
         Expected calibration error of the probabilities, each calibrated on other rows; NaN for regression.
     temperature : float
@@ -48,6 +49,9 @@ class HeldOut(NamedTuple):
         Spread, the scores are divided by the predicted spread. See `TableModel.nonconformity`.
     temperature_ratio : float
         Ratio of the temperatures for two networks and for one, see `fit_mean_ratio`; 1 for regression.
+    class_scores : ClassScores or None
+        Accuracy of always predicting the most frequent class, and balanced accuracy and area under the ROC curve of
+        the predictions for held-out rows. None for regression.
     """
 
     n: int
@@ -56,6 +60,7 @@ class HeldOut(NamedTuple):
     temperature: float
     scores: NDArray[np.float64]
     temperature_ratio: float = 1.0
+    class_scores: ClassScores | None = None
 
     def with_networks(self, count: int, n_networks: int) -> HeldOut:
         """Return a copy with the temperature for `count` networks instead of n_networks."""

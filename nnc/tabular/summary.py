@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
 
 
+INDEPENDENCE = "independent rows; it may be too high for new groups (such as persons) and later times"
+
+
 def summary(title: str, call: str, model: TableModel) -> Report:
     """Create the report of a model.
 
@@ -48,8 +51,12 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     metric = "accuracy" if model.task.kind == "classes" else "R^2"
     if held_out.n:
         lines["held-out rows"] = f"{held_out.n:,}: {metric} {held_out.score:.4g}"
+        if held_out.class_scores is not None:
+            scores, lines["baseline"] = held_out.class_scores.describe(held_out.score)
+            lines["held-out rows"] = f"{held_out.n:,}: {scores}"
         if model.task.kind == "classes":
             lines["held-out rows"] += f", calibration error {held_out.calibration_error:.3g}"
+        lines["score assumes"] = INDEPENDENCE
     lines["size"] = ", ".join(f"{name} {format_size(size)}" for name, size in file_sizes(model).items())
     if model.gain is not None and model.gain.is_noise:
         lines["one network"] = (
@@ -107,7 +114,11 @@ def _describe_validation(model: TableModel) -> list[str]:
         f"{held_out.n:,} of {model.facts['rows']:,} rows were held out by cross-validation"
         + (f" with networks of {len(folds)} folds" if len(folds) > 1 else "")
         + ". Each of these rows was predicted only by networks that neither trained on it nor were selected by it. "
-        "The charts count these predictions."
+        "The charts count these predictions.",
+        "The score assumes that rows are independent, as in a random sample. If several rows belong to one person, "
+        "place or other group, or if rows are ordered by time, the score is too high for new groups or later times. "
+        "In this case, train without some groups or the last rows, and compute the score on the rows that were left "
+        "out.",
     ]
     if model.task.kind == "classes":
         paragraphs.append(
