@@ -1,4 +1,4 @@
-"""Tests of the warning of nnc.forecast about values that are far from all others of a series."""
+"""Tests of the warning of nnc.forecast about values that are far from all others of a series or known column."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def values(n=200, seed=0):
 def test_wrong_value_gives_a_warning_with_its_position(wrong):
     y = values()
     y[140] = wrong
-    message = rf"more than 100 times as far from the median as 90 % of their series: {wrong:g} at position 140;"
+    message = rf"more than 100 times as far from the median as 90 % of the others: {wrong:g} at position 140;"
     with pytest.warns(ForecastWarning, match=message.replace("+", r"\+")):
         plain().fit(y)
     y[140] = np.nan
@@ -50,6 +50,13 @@ def test_time_of_a_wrong_value_in_a_frame_is_named():
     series["2024-02-03"] = 1e6
     with pytest.warns(ForecastWarning, match="1e\\+06 at 2024-02-03;"):
         plain().fit(series)
+
+
+def test_wrong_value_of_a_known_column_is_named():
+    promotion = (np.random.default_rng(1).random(100) < 0.3).astype(float)
+    promotion[60] = 1000
+    with pytest.warns(ForecastWarning, match="90 % of the others: 1000 at position 60 in column 0 of X;"):
+        plain().fit(values(100), promotion)
 
 
 def test_update_checks_only_new_values_and_leaves_the_model_if_the_warning_is_an_error():

@@ -47,7 +47,7 @@ def warn_of_data(panel: Panel, names: Sequence[object] | None, layout: Layout | 
 def warn_of_outliers(
     panel: Panel, names: Sequence[object] | None, layout: Layout | None, checked: Ints | None = None
 ) -> None:
-    """Warn of values that are far from all others of their series, such as typing errors.
+    """Warn of values that are far from all others of their series or known column, such as typing errors.
 
     Parameters
     ----------
@@ -60,25 +60,39 @@ def warn_of_outliers(
         Number of values at the start of each series that are not checked again. Default: 0.
     """
     found = []
-    for i, y in enumerate(panel.values):
-        observed = y[~np.isnan(y)]
-        median = np.median(observed)
-        usual = np.quantile(np.abs(observed - median), 0.9, method="lower")
-        if usual <= 1e-9 * abs(median):  # most values are equal, for example 0
-            usual = np.median(np.abs(observed[observed != 0])) if observed.any() else 1
-        deviations = np.nan_to_num(np.abs(y - median))[0 if checked is None else checked[i] :]
-        if deviations.max(initial=0) > OUTLIER_RATIO * usual:
-            position = len(y) - len(deviations) + int(deviations.argmax())
-            step = _show_step(int(panel.starts[i]) + position, layout)
-            found.append(f"{y[position]:g} at {step}{'' if names is None else of_series(names[i])}")
+    for i, (y, X) in enumerate(zip(panel.values, panel.regressors, strict=True)):
+        first = 0 if checked is None else int(checked[i])
+        # The encodings of the columns of frames compress values that are far from all others.
+        columns = [*X.T] if layout is None else []
+        for j, values in enumerate([y, *columns]):
+            position = _find_outlier(values, first, is_covariate=j > 0)
+            if position is not None:
+                step = _show_step(int(panel.starts[i]) + position, layout)
+                series = f" in column {j - 1} of X" if j else "" if names is None else of_series(names[i])
+                found.append(f"{values[position]:g} at {step}{series}")
     if not found:
         return
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     message = (
-        f"values are more than {OUTLIER_RATIO} times as far from the median as 90 % of their series: "
-        f"{', '.join(found[:3])}{more}; wrong values distort forecasts and intervals; replace them by NaN"
+        f"values are more than {OUTLIER_RATIO} times as far from the median as 90 % of the others: "
+        f"{', '.join(found[:3])}{more}; wrong values distort forecasts and intervals; correct them, or replace them by "
+        "NaN in a series"
     )
     warn_user(message, ForecastWarning)
+
+
+def _find_outlier(values: Floats, first: int, is_covariate: bool) -> int | None:
+    """Return the position, at least `first`, of the value that is farthest from all others; None if none is far."""
+    observed = values[~np.isnan(values)]
+    median = np.median(observed)
+    usual = np.quantile(np.abs(observed - median), 0.9, method="lower")
+    if usual <= 1e-9 * abs(median):
+        # Most values are equal, for example 0. The others may be the few events of a covariate.
+        others = observed - median if is_covariate else observed
+        usual = np.median(np.abs(others[others != 0])) if others.any() else 1
+    deviations = np.nan_to_num(np.abs(values[first:] - median))
+    is_far = deviations.max(initial=0) > OUTLIER_RATIO * usual
+    return first + int(deviations.argmax()) if is_far else None
 
 
 def _show_step(step: int, layout: Layout | None) -> str:
