@@ -253,6 +253,16 @@ def test_covariates_that_are_constant_so_far_give_a_warning_and_no_effect(tmp_pa
         Forecaster(3, members="statistics").fit(two, **COLUMNS, known=["size"])
 
 
+def test_future_texts_that_did_not_occur_in_fit_give_a_warning():
+    frame = sales("MS", 43, shops=1).drop(columns="shop")
+    frame["kind"] = [*np.random.default_rng(0).choice(["a", "b"], 42), "new"]
+    model = Forecaster(3, members="statistics").fit(frame[:40], time="date", target="sales", known=["kind"])
+    with pytest.warns(
+        ForecastWarning, match="X has values that did not occur in fit: 'new' of 'kind'; their effect is"
+    ):
+        assert len(model.predict(frame[40:])) == 3
+
+
 def test_missing_values_of_known_columns_are_accepted_if_fit_had_some():
     frame = sales("MS", 43, shops=1, promotions=True).drop(columns="shop")
     frame["kind"] = np.where(frame["promotion"], "price", None)

@@ -274,6 +274,11 @@ class Forecaster(SuggestsAttributes):
         ------
         ValueError, TypeError
             An argument is invalid, or future values of known covariates are missing.
+
+        Warns
+        -----
+        ForecastWarning
+            A known covariate has a text that did not occur in `fit`.
         """
         model = self._fitted()
         shifts = reading.quantile_shifts(level, quantiles)

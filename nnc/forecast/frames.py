@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.checks import pluralize
+from nnc._utils.notices import warn_user
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
 from nnc.forecast.indexes import as_frame
 from nnc.forecast.panel import Panel, check_sparsity
 from nnc.forecast.reading import (
     MIN_OBSERVATIONS,
+    ForecastWarning,
     check_magnitude,
     describe_names,
     refuse_columns,
@@ -105,7 +107,8 @@ class Layout:
         order = np.lexsort((times, codes))
         target = _values(by_name[self.target], as_numbers, "target", "numbers")[order] if "past" in roles else None
         rows = _Rows(list(distinct), codes[order], times[order], target, {}, {})
-        ignored = []
+        ignored: list[tuple[str, str]] = []
+        unseen: dict[str, dict[str, int]] = {}
         for role in roles:
             part = Table([by_name[name].select_rows(order) for name in self.covariates[role]], True)
             schema = Schema.learn(part) if learns and part.columns else self.schemas.get(role)
@@ -116,7 +119,13 @@ class Layout:
                 ignored += _ignored_columns(role, schema, rows)
             elif schema is not None:
                 rows.missing |= _unexpected_missing(schema, part)
+                unseen |= schema.unseen(part)
         warn_of_ignored_columns(ignored)
+        if unseen:
+            texts = "; ".join(f"{describe_names(list(texts))} of {name!r}" for name, texts in unseen.items())
+            warn_user(
+                f"{argument} has values that did not occur in fit: {texts}; their effect is unknown", ForecastWarning
+            )
         return rows
 
     def times(self, column: Column) -> Floats:
