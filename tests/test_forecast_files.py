@@ -88,7 +88,7 @@ def test_model_of_frame_is_loaded():
     pd = pytest.importorskip("pandas")
     dates = pd.date_range("2020-01-31", periods=40, freq="QE")
     frame = pd.DataFrame({"date": dates, "y": monthly(40), "holiday": ["none", "none", "other", "none", "other"] * 8})
-    model = Forecaster(2).fit(frame, time="date", target="y", known=["holiday"])
+    model = Forecaster(2, 4).fit(frame, time="date", target="y", known=["holiday"])
     future = pd.DataFrame({"date": pd.date_range(dates[-1], periods=3, freq="QE")[1:], "holiday": ["none", "other"]})
     loaded = nnc.from_json(model.to_json())
     pd.testing.assert_frame_equal(loaded.predict(future, level=80), model.predict(future, level=80), check_exact=True)

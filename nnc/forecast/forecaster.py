@@ -14,6 +14,7 @@ from nnc._serialization.models import load_model
 from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
+from nnc._utils.notices import warn_user
 from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
@@ -21,6 +22,8 @@ from nnc.forecast.data_warnings import warn_of_data, warn_of_outliers
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
+from nnc.forecast.reading import ForecastWarning
+from nnc.forecast.seasons import Seasons, choose_season
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -51,8 +54,9 @@ class Forecaster(SuggestsAttributes):
         Number of steps to forecast, at most 1000.
     season : int, optional
         Number of steps in a season, 1 for no season. Default: determined by the frequency of the dates (12 for months,
-        4 for quarters, 52 for weeks, 7 for days, 5 for business days, 24 for hours); without dates, detected from
-        autocorrelations.
+        4 for quarters, 52 for weeks, 7 for days, 5 for business days, 24 for hours), unless another season has a
+        clearly lower validation error (such as 168 for hours, if weekdays and weekends differ). Without dates, any
+        number of steps up to 1000 is detected, if autocorrelations and the validation error confirm it.
     members : {"auto", "statistics"}, default "auto"
         "statistics": only the statistical forecasts, without corrections.
     n_jobs : int, optional
@@ -159,9 +163,10 @@ class Forecaster(SuggestsAttributes):
         Warns
         -----
         ForecastWarning
-            Series are shorter than three seasons, have fewer than ten observations or many missing values, or contain
-            values that are far from all others; or a covariate cannot affect the forecasts, because it has been
-            constant so far, or hardly, because trend and season explain it.
+            Series are shorter than three seasons, have fewer than ten observations or many missing values, contain
+            values that are far from all others, or have several seasons, of which forecasts use one; or a covariate
+            cannot affect the forecasts, because it has been constant so far, or hardly, because trend and season
+            explain it.
         """
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
@@ -174,14 +179,17 @@ class Forecaster(SuggestsAttributes):
             reading.refuse_columns(columns)
             names, panel = reading.read_arrays(y, X)
         self._names: list[Hashable] | None = names
-        self.season_ = self._choose_season(panel)
         order = panel.order()
         self._rows = np.argsort(order)  # position in the panel of each series of the caller
         self._panel = panel.select(order)
+        seasons = self._choose_season(self._panel)
+        self.season_ = seasons.season
         self._width = np.ones(len(panel))
         self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
         warn_of_data(panel, names, self._layout, self.season_)
+        if (message := seasons.message()) is not None:
+            warn_user(message, ForecastWarning)
         return self
 
     def _fit_model(self, panel: Panel) -> ForecastModel:
@@ -190,14 +198,13 @@ class Forecaster(SuggestsAttributes):
         learns = self.members == "auto"
         return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
 
-    def _choose_season(self, panel: Panel) -> int:
-        """Return the number of steps in a season: from the user, from the frequency, or detected in the series."""
+    def _choose_season(self, panel: Panel) -> Seasons:
+        """Return the season from the user, or the choice between the seasons of the frequency and of the series."""
         if self.season is not None:
-            return self.season
-        if self._layout is None or self._layout.frequency.unit == "number":
-            return reading.detect_season(panel.values)
-        season = self._layout.frequency.season
-        return season if np.median(panel.lengths) >= 2 * season else 1
+            return Seasons(self.season)
+        calendar = () if self._layout is None else self._layout.frequency.seasons
+        n_calendar = 0 if self._layout is None else self._layout.n_calendar
+        return choose_season(panel, self.horizon, calendar, n_calendar)
 
     @property
     def ids_(self) -> list[Hashable]:

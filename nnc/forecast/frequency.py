@@ -17,8 +17,6 @@ DAY_SECONDS = 86400
 MICROSECOND = 1e-6  # resolution of dates in seconds
 MAX_RELATIVE_DEVIATION = 1e-6  # largest distance of a time from its grid point, relative to a step
 MIN_BUSINESS_DAYS = 10  # smallest number of dates without a weekend that are recognized as business days
-SEASON_CANDIDATES = 4, 5, 7, 12, 24, 48, 52  # season lengths, in steps, that detection tries in series without dates
-MAX_DAILY_STEPS = 96  # largest number of steps per day for which the default season is a day
 NAMES: dict[tuple[str, float], str] = {
     ("month", 1): "monthly",
     ("month", 3): "quarterly",
@@ -28,11 +26,11 @@ NAMES: dict[tuple[str, float], str] = {
     ("second", 3600): "hourly",
     ("business day", 1): "business days",
 }
-# Default number of steps in a season for steps of a day or longer, except for months.
-SEASONS: dict[tuple[str, float], int] = {
-    ("second", DAY_SECONDS): 7,
-    ("second", 7 * DAY_SECONDS): 52,
-    ("business day", 1): 5,
+# Numbers of steps in the seasons for steps of a day or longer, except for months.
+SEASONS: dict[tuple[str, float], tuple[int, ...]] = {
+    ("second", DAY_SECONDS): (7, 365),
+    ("second", 7 * DAY_SECONDS): (52,),
+    ("business day", 1): (5, 261),
 }
 
 
@@ -68,13 +66,13 @@ class Frequency(NamedTuple):
         return self.unit in ("month", "business day") or (self.unit == "second" and self.step % DAY_SECONDS == 0)
 
     @property
-    def season(self) -> int:
-        """Default number of steps in a season; 1 if there is none."""
+    def seasons(self) -> tuple[int, ...]:
+        """Usual numbers of steps in a season, in increasing order: a day and a week, or a week and a year."""
         if self.unit == "month":
-            return max(int(12 // self.step), 1)
-        if self.unit == "second" and DAY_SECONDS / self.step in range(2, MAX_DAILY_STEPS + 1):
-            return int(DAY_SECONDS // self.step)
-        return SEASONS.get((self.unit, self.step), 1)
+            return (int(12 // self.step),) if self.step < 12 else ()
+        if self.unit == "second" and self.step < DAY_SECONDS and DAY_SECONDS % self.step == 0:
+            return int(DAY_SECONDS // self.step), int(7 * DAY_SECONDS // self.step)
+        return SEASONS.get((self.unit, self.step), ())
 
     def to_index(self, times: Floats) -> Floats:
         """Return the grid indices of times, which are not whole numbers for times between grid points."""

@@ -210,7 +210,7 @@ def fit_model(
         chosen = thin(len(index), limit)
         index, origins = index[chosen], origins[chosen]
         windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon)
-        return windows, windows.errors(_actual(panel, used, index, origins, horizon))
+        return windows, windows.errors(actual_values(panel, used, index, origins, horizon))
 
     stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
     validation, errors = build(np.arange(horizon, first), early)
@@ -240,7 +240,7 @@ def thin(n: int, limit: int) -> Ints:
     return np.arange(n) if n <= limit else (np.arange(limit) * n) // limit
 
 
-def _actual(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
+def actual_values(panel: Panel, effects: Effects | None, index: Ints, origins: Ints, horizon: int) -> Floats:
     """Return the values (windows, horizon) after the origins, with covariate effects removed; NaN if missing."""
     values = _without_effects(panel.values, panel, effects)
     padded = [np.pad(y, (0, horizon), constant_values=np.nan) for y in values]

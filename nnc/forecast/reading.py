@@ -10,10 +10,8 @@ import numpy as np
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
 from nnc._utils.notices import warn_user
-from nnc.forecast.frequency import SEASON_CANDIDATES
 from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
-from nnc.forecast.statistics import autocorrelations, fill_gaps, seasonality
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
-SEASON_Z = 1.64  # a season is detected if its autocorrelation exceeds this number of standard errors
-MIN_SEASON_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a detected season
-MAX_DETECTION_SERIES = 200  # largest number of series that the detection of the season examines
 
 
 class ForecastWarning(UserWarning):
@@ -131,29 +126,6 @@ def warn_of_ignored_columns(columns: Sequence[tuple[str, str]], verb: str = "can
     if columns:
         texts = [f"{column} {verb} affect the forecasts ({reason})" for column, reason in columns]
         warn_user("; ".join(texts), ForecastWarning)
-
-
-def detect_season(values: Sequence[Floats]) -> int:
-    """Return the number of steps in a season of series without dates; 1 if no candidate is significant.
-
-    The autocorrelation at the lag of a season must be significant in the median series, and higher than at the
-    neighboring lags.
-    """
-    chosen = [values[i] for i in np.linspace(0, len(values) - 1, min(len(values), MAX_DETECTION_SERIES)).astype(int)]
-    best, best_z = 1, SEASON_Z
-    for season in SEASON_CANDIDATES:
-        long = [fill_gaps(y, 1) for y in chosen if len(y) >= 3 * season]
-        if 2 * len(long) < len(chosen):
-            continue
-        n = np.array([len(y) for y in long], np.intp)
-        Y = np.full((len(long), n.max()), np.nan)
-        for row, y in zip(Y, long, strict=True):
-            row[: len(y)] = y
-        r = np.median(autocorrelations(Y, n, season + 1)[:, -3:], axis=0)
-        z = float(np.median(seasonality(Y, n, season)))
-        if z > best_z and r[1] > max(1.02 * max(r[0], r[2]), MIN_SEASON_AUTOCORRELATION):
-            best, best_z = season, z
-    return best
 
 
 def refuse_columns(columns: Mapping[str, Any]) -> None:

@@ -1,0 +1,71 @@
+"""Tests of the choice of the season by nnc.forecast: detection, several seasons, and series without a season."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from nnc.forecast import Forecaster, ForecastWarning
+
+
+def repeated(season, cycles=4, noise=0.3):
+    """Return a series that repeats a random pattern of `season` steps, with noise."""
+    rng = np.random.default_rng(season)
+    n = int(season * cycles)
+    return 100 + 3 * np.resize(rng.normal(size=season), n) + noise * rng.normal(size=n)
+
+
+def hourly(weeks):
+    """Return hourly values with a daily pattern, which is weaker on weekends, and a lower level on weekends."""
+    hours = np.arange(168 * weeks)
+    is_weekend = hours // 24 % 7 >= 5
+    day = 20 * np.sin(2 * np.pi * hours / 24) * np.where(is_weekend, 0.2, 1)
+    return 100 + day - 25 * is_weekend + 2 * np.random.default_rng(0).normal(size=len(hours))
+
+
+def season_of(y, horizon=6):
+    return Forecaster(horizon, members="statistics").fit(y).season_
+
+
+@pytest.mark.parametrize("season", [3, 8, 10, 30])
+def test_any_season_is_detected_without_dates(season):
+    assert season_of(repeated(season, max(4, 30 / season))) == season
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("season", [2, 5, 6, 7, 12, 13, 24, 48, 52, 77, 96, 168, 250, 365])
+def test_long_and_short_seasons_are_detected_without_dates(season):
+    assert season_of(repeated(season, max(4, 30 / season))) == season
+
+
+def test_series_without_season_have_none():
+    rng = np.random.default_rng(0)
+    for y in (rng.normal(size=100), rng.normal(size=100).cumsum(), np.arange(50.0), rng.poisson(0.3, 60), np.ones(30)):
+        assert season_of(y) == 1
+
+
+def test_detected_season_does_not_depend_on_order_of_series():
+    series = [*(repeated(10, n) for n in (4, 5, 6)), *(repeated(7, n) for n in (6, 8))]
+    assert season_of(series) == season_of(series[::-1])
+
+
+def test_season_of_a_week_replaces_that_of_a_day_with_a_warning():
+    pd = pytest.importorskip("pandas")
+    y = hourly(4)[: 3 * 168 + 24]
+    train, actual = y[:-24], y[-24:]
+    dated = pd.Series(train, index=pd.date_range("2024-01-01", periods=len(train), freq="h"))
+    model = Forecaster(24, members="statistics")
+    with pytest.warns(ForecastWarning, match="seasons of 24 and 168 steps, .* only that of 168 steps, .* pass season="):
+        model.fit(dated)
+    assert model.season_ == 168
+    forecast = model.predict()["forecast"].to_numpy()
+    assert np.abs(forecast - actual).mean() < 1.2 * np.abs(train[-168:-144] - actual).mean()
+
+
+def test_frequency_determines_season_of_short_and_plain_series():
+    pd = pytest.importorskip("pandas")
+    for y in (repeated(12, 6), np.random.default_rng(0).normal(size=60)):
+        series = pd.Series(y, index=pd.date_range("2015-01-01", periods=len(y), freq="MS"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert season_of(series) == 12
