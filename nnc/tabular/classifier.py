@@ -16,7 +16,7 @@ from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import CROSS_ENTROPY, Task, choose_label_smoothing
-from nnc.tabular.target import Target, find_quantity
+from nnc.tabular.target import Target, find_quantity, warn_of_quantities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,8 +79,10 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # noqa: D101 (`__doc__`
         quantity = find_quantity(_classes(target), n)
         if quantity is not None:
             raise ValueError(
-                f"Unknown label type: continuous: y has {quantity!r}; use TableRegressor to predict numbers"
+                f"Unknown label type: continuous: y has {quantity!r}; use TableRegressor to predict numbers, or rename "
+                "the labels if they are classes"
             )
+        warn_of_quantities(_classes(target), n)
         if getattr(y, "ndim", 1) == 2:
             message = "A column-vector y was passed when a 1d array was expected; pass y.ravel()"
             warnings.warn(message, DataConversionWarning, stacklevel=3)

@@ -184,6 +184,19 @@ def find_quantity(labels: NDArray[Any], n_rows: int) -> Any:
     return quantity
 
 
+def warn_of_quantities(labels: NDArray[Any], n_rows: int) -> None:
+    """Warn if the distinct labels of n_rows rows are too many for classes and look like numbers, such as "7 kg"."""
+    if labels.dtype.kind != "U" or are_classes(len(labels), n_rows):
+        return
+    lookalike = find_format(read_column("y", labels)).lookalike
+    if lookalike:
+        warn_user(
+            f"y has {len(labels):,} classes that look like numbers or dates, such as {lookalike!r}; if they are "
+            "quantities, convert y to numbers for regression",
+            ColumnWarning,
+        )
+
+
 def _labels(y: Any, n: int) -> NDArray[Any]:
     """Convert y to an array of labels (n,); raise ValueError or TypeError if y is invalid."""
     values = targets.as_label_array(y)
