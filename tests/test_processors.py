@@ -6,7 +6,9 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from math import ceil
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,10 +173,13 @@ class Machine:
     """Simulate training on a virtual clock, at a given number of rows per second for each thread count."""
 
     min_rows = 0.0  # smallest number of rows in a slice
+    free_processors = np.inf  # larger teams share processors with other processes
+    switches = 0  # involuntary context switches so far: 1000 per second on shared processors, otherwise 60
 
     def __init__(self, rates, limit=None):
-        self.rates, self.now, self.rows, self.seconds = dict(rates), 0.0, 0.0, Counter()
+        self.rates, self.now, self.rows, self.seconds, self.n_slices = dict(rates), 0.0, 0.0, Counter(), Counter()
         self.tuner = ThreadTuner(list(rates), limit)
+        self.tuner.count_switches = lambda: self.switches
 
     def run(self, seconds, remaining_rows=np.inf):
         """Simulate a fit that ends after `seconds` or after `remaining_rows` rows."""
@@ -187,6 +192,8 @@ class Machine:
             self.rows += rows
             remaining_rows -= rows
             self.seconds[n_threads] += rows / rate
+            self.n_slices[n_threads] += 1
+            self.switches += ceil((1000 if n_threads > self.free_processors else 60) * n_threads * rows / rate)
             self.tuner.record(n_threads, rows, rows / rate)
         return self
 
@@ -328,6 +335,42 @@ def test_tuner_adapts_to_changed_throughput():
     assert machine.best == 2
 
 
+@pytest.mark.parametrize("free_processors", [1, 2, 4])
+def test_team_on_shared_processors_is_not_used(free_processors):
+    # In its trials such a team has the largest throughput, because the scheduler favours threads that have slept.
+    machine = Machine({1: 1e6, 2: 1.9e6, 4: 3.6e6, 8: 6.8e6})
+    machine.free_processors = free_processors
+    machine.run(30)
+    assert machine.best == free_processors
+    comparisons = 6  # with free_processors = 1, only five: after 0, 0.8, 4, 14 and 24 s of work
+    assert sum(n for n_threads, n in machine.n_slices.items() if n_threads > free_processors) <= comparisons
+    machine.free_processors = np.inf
+    machine.run(MAX_INTERVAL_SECONDS + 0.2)
+    assert machine.best == 8
+
+
+def test_time_sharing_of_one_thread_causes_no_comparisons():
+    # Another process uses the same processor half of the time, in intervals of 0.1 s.
+    class SharedMachine(Machine):
+        def rate(self, n_threads, seconds):
+            return self.rates[n_threads] * (0.5 if self.now % 0.2 < 0.1 else 1)
+
+    machine = SharedMachine({1: 1e6, 2: 0.3e6}).run(4)
+    comparisons = 4  # after 0, 0.05, 0.25 and 1.05 s of work
+    assert machine.seconds[2] <= comparisons * 2 * 1.05 * (TRIAL_SECONDS + WARM_UP_SECONDS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the switches that were measured")
+def test_involuntary_context_switches_of_all_threads_are_counted():
+    before = [
+        int(line.split()[1])
+        for status in Path("/proc/self/task").glob("*/status")
+        for line in status.read_text().splitlines()
+        if line.startswith("nonvoluntary_ctxt_switches:")
+    ]
+    assert processors.count_involuntary_switches() >= sum(before)
+
+
 def test_tuner_recovers_from_short_disturbance():
     machine = Machine({1: 1e6, 2: 1.6e6}).run(30)
     machine.rates[2] = 0.1e6
@@ -373,6 +416,7 @@ def test_next_run_of_same_workload_reuses_tuner():
     tuner = borrow_tuner(workload, [1, 2], lambda: 2)
     machine = Machine({1: 1e6, 2: 2e6})
     machine.tuner = tuner
+    tuner.count_switches = lambda: machine.switches
     return_tuner(workload, machine.run(0.9).tuner)
     second_tuner = borrow_tuner(workload, [1, 2], lambda: 2)
     assert second_tuner is tuner

@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from nnc import _cpu
+from nnc._utils import processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -26,11 +27,12 @@ MIN_TRIAL_SECONDS = 0.01  # compare thread counts only if more than this many se
 MIN_THREADED_SECONDS = 0.002  # use one thread if at most this many seconds of the run are left
 AVERAGING_SECONDS = 0.1  # time constant in seconds of the moving average of the throughput
 MIN_SPEEDUP = 1.03  # use more threads only if the throughput is more than this many times as large
-MAX_THROUGHPUT_RATIO = 1.25  # compare the thread counts again if the throughput changes by more than this factor
-# seconds of training from the first comparison of thread counts to the second; new threads are slow for 20 to 40 ms
+MAX_SWITCHES_PER_SECOND = 100  # maximum involuntary context switches per second and thread if processors are not shared
+# seconds of training from the first comparison of thread counts to the second if the first chooses the fewest threads;
+# new threads are slow for 20 to 40 ms
 FIRST_INTERVAL_SECONDS = 0.05
 MAX_INTERVAL_SECONDS = 10.0  # maximum seconds of training between two comparisons
-# seconds until thread counts are compared again if the throughput or the chosen thread count has changed
+# seconds until thread counts are compared again if the chosen thread count has changed
 CHANGE_INTERVAL_SECONDS = 0.2
 INTERVAL_GROWTH = 4  # a confirmed thread count increases the interval between comparisons by this factor
 MAX_TUNERS = 64  # maximum number of workloads whose tuners are stored
@@ -76,6 +78,10 @@ class ThreadTuner:
     propose a candidate; sustained throughput decides, because a trial overestimates multi-threading on a loaded
     machine: the scheduler favours threads that have just slept.
 
+    Frequent involuntary context switches in the trial of a team show that other processes use the same processors. At
+    each barrier, the team then waits for threads that do not run. The comparison continues with smaller counts, and the
+    next comparison follows later.
+
     Parameters
     ----------
     candidates : sequence of int
@@ -87,6 +93,8 @@ class ThreadTuner:
     ----------
     best : int
         The fastest candidate.
+    max_threads : int
+        Largest number of threads that may be used until the next comparison.
     throughput : dict of int to float
         Rows per second of each candidate: in its faster trial, or averaged over the last `AVERAGING_SECONDS`.
     trials : list of int
@@ -100,24 +108,29 @@ class ThreadTuner:
         Whether the throughput of `best` was measured only in its trial. The next slice replaces this value.
     rows, seconds : float
         Rows and duration of the current trial. `seconds` is negative during the warm-up.
+    count_switches : callable
+        Returns the number of involuntary context switches of the process so far.
+    switches : int
+        Result of `count_switches` before the current slice of a trial.
     work_seconds : float
         Duration of the training since the last comparison.
     comparison_interval : float
         Duration of the training until the next comparison, in seconds.
-    previous_best, previous_throughput : int, float
-        Result of the last comparison. `previous_best` is 0 before the first one.
+    previous_best : int
+        Result of the last comparison, or the first candidate before the first comparison.
     """
 
     def __init__(self, candidates: Sequence[int], limit: Callable[[], int] | None = None) -> None:
         self.candidates, self.limit = candidates, limit
-        self.best = candidates[0]
+        self.count_switches = processors.count_involuntary_switches
+        self.best, self.max_threads = candidates[0], candidates[-1]
         self.throughput: dict[int, float] = {}
         self.trials: list[int] = []
         self.trial_throughput: dict[int, float] = {}
         self.is_trial = self.is_proposed = False
-        self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
+        self.rows, self.seconds, self.switches = 0.0, -WARM_UP_SECONDS, 0
         self.work_seconds, self.comparison_interval = 0.0, 0.0
-        self.previous_best, self.previous_throughput = 0, 0.0
+        self.previous_best = candidates[0]
 
     def next(self, rows_left: float) -> tuple[int, float]:
         """Return the number of threads and the duration in seconds of the next slice.
@@ -130,13 +143,11 @@ class ThreadTuner:
         seconds_left = rows_left / self.throughput[self.best] if self.best in self.throughput else inf
         may_try = seconds_left > MIN_TRIAL_SECONDS and len(self.candidates) > 1
         if may_try and not self.trials and self.work_seconds >= self.comparison_interval:
-            limit = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
-            counts = [n for n in self.candidates if n <= limit]
-            self.trials = counts + counts[::-1]
-            self.throughput = {n: rate for n, rate in self.throughput.items() if n <= limit}
-            self.trial_throughput = {}
+            self.max_threads = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
+            self.trials, self.trial_throughput = [*self.candidates, *self.candidates[::-1]], {}
         self.is_trial = may_try and bool(self.trials)
         if self.is_trial:
+            self.switches = self.count_switches()
             return self.trials[0], -self.seconds if self.seconds < 0 else TRIAL_SECONDS - self.seconds
         return self.best if seconds_left > MIN_THREADED_SECONDS else self.candidates[0], SLICE_SECONDS
 
@@ -144,46 +155,46 @@ class ThreadTuner:
         """Record the number of rows and the duration of a slice with this number of threads."""
         self.work_seconds += seconds
         if self.is_trial:
-            if self.seconds < 0:
+            switches = self.count_switches() - self.switches
+            if n_threads > self.candidates[0] and switches > n_threads * (1 + MAX_SWITCHES_PER_SECOND * seconds):
+                self.max_threads = n_threads - 1
+                self.comparison_interval = max(self.comparison_interval, CHANGE_INTERVAL_SECONDS)
+                self.finish_trial()
+            elif self.seconds < 0:
                 self.throughput.setdefault(n_threads, rows / seconds)  # preliminary throughput from the warm-up
                 self.seconds = min(self.seconds + seconds, 0.0)
-                return
-            self.rows, self.seconds = self.rows + rows, self.seconds + seconds
-            if self.seconds >= 0.8 * TRIAL_SECONDS:
-                best_trial = max(self.rows / self.seconds, self.trial_throughput.get(n_threads, 0.0))
-                self.trial_throughput[n_threads] = best_trial
-                self.finish_trial()
+            else:
+                self.rows, self.seconds = self.rows + rows, self.seconds + seconds
+                if self.seconds >= 0.8 * TRIAL_SECONDS:
+                    best_trial = max(self.rows / self.seconds, self.trial_throughput.get(n_threads, 0.0))
+                    self.trial_throughput[n_threads] = best_trial
+                    self.finish_trial()
             return
         average = self.throughput.setdefault(n_threads, rows / seconds)
         weight = 1.0 if self.is_proposed else min(1.0, seconds / AVERAGING_SECONDS)
         self.throughput[n_threads] += weight * (rows / seconds - average)
         self.is_proposed = False
         self.choose()
-        ratio, previous = MAX_THROUGHPUT_RATIO, self.previous_throughput
-        if not previous / ratio < self.throughput.get(self.best, 0.0) < previous * ratio:
+        if self.best != self.previous_best:
             self.comparison_interval = min(self.comparison_interval, CHANGE_INTERVAL_SECONDS)
 
     def finish_trial(self) -> None:
         """Start the trial of the next candidate, or choose the fastest one after the last trial."""
-        del self.trials[0]
+        self.trials = [n for n in self.trials[1:] if n <= self.max_threads]
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
         if not self.trials:
             self.throughput.update(self.trial_throughput)
             self.choose()
             self.is_proposed = True
-            if not self.previous_best:
-                self.comparison_interval = FIRST_INTERVAL_SECONDS
-            elif self.best == self.previous_best:
-                self.comparison_interval = min(INTERVAL_GROWTH * self.comparison_interval, MAX_INTERVAL_SECONDS)
-            else:
-                self.comparison_interval = CHANGE_INTERVAL_SECONDS
+            interval = INTERVAL_GROWTH * self.comparison_interval or FIRST_INTERVAL_SECONDS
+            is_changed = self.best != self.previous_best
+            self.comparison_interval = CHANGE_INTERVAL_SECONDS if is_changed else min(interval, MAX_INTERVAL_SECONDS)
             self.work_seconds, self.previous_best = 0.0, self.best
-            self.previous_throughput = self.throughput.get(self.best, 0.0)
 
     def choose(self) -> None:
         """Set `best` to the fastest candidate; more threads must be faster by the factor `MIN_SPEEDUP`."""
         self.best = self.candidates[0]
-        for n in self.candidates:
+        for n in [n for n in self.candidates if n <= self.max_threads]:
             if self.throughput.get(n, 0.0) > MIN_SPEEDUP * self.throughput.get(self.best, 0.0):
                 self.best = n
 

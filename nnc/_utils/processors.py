@@ -22,6 +22,9 @@ VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 POOL_MODULES = ("concurrent.futures.thread", "concurrent.futures.process")
 CGROUP_FOLDER = "/sys/fs/cgroup"  # file system of the control groups of Linux
 
+if sys.platform == "linux":
+    from resource import RUSAGE_SELF, getrusage
+
 _limit: int | None = None  # thread count that set_num_threads has set
 active_fits = ActiveCount()  # number of fits that run now and share the processors
 
@@ -70,6 +73,14 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def count_involuntary_switches() -> int:
+    """Return how often Linux has interrupted a thread of this process to run another one; 0 on other systems.
+
+    Switches from a thread that sleeps or waits are voluntary, and not counted.
+    """
+    return getrusage(RUSAGE_SELF).ru_nivcsw if sys.platform == "linux" else 0
 
 
 def _allowed() -> int:
