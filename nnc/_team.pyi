@@ -5,6 +5,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from nnc._data.derivatives import GradientsLike
+from nnc._model.data import Data
 from nnc._model.model import Model
 from nnc._training.step import GeneralStep
 
@@ -27,8 +28,7 @@ class CustomStep:
     def __init__(self, training: Any, model: Model) -> None: ...
     def run(
         self,
-        X: NDArray[Any],
-        Y: NDArray[Any],
+        rows: Data,
         row: int,
         size: int,
         rates: float | NDArray[Any],

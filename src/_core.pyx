@@ -170,22 +170,44 @@ cdef int[::1] length_order(lengths):
     return None if lengths is None else numpy.argsort(-numpy.asarray(lengths), kind="stable").astype("i")
 
 
-cdef Data as_data(const Plan* plan, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, const int[::1] lengths, int[::1] order, int[::1] rows=None):
-    # Return these arrays as a struct Data. `rows` are the indices of the rows to use, in this order unless `order` is
-    # given. With lengths, `order` is required.
+cdef int[::1] source_order(rows, int[::1] positions):
+    # Return the indices in the arrays of rows.source of the rows with these positions in `rows`, or None for None.
+    return positions if positions is None or rows.index is None else rows.index[numpy.asarray(positions)]
+
+
+cdef Data inputs_as_data(const Plan* plan, const real[:, ::1] X, const int[::1] lengths=None, int[::1] order=None):
+    # Return rows without targets as a struct Data. With lengths, `order` is required.
     cdef Data data = empty_data()
     data.n, data.X, data.counts_steps = X.shape[0], &X[0, 0], plan.layers[plan.count - 1].kind == RECURRENT
     if lengths is not None:
         data.lengths = &lengths[0]
-    if rows is not None:
-        data.n, data.rows, data.order = rows.shape[0], &rows[0], &rows[0]
+    if order is not None:
+        data.order = &order[0]
+    return data
+
+
+cdef Data as_data(const Plan* plan, rows, int[::1] order, int[::1] index=None):
+    # Return the arrays of `rows`, a Data of nnc/_model/data.py that the caller must keep alive, as a struct Data. `index`
+    # are the indices of the rows to use, by default rows.index, in this order unless `order` is given. With lengths,
+    # `order` or `index` is required.
+    source = rows.source
+    if index is None:
+        index = rows.index
+    cdef const real[:, ::1] Y = source.Y
+    cdef const int[::1] labels = source.labels
+    cdef const real[::1] weights = source.weights
+    cdef const real[:, ::1] dY = source.dY
+    cdef Data data = inputs_as_data(plan, source.X, source.lengths)
+    if index is not None:
+        data.n, data.rows, data.order = index.shape[0], &index[0], &index[0]
     if Y is not None:
         data.Y = &Y[0, 0]
     if labels is not None:
         data.labels = &labels[0]
     if weights is not None:
         data.weights = &weights[0]
+    if dY is not None:
+        data.dY = &dY[0, 0]
     data.weight_sum = sum_weights(&data, 0, data.n)
     if order is not None:
         data.order = &order[0]
@@ -347,11 +369,11 @@ cdef void* allocate_network(Network* net, const Plan* plan, const real* params, 
     return memory
 
 
-cdef bint are_finite(const Data* data, const Layer* layers, int count, bint has_slopes=False) noexcept nogil:
-    # Return whether all inputs and targets are finite. Targets that include derivatives may be NaN and are not tested.
+cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept nogil:
+    # Return whether all inputs and targets are finite. Derivatives as targets may be NaN and are not tested.
     cdef double largest
     return (first_not_finite(data.X, data.n * layers[0].n_in, &largest) < 0 and
-            (data.Y is NULL or has_slopes or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
+            (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
 cdef double compute_gradient(const Plan* plan_source, const real* params, const Data* data, real* gradient,

@@ -48,7 +48,7 @@ def derivatives_vjp(Engine engine, const real[::1] params, const real[:, ::1] X,
             count = smaller(POINT_VECS * VL, n - first)
             load_points(&taylor, &X[0, 0], NULL, first, count)
             forward_taylor(&taylor)
-            load_lanes(&dU[0, 0, 0], columns, columns, NULL, first, count, taylor.slopes)
+            load_lanes(&dU[0, 0, 0], columns, NULL, first, count, taylor.slopes)
             for i in range(columns * POINT_VECS * VL):
                 if i % (POINT_VECS * VL) >= count:
                     lanes[i] = 0

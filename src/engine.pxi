@@ -166,7 +166,7 @@ cdef class Engine:
             -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
         """
         cdef int[::1] order = length_order(lengths)
-        cdef Data data = as_data(&self.plan, X, None, None, None, lengths, order)
+        cdef Data data = inputs_as_data(&self.plan, X, lengths, order)
         return self.compute_outputs(&params[0], &data, &out[0, 0])
 
     cdef Py_ssize_t compute_outputs(self, const real* params, const Data* data, real* out) except? -1:
@@ -252,7 +252,7 @@ cdef class Engine:
         cdef Plan plan = self.plan
         plan.fuse_pools, plan.has_lengths = False, lengths is not None
         cdef int[::1] order = length_order(lengths)
-        cdef Data data = as_data(&plan, X, None, None, None, lengths, order)
+        cdef Data data = inputs_as_data(&plan, X, lengths, order)
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, PREDICT, NULL)
@@ -278,11 +278,10 @@ cdef class Engine:
         free(memory)
         return -1
 
-    def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-             const real[::1] weights, const int[::1] lengths=None):
-        """Return the loss of the rows of X, or NaN if X or Y is not finite. The arguments are those of `gradient`."""
-        cdef int[::1] order = length_order(lengths)
-        return self.compute_loss(&params[0], as_data(&self.plan, X, Y, labels, weights, lengths, order))
+    def loss(self, const real[::1] params, rows):
+        """Return the loss of the rows, or NaN if X or Y is not finite. The arguments are those of `gradient`."""
+        cdef int[::1] order = source_order(rows, length_order(rows.lengths))
+        return self.compute_loss(&params[0], as_data(&self.plan, rows, order))
 
     cdef double compute_loss(self, const real* params, Data data) except? -1:
         # Compute the loss of the data like loss(), and release the GIL meanwhile.
@@ -296,7 +295,7 @@ cdef class Engine:
         cdef void* memory = allocate_arena(&arena, block_rows(&plan, data.n, EVALUATE))
         lay_out_evaluation(&state, &plan, &arena, <real*>params)
         with nogil:
-            if are_finite(&state.data, plan.layers, plan.count, plan.channels.count > 0):
+            if are_finite(&state.data, plan.layers, plan.count):
                 mode = flush_denormals()
                 restart(&state)
                 evaluate(&state, 0, state.data.n)
@@ -305,24 +304,15 @@ cdef class Engine:
         free(memory)
         return loss
 
-    def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                 const real[::1] weights, const int[::1] lengths, real[::1] gradient, real[:, ::1] input_gradient=None):
-        """Return the loss of the rows of X, and write its gradient.
+    def gradient(self, const real[::1] params, rows, real[::1] gradient, real[:, ::1] input_gradient=None):
+        """Return the loss of the rows, and write its gradient.
 
         Parameters
         ----------
         params : real array (engine.size)
             Parameter vector of the network, including padding.
-        X : real array (n, n_in)
-            Inputs.
-        Y : real array (n, n_out) or None
-            Targets.
-        labels : int32 array (n) or (n * steps), or None
-            Class indices, which replace Y.
-        weights : real array (n) or None
-            Sample weights.
-        lengths : int32 array (n) or None
-            Number of steps of each row, if the rows are sequences of different lengths.
+        rows : nnc._model.data.Data
+            Inputs, targets, sample weights and lengths.
         gradient : real array (engine.size)
             Result, padded like the parameters.
         input_gradient : real array (n, n_in), optional
@@ -333,26 +323,24 @@ cdef class Engine:
         Batch normalization uses batch statistics, as in a training step. If `input_gradient` is given, it uses running
         statistics, as in `loss`.
         """
-        cdef int[::1] order = length_order(lengths)
-        cdef Data data = as_data(&self.plan, X, Y, labels, weights, lengths, order)
+        cdef int[::1] positions = length_order(rows.lengths), order = source_order(rows, positions)
+        cdef Data data = as_data(&self.plan, rows, order)
         loss = compute_gradient(&self.plan, &params[0], &data, &gradient[0],
                                 NULL if input_gradient is None else &input_gradient[0, 0], True)
-        restore_order(input_gradient, order)
+        restore_order(input_gradient, positions)
         return loss
 
-    def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, const int[::1] lengths, real[::1] gradient,
-                  real[:, ::1] input_gradient=None):
+    def gradients(self, const real[::1] params, rows, real[::1] gradient, real[:, ::1] input_gradient=None):
         """Return the loss, and write its gradient without padding: W and then b of each layer, row by row.
 
         The arguments are those of `gradient`. If X or Y is not finite, return NaN and leave the contents of `gradient`
         unspecified.
         """
-        cdef int[::1] order = length_order(lengths)
-        cdef Data data = as_data(&self.plan, X, Y, labels, weights, lengths, order)
+        cdef int[::1] positions = length_order(rows.lengths), order = source_order(rows, positions)
+        cdef Data data = as_data(&self.plan, rows, order)
         loss = self.compute_gradients(&params[0], &data, &gradient[0],
                                       NULL if input_gradient is None else &input_gradient[0, 0])
-        restore_order(input_gradient, order)
+        restore_order(input_gradient, positions)
         return loss
 
     cdef double compute_gradients(self, const real* params, const Data* data, real* out,
@@ -396,7 +384,7 @@ cdef class Engine:
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
-        cdef Data data = as_data(&self.plan, X, P, None, None, None, None)
+        cdef Data data = inputs_as_data(&self.plan, X)
         cdef void* memory = allocate_network(&net, &self.plan, &params[0], block, TRAIN, &data)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
@@ -418,7 +406,7 @@ cdef class Engine:
         plan.needs_input_gradient = plan.use_running_stats = True
         cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
-        cdef Data data = as_data(&plan, X, None, None, None, None, None)
+        cdef Data data = inputs_as_data(&plan, X)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, TRAIN, &data)
         net.input_gradient = <real*>malloc(block * net.block.n_in * sizeof(real))
         if net.input_gradient is NULL:
@@ -438,11 +426,11 @@ cdef class Engine:
         return position
 
 
-cdef int restore_order(real[:, ::1] rows, int[::1] order) except -1:
-    # Move the rows, which are in the order of decreasing length, to their positions `order`.
-    if rows is not None and order is not None:
+cdef int restore_order(real[:, ::1] rows, int[::1] positions) except -1:
+    # Move the rows, which are in the order of decreasing length, to their positions.
+    if rows is not None and positions is not None:
         array = numpy.asarray(rows)
-        array[numpy.asarray(order)] = array.copy()
+        array[numpy.asarray(positions)] = array.copy()
     return 0
 
 
@@ -455,37 +443,33 @@ cdef class Evaluation:
         Network.
     params : real array (engine.size)
         Parameter vector of the network, including padding.
-    X, Y, labels, weights, lengths : arrays
-        Inputs, targets, class indices, sample weights and numbers of steps, as in Training.
+    rows : nnc._model.data.Data
+        Rows to evaluate.
     out : real array (n, n_out) or None
         Result: the outputs.
     threads : int
         Number of threads.
-    rows : int32 array (m) or None
-        Indices of the rows to evaluate, as in Training.
     """
     cdef EvaluationState state
     cdef Task task_struct
     cdef void* memory
     cdef double scale
-    cdef object keep_alive
+    cdef Engine engine                   # these objects own the memory that `state` uses
+    cdef object params, rows, out
+    cdef int[::1] positions, order
 
-    def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y,
-                  const int[::1] labels, const real[::1] weights, const int[::1] lengths, real[:, ::1] out,
-                  int threads, rows=None):
+    def __cinit__(self, Engine engine, const real[::1] params, rows, real[:, ::1] out, int threads):
         cdef Plan plan_copy = engine.plan
         cdef const Plan* plan = &plan_copy
         cdef Arena arena = Arena(0, 0)
-        cdef int[::1] positions = None, order = rows
-        if lengths is not None:
-            positions = length_order(lengths if rows is None else numpy.asarray(lengths)[rows])
-            order = positions if rows is None else numpy.asarray(rows)[positions]
-        self.keep_alive = engine, params, X, Y, labels, weights, lengths, out, positions, order
+        self.positions = length_order(rows.lengths)
+        self.order = source_order(rows, self.positions)
+        self.engine, self.params, self.rows, self.out = engine, params, rows, out
         self.task_struct = Task(evaluate_task, &self.state)
         self.state.out = NULL if out is None else &out[0, 0]
-        self.state.out_rows = NULL if lengths is None else &positions[0]
-        plan_copy.has_lengths = lengths is not None
-        self.state.threads, self.state.data = threads, as_data(plan, X, Y, labels, weights, lengths, None, order)
+        self.state.out_rows = NULL if self.positions is None else &self.positions[0]
+        plan_copy.has_lengths = self.positions is not None
+        self.state.threads, self.state.data = threads, as_data(plan, rows, None, self.order)
         self.scale = loss_scale(&plan.layers[plan.count - 1], plan.loss, &self.state.data, self.state.data.weight_sum)
         lay_out_evaluation(&self.state, plan, &arena, <real*>&params[0])
         self.memory = allocate_arena(&arena, block_rows(plan, self.state.data.n, EVALUATE))

@@ -37,7 +37,6 @@ cdef class EquationTraining(Training):
         threads : int
             Maximum number of threads.
         """
-        cdef Engine engine = self.keep_alive[0]
         cdef EquationRun* e = &self.equations
         cdef real[::1] values = coefficients[0]
         cdef real[:, ::1] m = moments

@@ -70,7 +70,7 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     """
     cdef Network net
     cdef Plan plan = engine.plan
-    cdef Data data = as_data(&plan, X, None, None, None, None, None)
+    cdef Data data = inputs_as_data(&plan, X)
     cdef Py_ssize_t n = X.shape[0], first, i, _
     cdef int index = PRODUCTS.index(product)
     plan.needs_input_gradient = True

@@ -184,7 +184,6 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
     net.scratch = <real*>allocate(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
-    net.block.target_stride = last.n_out * (1 + plan.channels.first)
     net.block.label_steps, net.block.smoothing = last.out_shape.width, label_smoothing(plan.loss, plan.parameter)
     if is_tiny:
         lay_out_rows(&net.block, arena, NULL, plan.layers)

@@ -22,6 +22,7 @@ cdef struct Data:
     const real* X         # inputs (rows of the array, n_in)
     const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
     const int* labels     # class index of each row of the array, or of each step of each row; or NULL
+    const real* dY        # derivatives as targets (rows of the array, n_out * n_in), see slopes.pxd; NULL if all are missing
     const real* weights   # sample weight of each row of the array, or NULL
     double weight_sum     # sum of the weights, as sum_weights() returns it
     const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do
@@ -43,7 +44,6 @@ cdef struct Block:
     Py_ssize_t size       # maximum number of rows in the block
     Py_ssize_t n_in       # number of columns of the inputs
     Py_ssize_t n_out      # number of columns of the targets
-    Py_ssize_t target_stride  # number of elements between rows of the targets in the data
     Py_ssize_t ld         # row length of Y: n_out plus padding
     Py_ssize_t label_steps  # number of class indices of a row: one for each step, or 1 for the whole row
     real smoothing        # label smoothing: fraction of the target probability that is spread evenly over all classes
@@ -94,7 +94,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
     # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to the inputs (or
     # to copies of them), padded targets or class indices, and sample weights.
     cdef Py_ssize_t i, j, source, label, n_in = block.n_in, n_out = block.n_out, ld = block.ld
-    cdef Py_ssize_t steps = block.label_steps, n_classes, stride = block.target_stride
+    cdef Py_ssize_t steps = block.label_steps, n_classes
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
     if order is NULL:
@@ -121,7 +121,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
             source = row + i if order is NULL else order[i]
             if block.smoothing == 0:
                 for j in range(n_out):
-                    block.Y[i * ld + j] = data.Y[source * stride + j]
+                    block.Y[i * ld + j] = data.Y[source * n_out + j]
             else:
                 n_classes = n_out // steps
                 for j in range(n_out):

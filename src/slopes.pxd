@@ -1,10 +1,11 @@
 # Squared-error loss for targets that include derivatives of the outputs with respect to the inputs.
 #
-# A row of targets contains the values Y (n_out), then the derivatives dY (n_out, channels.first); NaN is a missing
-# derivative. The loss terms of a row are the sum over outputs k of
+# A row has targets Y (n_out) and derivatives dY (n_out, channels.first), in which NaN is a missing derivative. The loss
+# terms of a row are the sum over outputs k of
 #     (P[k] - Y[k])**2 + weight / channels.first * sum over i of (dP[k] / dX[i] - dY[k, i])**2,
 # multiplied by the sample weight of the row.
 
+from libc.math cimport NAN
 from simd cimport real, vec, VL, if_finite, madd, splat
 from arena cimport Arena, allocate
 from threads cimport smaller
@@ -17,25 +18,21 @@ from taylor cimport (POINT_VECS, Taylor, add_gradient, backward, clear_gradient,
 cdef struct SlopeTargets:     # Buffers with which one thread computes the loss of a block of points.
     Taylor taylor
     const Data* data      # rows with targets and sample weights
-    Py_ssize_t columns    # number of targets of a row: values and derivatives
     real weight           # factor of the squared error of a derivative
-    vec* targets          # targets of the points of a block (columns, POINT_VECS)
+    vec* targets          # targets of the points of a block (n_out, POINT_VECS)
+    vec* dY               # their derivatives (n_out * channels.first, POINT_VECS); NaN is a missing derivative
     vec* weights          # sample weights of the points (POINT_VECS)
     vec* losses           # loss terms of the points (POINT_VECS)
-
-
-cdef inline Py_ssize_t target_columns(const Plan* plan) noexcept nogil:
-    # Return the number of targets of a row: values and derivatives.
-    return plan.layers[plan.count - 1].n_out * (1 + plan.channels.first)
 
 
 cdef inline void lay_out(SlopeTargets* work, const Plan* plan, const Data* data, Arena* arena,
                          bint with_gradient) noexcept nogil:
     # Allocate the buffers of the loss in the arena, and optionally the buffers of its gradient.
     lay_out_taylor(&work.taylor, plan.layers, plan.count, arena, plan.channels.count, with_gradient, with_gradient)
-    work.taylor.channels, work.data, work.columns = plan.channels, data, target_columns(plan)
+    work.taylor.channels, work.data = plan.channels, data
     work.weight = <real>(plan.slope_weight / plan.channels.first)
-    work.targets = <vec*>allocate(arena, work.columns * POINT_VECS * sizeof(vec))
+    work.targets = <vec*>allocate(arena, work.taylor.n_out * POINT_VECS * sizeof(vec))
+    work.dY = <vec*>allocate(arena, work.taylor.n_out * plan.channels.first * POINT_VECS * sizeof(vec))
     work.weights = <vec*>allocate(arena, POINT_VECS * sizeof(vec))
     work.losses = <vec*>allocate(arena, POINT_VECS * sizeof(vec))
 
@@ -44,13 +41,18 @@ cdef inline void compute_losses(const SlopeTargets* work, Py_ssize_t first, Py_s
     # Compute the channels and the loss terms of `count` rows of the data, at most one block of points.
     cdef const Taylor* taylor = &work.taylor
     cdef const Data* data = work.data
-    cdef Py_ssize_t slopes = taylor.channels.first, k
+    cdef Py_ssize_t slopes = taylor.channels.first, columns = taylor.n_out * taylor.channels.first, k
     cdef const vec* U = taylor.outputs
     cdef const vec* dY
     cdef vec e, total, target
     cdef int b, c
     load_points(taylor, data.X, data.order, first, count)
-    load_lanes(data.Y, work.columns, work.columns, data.order, first, count, work.targets)
+    load_lanes(data.Y, taylor.n_out, data.order, first, count, work.targets)
+    if data.dY is not NULL:
+        load_lanes(data.dY, columns, data.order, first, count, work.dY)
+    else:
+        for k in range(columns * POINT_VECS):
+            work.dY[k] = splat(<real>NAN)
     load_weights(data.weights, data.order, first, count, work.weights)
     forward(taylor)
     for b in range(POINT_VECS):
@@ -58,7 +60,7 @@ cdef inline void compute_losses(const SlopeTargets* work, Py_ssize_t first, Py_s
         for k in range(taylor.n_out):
             e = U[k * (1 + slopes) * POINT_VECS + b] - work.targets[k * POINT_VECS + b]
             total = madd(e, e, total)
-            dY = work.targets + (taylor.n_out + k * slopes) * POINT_VECS + b
+            dY = work.dY + k * slopes * POINT_VECS + b
             for c in range(slopes):
                 target = dY[c * POINT_VECS]
                 e = if_finite(target, U[(k * (1 + slopes) + 1 + c) * POINT_VECS + b] - target, splat(0))
@@ -81,7 +83,7 @@ cdef inline void differentiate_losses(const SlopeTargets* work, real scale) noex
         for k in range(taylor.n_out):
             D[k * (1 + slopes) * POINT_VECS + b] = factor * (U[k * (1 + slopes) * POINT_VECS + b] -
                                                              work.targets[k * POINT_VECS + b])
-            dY = work.targets + (taylor.n_out + k * slopes) * POINT_VECS + b
+            dY = work.dY + k * slopes * POINT_VECS + b
             for c in range(slopes):
                 target = dY[c * POINT_VECS]
                 D[(k * (1 + slopes) + 1 + c) * POINT_VECS + b] = if_finite(

@@ -22,15 +22,13 @@ cdef class CustomStep:
         self.core_step = <SingleStep*>PyCapsule_GetPointer(training.step_capsule, NULL)
         self.n_out = model.sizes[len(model.sizes) - 1]
 
-    def run(self, X, Y, Py_ssize_t row, Py_ssize_t size, rates, double seconds, double total, double penalties):
+    def run(self, rows, Py_ssize_t row, Py_ssize_t size, rates, double seconds, double total, double penalties):
         """Take steps on consecutive batches until all rows are used or the time limit has passed.
 
         Parameters
         ----------
-        X : real array (n, n_in)
-            Inputs.
-        Y : real array (n, k)
-            Targets of the custom loss.
+        rows : nnc._model.data.Data
+            Inputs, targets of the custom loss, and weights of its residuals.
         row : int
             First row of the next batch.
         size : int
@@ -51,12 +49,14 @@ cdef class CustomStep:
             would make parameters infinite or NaN; such parameters keep their values.
         """
         cdef double deadline = now() + seconds, penalty
-        cdef Py_ssize_t n = len(X), end, step = 0
+        cdef Py_ssize_t n = rows.n, end, step = 0
         cdef bint is_constant = isinstance(rates, float)
+        X, Y, weights = rows.X, rows.Y.view(), rows.residual_weights
+        Y.flags.writeable = False  # prevent the loss function from changing the targets
         while row < n:
             end = min(n, row + size)
             batch, targets = X[row:end], Y[row:end]
-            result = self.begin(batch, targets)
+            result = self.begin(batch, targets, None if weights is None else weights[row:end])
             if result is None:
                 return row, NAN, penalties
             self.snapshot_lock.acquire()
@@ -75,7 +75,7 @@ cdef class CustomStep:
                 break
         return row, total, penalties
 
-    cdef begin(self, X, Y):
+    cdef begin(self, X, Y, weights=None):
         # Call the custom loss function with the outputs for X, in a new array that the function may change or store.
         # Return the loss and the derivative as the function returns them. Return None if the core cannot read X and Y
         # directly, or if a target or an output is not finite.
@@ -84,7 +84,7 @@ cdef class CustomStep:
         P = empty((len(X), self.n_out), X.dtype)
         if not self.core_step.outputs(self.core_step.context, X, Y, Y.shape[1], P):
             return None
-        return self.custom.call(P, Y)
+        return self.custom.call(P, Y, weights)
 
     cdef bint finish(self, X, Y, dP, double rate) except -1:
         # Take the training step for which begin() has computed the outputs. Return False if the step would make

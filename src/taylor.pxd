@@ -98,17 +98,16 @@ cdef inline void set_parameters(const Taylor* taylor, const real* params) noexce
         taylor.layers[l].W = params + taylor.layers[l].offset
 
 
-cdef inline void load_lanes(const real* rows, Py_ssize_t columns, Py_ssize_t stride, const int* order, Py_ssize_t first,
-                            Py_ssize_t count, vec* out) noexcept nogil:
-    # Write the first `columns` numbers of `count` rows to out (columns, POINT_VECS), one row in each lane. Rows have
-    # `stride` numbers. Point i is row first + i, or row order[first + i] unless `order` is NULL. Lanes without a point
-    # repeat the last point.
+cdef inline void load_lanes(const real* rows, Py_ssize_t columns, const int* order, Py_ssize_t first, Py_ssize_t count,
+                            vec* out) noexcept nogil:
+    # Write `count` rows of `columns` numbers to out (columns, POINT_VECS), one row in each lane. Point i is row
+    # first + i, or row order[first + i] unless `order` is NULL. Lanes without a point repeat the last point.
     cdef real* lanes = <real*>out
     cdef const real* row
     cdef Py_ssize_t i, j, index
     for i in range(POINT_VECS * VL):
         index = first + smaller(i, count - 1)
-        row = rows + (index if order is NULL else order[index]) * stride
+        row = rows + (index if order is NULL else order[index]) * columns
         for j in range(columns):
             lanes[j * (POINT_VECS * VL) + i] = row[j]
 
@@ -116,7 +115,7 @@ cdef inline void load_lanes(const real* rows, Py_ssize_t columns, Py_ssize_t str
 cdef inline void load_points(const Taylor* taylor, const real* X, const int* order, Py_ssize_t first,
                              Py_ssize_t count) noexcept nogil:
     # Load `count` points, at most POINT_VECS * VL, from the rows of X (rows, n_in); see load_lanes().
-    load_lanes(X, taylor.n_in, taylor.n_in, order, first, count, taylor.X)
+    load_lanes(X, taylor.n_in, order, first, count, taylor.X)
 
 
 cdef inline void load_weights(const real* weights, const int* order, Py_ssize_t first, Py_ssize_t count,

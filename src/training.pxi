@@ -9,24 +9,11 @@ cdef class Training:
         Network.
     params : real array (engine.size)
         Trained in place.
-    X : real array (n, n_in)
-        Inputs.
-    Y : real array (n, n_out) or None
-        Targets.
-    labels : int32 array (n) or (n * steps), or None
-        Class indices, which replace Y.
-    weights : real array (n) or None
-        Sample weights.
-    lengths : int32 array (n) or None
-        Number of steps of each row, if the rows are sequences of different lengths.
-    batch_size : int
-        Rows of a mini-batch.
-    order : int32 array (n) or None
-        Indices of the rows in the order of an epoch. None: the order of X.
-    moments : real array (k, engine.size) or None
-        Moments of the optimizer: m is the first row, v the last.
-    settings : dict
-        "method", a name of METHODS, is required. All others have defaults:
+    rows : nnc._model.data.Data
+        Rows to train on. Their arrays are not copied.
+    settings : nnc._model.data.RunSettings
+        Sizes and buffers of the run. Of its `constants`, "method", a name of METHODS, is required. All others have
+        defaults:
 
         - fields of Optimizer in optimizers.pxd;
         - "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor" and "by_rows" of
@@ -41,15 +28,11 @@ cdef class Training:
         - "input_dropout": a dropout rate for the inputs of each layer, which is 0 unless the layer is recurrent;
         - "learning": for each layer None, or a tuple (factor of its learning rates, which is 0 in a frozen layer;
           additional factor for its biases; number of steps in which it was frozen so far).
-    threads : int
-        Maximum number of threads.
-    rows : int32 array (m) or None
-        Indices of the rows of the arrays that belong to the run. The arrays are not copied, and `order` has length m.
 
     Raises
     ------
     ValueError, KeyError
-        A setting is unknown, or "method" is missing.
+        A constant is unknown, or "method" is missing.
     """
     cdef Run run
     cdef Task task_struct
@@ -64,15 +47,24 @@ cdef class Training:
     cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
     cdef real* gradient           # buffer for the gradient of apply(), which its first call allocates
     cdef Chunks chunks            # layout of the chunks, if the rows are chunks of longer sequences
-    cdef object keep_alive        # references to objects whose memory the run uses
-    cdef dict settings            # settings of the run; the reference keeps the bit generator alive
+    # These objects own the memory that the run uses. References to arrays are stored, because creating typed memoryviews
+    # takes time.
+    cdef Engine engine
+    cdef object params, rows, order, moments, epoch_arrays
+    cdef object sorted_order      # row indices that the run sorts by length; None without lengths, or if it uses `order`
+    cdef object states            # states of the sequences if the rows are chunks
+    cdef dict constants           # constants of the settings; the reference keeps the bit generator alive
 
-    def __cinit__(self, Engine engine, params, X, Y, labels, weights, lengths, Py_ssize_t batch_size, order,
-                  real[:, ::1] moments, dict settings, int threads=1, rows=None):
+    def __cinit__(self, Engine engine, params, rows, settings):
         cdef real[::1] theta = params
+        cdef Py_ssize_t batch_size = settings.batch_size
+        cdef int threads = settings.threads
+        cdef real[:, ::1] moments = settings.moments
+        cdef dict constants = settings.constants
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
-        plan.has_lengths = lengths is not None
+        source = rows.source
+        plan.has_lengths = source.lengths is not None
         cdef Py_ssize_t block = block_rows(&plan, batch_size, TRAIN)
         cdef Arena arena = Arena(0, 0)
         cdef bint is_tiny
@@ -81,29 +73,29 @@ cdef class Training:
         self.task_struct = Task(train_task, run)
         self.step_struct = SingleStep(single_step, single_outputs, single_finish, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
-        # store the arrays instead of memoryviews, because creating memoryviews takes time
-        self.keep_alive = [engine, params, X, Y, labels, weights, lengths, order, moments, None, rows, None]
-        if labels is weights is lengths is order is rows is None:
-            data_as_is(&run.data, X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+        self.engine, self.params, self.rows, self.moments, self.order = engine, params, rows, moments, settings.order
+        if (source.labels is None and source.weights is None and source.lengths is None and source.dY is None
+                and self.order is None and rows.index is None):
+            data_as_is(&run.data, source.X, source.Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
-            run.data = self.as_data(X, Y, labels, weights, lengths, order, rows)
-        self.is_labelled = labels is not None
-        if "chunks" in settings:
-            self.set_chunks(&plan, settings["chunks"])
-        run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
+            run.data = self.as_data(rows, self.order)
+        self.is_labelled = source.labels is not None
+        if "chunks" in constants:
+            self.set_chunks(&plan, constants["chunks"])
+        run.batch, run.shuffles, run.target_loss = batch_size, self.order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
         run.previous_loss = 1e308
         run.optimizer = default_optimizer()
-        run.optimizer.method = name_index("method", settings["method"], METHODS)
-        for name, value in settings.items():
+        run.optimizer.method = name_index("method", constants["method"], METHODS)
+        for name, value in constants.items():
             self.set(name, value)
         complete_settings(&run.optimizer)
-        self.settings = settings
-        dropout = settings.get("dropout", ())
+        self.constants = constants
+        dropout = constants.get("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
             raise ValueError(f"dropout must have one number for each of {plan.count - 1} hidden layers, "
                              f"got {len(dropout)}")
-        learning, input_dropout = settings.get("learning", ()), settings.get("input_dropout", ())
+        learning, input_dropout = constants.get("learning", ()), constants.get("input_dropout", ())
         for name, values in (("learning", learning), ("input_dropout", input_dropout)):
             if len(values) not in (0, plan.count):
                 raise ValueError(f"{name} must have one entry for each of {plan.count} layers, got {len(values)}")
@@ -127,16 +119,15 @@ cdef class Training:
         self.resume(threads)
         self.fetch_all()
 
-    cdef Data as_data(self, X, Y, labels, weights, lengths, order, rows):
-        # Return these arrays as a struct Data. With lengths, it always has an array `order`, which the run sorts by
-        # length within each batch.
-        cdef Engine engine = self.keep_alive[0]
-        if lengths is not None and self.memory is not NULL and self.run.net.block.lengths is NULL:
-            raise ValueError("lengths must be None in a run that was prepared without lengths, got an array")
-        if lengths is not None and order is None:
-            order = numpy.arange(len(X), dtype="i") if rows is None else rows.copy()
-            self.keep_alive[11] = order
-        return as_data(&engine.plan, X, Y, labels, weights, lengths, order, rows)
+    cdef Data as_data(self, rows, order):
+        # Return rows as a struct Data. With lengths, it always has an array `order`, which the run sorts by length within
+        # each batch.
+        if rows.source.lengths is not None:
+            if self.memory is not NULL and self.run.net.block.lengths is NULL:
+                raise ValueError("lengths must be None in a run that was prepared without lengths, got an array")
+            if order is None:
+                order = self.sorted_order = numpy.arange(rows.n, dtype="i") if rows.index is None else rows.index.copy()
+        return as_data(&self.engine.plan, rows, order)
 
     cdef set_chunks(self, const Plan* plan, setting):
         # Treat the rows as chunks of longer sequences, and allocate the states of these sequences.
@@ -147,7 +138,7 @@ cdef class Training:
         for l in range(plan.count):
             size += state_reals(&plan.layers[l])
         states = numpy.zeros((setting[1], size), DTYPE)
-        self.keep_alive.append(states)
+        self.states = states
         self.chunks = Chunks(&sequences[0], &states[0, 0], size, setting[2], setting[3])
         self.run.data.chunks = &self.chunks
         self.run.data.weight_sum = sum_weights(&self.run.data, 0, self.run.data.n)
@@ -175,11 +166,11 @@ cdef class Training:
             run.by_rows = value
         elif name == "shuffles":
             run.shuffles = run.shuffles and value
-        elif name == "generator":                     # the reference in self.settings keeps the generator alive
+        elif name == "generator":                     # the reference in self.constants keeps the generator alive
             run.generator = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
-        # __cinit__ itself reads these settings
+        # __cinit__ itself reads these constants
         elif name not in ("method", "dropout", "input_dropout", "learning", "chunks"):
-            raise ValueError(f"settings has the unknown key {name!r}; the docstring of Training lists all keys")
+            raise ValueError(f"constants has the unknown key {name!r}; the docstring of Training lists all keys")
         return 0
 
     cdef set_learning(self, Layer* layers, learning):
@@ -245,7 +236,7 @@ cdef class Training:
         """
         cdef double[::1] epoch_losses = losses
         cdef const double[:] lr
-        self.keep_alive[9] = losses, rates
+        self.epoch_arrays = losses, rates
         self.run.losses = &epoch_losses[0]
         if isinstance(rates, float):
             self.rate = rates
@@ -256,15 +247,15 @@ cdef class Training:
             self.run.learning_rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rate_per_step = epochs, per_step
 
-    def set_rows(self, X, Y, labels, weights, lengths=None):
+    def set_rows(self, rows):
         """Replace the data by other rows and restart at epoch 0. The state of the optimizer does not change.
 
         The new data must have at most `batch_size` rows, or as many rows as before.
         """
         cdef Run* run = &self.run
         cdef int l
-        self.keep_alive[2:7] = X, Y, labels, weights, lengths
-        run.data = self.as_data(X, Y, labels, weights, lengths, self.keep_alive[7], None)
+        self.rows = rows
+        run.data = self.as_data(rows, self.order)
         run.epoch = run.row = run.rises = 0
         run.total, run.previous_loss, run.stop, run.diverged = 0, 1e308, False, False
         for l in range(run.net.count):
@@ -314,16 +305,15 @@ cdef class Training:
         lengths : int32 array (n), optional
             Number of steps of each row, for a run that was prepared with lengths.
         """
-        cdef Engine engine = self.keep_alive[0]
         cdef int[::1] order = length_order(lengths)  # the order in which a step processes the rows
-        cdef Data data = as_data(&engine.plan, X, None, None, None, lengths, order)
+        cdef Data data = inputs_as_data(&self.engine.plan, X, lengths, order)
         with nogil:
             mode = flush_denormals()
             compute_outputs(&self.run, &data, thread, threads, &out[0, 0])
             restore_denormals(mode)
 
-    def step(self, X, Y, labels, weights, lengths, double rate):
-        """Take one step on a batch of these rows, with the current parameters.
+    def step(self, rows, double rate):
+        """Take one step on a batch of these rows (nnc._model.data.Data), with the current parameters.
 
         Returns
         -------
@@ -331,7 +321,7 @@ cdef class Training:
             Loss before the step. NaN if X, Y or the loss is not finite, in which case no step was taken, or if some
             parameters would have become infinite or NaN, see `broken_layer`.
         """
-        self.run.data = self.as_data(X, Y, labels, weights, lengths, None, None)
+        self.run.data = self.as_data(rows, None)
         return self.train_step(rate)
 
     def apply(self, const real[::1] gradient, double rate):
@@ -353,13 +343,12 @@ cdef class Training:
             taken.
         """
         cdef Network* net = &self.run.net
-        cdef Engine engine = self.keep_alive[0]
         cdef bint has_gradient = net.layers[0].gradient is not NULL  # true if the run has a gradient buffer of its own
         cdef double largest
         cdef Py_ssize_t position
         cdef int l
         if self.gradient is NULL:
-            self.gradient = <real*>malloc(engine.size * sizeof(real))
+            self.gradient = <real*>malloc(self.engine.size * sizeof(real))
         if self.gradient is NULL:
             raise MemoryError
         with nogil:

@@ -59,7 +59,7 @@ def test_memory_map_with_dtype_of_network_is_read_without_copy(tmp_path, monkeyp
         net.model,
         "core",
         SimpleNamespace(
-            Training=lambda *a, **k: received.append(a[2]) or core.Training(*a, **k),
+            Training=lambda *a, **k: received.append(a[2].X) or core.Training(*a, **k),
             find_not_finite=core.find_not_finite,
             is_finite=core.is_finite,
         ),

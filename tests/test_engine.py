@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nnc
+from nnc._model.data import Data, RunSettings
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
@@ -28,7 +29,8 @@ def create_training(core, layers=(DENSE_LAYER,), **settings):
     Y = rng.normal(size=(4, layers[-1]["output_shape"][0])).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
     params = aligned_zeros(engine.size, dtype)
-    return core.Training(engine, params, X, Y, None, None, None, 4, None, moments, {"method": "sgd", **settings})
+    run_settings = RunSettings(4, {"method": "sgd", **settings}, moments=moments)
+    return core.Training(engine, params, Data(X, Y), run_settings)
 
 
 # --------------------------------------------------------------------------------------------------- layers
@@ -110,7 +112,7 @@ def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases
         derivative = (1 - outputs[l] ** 2) if names[l - 1] == "tanh" else outputs[l] * (1 - outputs[l])
         delta = delta @ parts[l][0].T * derivative
     gradient = aligned_zeros(engine.size, dtype)
-    loss = engine.gradient(params, X, Y, None, None, None, gradient)
+    loss = engine.gradient(params, Data(X, Y), gradient)
     tolerance = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
     np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **tolerance)
     P = np.empty_like(Y)
@@ -163,10 +165,10 @@ def test_dropout_of_run_does_not_change_engine(core):
     gradients = []
     for dropout in ([0.5], []):
         gradients.append(aligned_zeros(engine.size, dtype))
-        settings, moments = {"method": "sgd", "dropout": dropout}, np.zeros((0, engine.size), dtype)
-        run = core.Training(engine, params, X, Y, None, None, None, 4, None, moments, settings)
+        rows, constants = Data(X, Y), {"method": "sgd", "dropout": dropout}
+        run = core.Training(engine, params, rows, RunSettings(4, constants))
         # The gradient is computed while the run with dropout exists.
-        engine.gradient(params, X, Y, None, None, None, gradients[-1])
+        engine.gradient(params, rows, gradients[-1])
         assert run.epoch == 0
     np.testing.assert_array_equal(*gradients)
 
@@ -185,8 +187,7 @@ def test_saturated_fractions_count_outputs_beyond_range(core, activation, rows):
         block = params[start : start + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
         block[...] = 3 * rng.normal(size=block.shape)
     X, Y = rng.normal(size=(rows, 3)).astype(dtype), rng.normal(size=(rows, 2)).astype(dtype)
-    moments = np.zeros((0, engine.size), dtype)
-    run = core.Training(engine, params, X, Y, None, None, None, rows, None, moments, {"method": "sgd"})
+    run = core.Training(engine, params, Data(X, Y), RunSettings(rows, {"method": "sgd"}))
     run.set_epochs(np.empty(1), np.zeros(1), 1)
     Team(1).run(run.task, 100)
     assert run.epoch == 1
@@ -237,16 +238,16 @@ def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimiz
         constants = {**optimizer.core_settings(), **settings}
         if optimizer.stores_step_sizes:
             moments[-1] = 0.01
-        run = core.Training(engine, params, X, Y, None, None, None, rows, None, moments, constants)
+        run = core.Training(engine, params, Data(X, Y), RunSettings(rows, constants, moments=moments))
         return params, moments, run
 
     (params, moments, row_run), (gradient_params, gradient_moments, gradient_run) = create_run(), create_run()
     gradient = np.empty(n_params, dtype)
     for i in range(4):
-        engine.gradients(gradient_params, X, Y, None, None, None, gradient)
-        row_run.step(X, Y, None, None, None, 0.01)
+        engine.gradients(gradient_params, Data(X, Y), gradient)
+        row_run.step(Data(X, Y), 0.01)
         if i == 2:  # a step on rows between steps from gradients must not change the bits
-            gradient_run.step(X, Y, None, None, None, 0.01)
+            gradient_run.step(Data(X, Y), 0.01)
         else:
             assert gradient_run.apply(gradient, 0.01) == -1
         np.testing.assert_array_equal(params, gradient_params)

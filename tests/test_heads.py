@@ -311,7 +311,7 @@ def test_loss_and_gradients_of_each_head_match_definition(n, missing, dtype):
     loss, rows = model.with_output_gradients(target)
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
     expected = np.empty(net.n_params, dtype)
-    model.output_gradient_engine.gradients(model.theta_view, *rows, expected)
+    model.output_gradient_engine.gradients(model.theta_view, rows, expected)
     actual = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     rel, abs_ = (1e-9, 1e-12) if dtype == "float64" else (1e-3, 1e-5)
     assert actual == pytest.approx(expected, rel=rel, abs=abs_)
@@ -331,7 +331,7 @@ def test_training_with_heads_matches_definition(missing):
         for low in range(0, 70, 32):
             _, rows = model.with_output_gradients(net.converter.data(X[low : low + 32], y[low : low + 32]))
             gradient = model.zeros()
-            model.output_gradient_engine.gradient(model.theta_view, *rows, gradient)
+            model.output_gradient_engine.gradient(model.theta_view, rows, gradient)
             model.theta -= 0.05 * gradient
     net.fit(X, y, epochs=20, lr=0.05, optimizer="sgd", batch_size=32, shuffle=False)
     assert net.params == pytest.approx(model.params, rel=1e-9, abs=1e-11)

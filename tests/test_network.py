@@ -774,9 +774,9 @@ def test_each_method_accepts_each_kind_of_array(kind, dtype):
 def test_unaligned_arrays_are_copied_before_use():
     """Unaligned access is undefined in C and fails on some processors, although not on x86-64."""
     net = NeuralNetwork([3, 1], seed=0)
-    rows, Y, *_ = net.converter.data(unaligned(X4), unaligned(Y4))
-    assert rows.flags.aligned
-    assert Y.flags.aligned
+    data = net.converter.data(unaligned(X4), unaligned(Y4))
+    assert data.X.flags.aligned
+    assert data.Y.flags.aligned
     rows = X4.astype(float)
     assert net.converter.rows_as_is(rows) is rows
     assert net.converter.rows_as_is(unaligned(X4)) is None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nnc import SGD, RMSprop, reference
+from nnc._model.data import Data, RunSettings
 from nnc._registry import activations, losses, optimizers
 from nnc._team import Team
 
@@ -69,7 +70,7 @@ def test_gradient_of_rowwise_activation_matches_numerical_derivative(core, name)
     """The deltas equal central differences of the loss, half the sum of squared outputs."""
     Z, Y, h = net_inputs(core), np.zeros((40, N), real_dtype(core)), 1e-5
     (layer, params), delta = build_layer(core, name, "half_sse"), np.empty_like(Z)
-    layer.gradient(params, Z, Y, None, None, None, np.zeros_like(params), delta)
+    layer.gradient(params, Data(Z, Y), np.zeros_like(params), delta)
     f, Z = ACTIVATIONS[name].compute, Z.astype(np.float64)
     derivatives = [((f(Z + h * e) ** 2 - f(Z - h * e) ** 2).sum(axis=1)) / (4 * h) for e in np.eye(N)]
     assert delta == pytest.approx(np.array(derivatives).T, abs=1e-6)
@@ -91,7 +92,7 @@ def test_loss_and_its_deltas_match_kernel(core, name):
     Y = TARGETS[row.target_type](np.random.default_rng(1)).astype(real_dtype(core))
     c = 0.0 if row.parameter is None or row.target_type == "probabilities" else 0.3
     (layer, params), delta = build_layer(core, row.output, name, c), np.empty_like(Z)
-    loss = layer.gradient(params, Z, Y, None, None, None, np.zeros_like(params), delta)
+    loss = layer.gradient(params, Data(Z, Y), np.zeros_like(params), delta)
     z, y = Z.astype(np.float64), Y.astype(np.float64)
     p, n = ACTIVATIONS[row.output].compute(z), row.divisor(*Z.shape)
     assert is_close(core, loss, row.compute_terms(y, p, z, c).sum() / n)
@@ -228,7 +229,8 @@ def test_optimizer_steps_match_definition(core, optimizer):
     moments = np.zeros((optimizer.n_moments, layer.size), real_dtype(core))
     if optimizer.stores_step_sizes:
         moments[-1] = optimizer.lr
-    training = core.Training(layer, params, X, Y, None, None, None, N, None, moments, optimizer.core_settings())
+    settings = RunSettings(N, optimizer.core_settings(), moments=moments)
+    training = core.Training(layer, params, Data(X, Y), settings)
     training.set_epochs(np.empty(5), np.full(5, optimizer.lr), 5)
     while not training.done:
         Team(1).run(training.task, 100)

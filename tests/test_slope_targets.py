@@ -9,7 +9,7 @@ from nnc import Head, Heads, NeuralNetwork
 from nnc._inspection.functions import check_slope_gradients
 from nnc._inspection.problem import Problem
 from nnc._model.data import Data
-from nnc._model.extra_targets import model_with_slopes
+from nnc._model.slopes import model_with_slopes
 from nnc.layers import Dense, Dropout, Scale
 
 
@@ -63,11 +63,10 @@ def test_gradient_agrees_with_differences(isa, layers):
     X, y, dY = data(150)
     net = network(layers=layers)
     model = model_with_slopes(net.model, 1.5)
-    targets = np.concatenate([y, dY.reshape(150, -1)], 1)
-    flat = model.zeros()
-    loss = model.engine.gradient(model.theta_view, X, targets, None, None, None, flat)
+    rows, flat = Data(X, y, dY=dY.reshape(150, -1)), model.zeros()
+    loss = model.engine.gradient(model.theta_view, rows, flat)
     assert loss == pytest.approx(loss_by_definition(net, X, y, dY, 1.5), rel=1e-12)
-    assert loss == pytest.approx(model.engine.loss(model.theta_view, X, targets, None, None), rel=1e-12)
+    assert loss == pytest.approx(model.engine.loss(model.theta_view, rows), rel=1e-12)
     params, gradient = net.params, model.pack(flat)
 
     def loss_at(params):
@@ -330,7 +329,7 @@ def test_check_finds_a_wrong_gradient_of_dY():
     X, y, dY = data(12)
     net = network()
     model = model_with_slopes(net.model, 1.0)
-    _, gradient = model.loss_and_gradient(Data(X, np.concatenate([y, dY.reshape(12, -1)], 1)))
+    _, gradient = model.loss_and_gradient(Data(X, y, dY=dY.reshape(12, -1)))
     right, wrong = model.split(gradient), model.split(gradient.copy())
     wrong[0][0][0, 3] *= 1.00001
     check = check_slope_gradients(Problem(net, X, y), dY, 1.0, wrong, right, net.dtype, None)

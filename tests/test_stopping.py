@@ -14,6 +14,7 @@ import pytest
 
 import nnc
 from nnc import DivergedError, NeuralNetwork
+from nnc._data.rows import Batch
 from nnc._training.callbacks import Progress
 from nnc._utils.packages import install_command
 from nnc._utils.random import SPLIT
@@ -269,7 +270,9 @@ def test_validation_does_not_change_weights():
 
 
 def split(net, X, y, weights, fraction):
-    return net.converter.split(X, y, weights, fraction, net.streams.key(SPLIT))[:4]
+    """Return X, y and weights of the training rows, and of the validation rows."""
+    parts = net.converter.split(Batch(X, y, weights), fraction, net.streams.key(SPLIT))
+    return [part[:3] for part in parts]
 
 
 @pytest.mark.parametrize("fraction", [0.25, np.float32(0.25), np.float64(0.25)])
@@ -281,7 +284,7 @@ def test_validation_fraction_splits_rows_by_seed(fraction):
     assert np.array_equal(histories[0].val_loss, histories[1].val_loss)
     assert not np.array_equal(histories[0].val_loss, histories[2].val_loss)
     net = regressor()
-    (X_train, y_train, weights, (X_val, y_val)) = split(net, inputs, Y, None, 0.25)
+    (X_train, y_train, weights), (X_val, y_val, _) = split(net, inputs, Y, None, 0.25)
     assert weights is None
     assert (len(X_train), len(X_val)) == (45, 15)
     assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(row_ids)
@@ -293,7 +296,7 @@ def test_validation_fraction_splits_rows_by_seed(fraction):
 def test_validation_split_keeps_weight_of_each_row():
     weights = rng.uniform(0.1, 1, 60)
     net = regressor()
-    X_train, _, w_train, (X_val, _, w_val) = split(net, X, Y, weights, 0.25)
+    (X_train, _, w_train), (X_val, _, w_val) = split(net, X, Y, weights, 0.25)
     rows = {tuple(row): w for row, w in zip(X, weights, strict=True)}
     assert all(rows[tuple(row)] == w for row, w in zip(X_train, w_train, strict=True))
     assert all(rows[tuple(row)] == w for row, w in zip(X_val, w_val, strict=True))
@@ -310,7 +313,7 @@ def test_validation_split_is_stratified(kind):
         "signs": 2 * np.eye(3)[y] - 1,
     }[kind]
     net = NeuralNetwork([1, 3], loss="hinge" if kind == "signs" else "cross_entropy", seed=3)
-    _, _, _, (_, y_val) = split(net, np.arange(100.0)[:, None], targets, None, 0.2)
+    _, (_, y_val, _) = split(net, np.arange(100.0)[:, None], targets, None, 0.2)
     counts = np.unique(y_val, axis=0, return_counts=True)[1]
     assert sorted(counts) == [2, 6, 12]
 

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from nnc._data.sequences import Sequences
 from nnc._model.channels import check_smooth, compute_derivatives
+from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def vjp(
         output_gradient = model.heads.backpropagate(model.engine_outputs(rows, core_lengths), output_gradient)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
     product: float = model.output_gradient_engine.gradients(
-        model.theta_view, rows, output_gradient, None, None, core_lengths, flat, dX
+        model.theta_view, Data(rows, output_gradient, lengths=core_lengths), flat, dX
     )
     if product - product != 0:
         check_finite(converter, rows, output_gradient)

@@ -155,7 +155,8 @@ class OutputConversion(InputConversion):
 
     def measure_unscaled(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """Compute a metric from outputs P in the units of the targets for the rows of `data`."""
-        named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
+        weights = data.metric_weights
+        named: dict[str, Any] = {} if weights is None else {"sample_weight": weights}
         if not self.loss.is_classification:
             assert data.Y is not None
             Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)

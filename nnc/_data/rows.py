@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
     from nnc._data.splits import LastRows
+
+
+class Batch(NamedTuple):
+    """Rows in the format of the caller, before their conversion to `Data`.
+
+    Attributes
+    ----------
+    X, y : array
+        Inputs and targets.
+    sample_weight : array (n,), optional
+    lengths : int array (n,), optional
+        Numbers of steps of sequences.
+    dY : array (n, n_out, n_in), optional
+        Derivatives of the targets with respect to the inputs; NaN is a missing one.
+    """
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    lengths: Any = None
+    dY: Any = None
+
+    def rows(self, index: NDArray[Any]) -> Batch:
+        """Return the rows with these indices."""
+        return Batch(*(None if part is None else part[index] for part in self))
 
 
 class TargetConversion(OutputConversion):
@@ -48,11 +73,10 @@ class TargetConversion(OutputConversion):
         """Return whether the network has heads and the engine can read their targets from Y without conversion."""
         return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
-    def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None, None] | None:
-        """Return X, Y, labels, None and None if the engine can use the data directly; else return None.
+    def data_as_is(self, X: Any, y: Any, sample_weight: Any) -> Data | None:
+        """Return the rows if the engine can use them directly; else return None.
 
-        Targets are in Y, or class indices in `labels`; the other one is None. This is the fast path of training steps
-        and losses. X and Y may contain NaN and infinity.
+        This is the fast path of training steps and losses. X and Y may contain NaN and infinity.
         """
         if sample_weight is not None or type(y) is not np.ndarray or (X := self.rows_as_is(X)) is None:
             return None
@@ -67,22 +91,22 @@ class TargetConversion(OutputConversion):
             if target_type == "continuous" or (
                 target_type == "output_gradient" and (model.heads is None or self.are_targets_of_heads(y))
             ):
-                return X, y, None, None, None
+                return Data(X, y)
         elif y.dtype.kind not in "iu":
             return None
         if self.classes is not None:
             return None
         if target_type == "multilabel" and y.shape == (n, n_out):
             y = y.astype(model.dtype, copy=False)
-            return (X, y, None, None, None) if model.core.are_fractions(y) else None
+            return Data(X, y) if model.core.are_fractions(y) else None
         if target_type != "probabilities" or self.class_steps > 1:
             return None
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:
-            return (X, None, labels, None, None) if model.core.one_hot_labels(y, labels) else None
+            return Data(X, None, labels) if model.core.one_hot_labels(y, labels) else None
         if y.shape != (n,) or not model.core.write_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
             return None
-        return X, None, labels, None, None
+        return Data(X, None, labels)
 
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """Convert X, y and weights for the engine, after checking that all are finite.
@@ -92,25 +116,31 @@ class TargetConversion(OutputConversion):
         """
         model, largest = self.model, None
         if sample_weight is None and self.is_unconverted(X, y):
-            rows, Y, labels = X, y, None
+            ready: Data | None = Data(X, y)
             largest = model.core.largest_absolute_as_is(X, y, model.sizes[0], model.sizes[-1])
         elif (ready := self.data_as_is(X, y, sample_weight)) is not None:
-            rows, Y, labels, *_ = ready
-            largest = model.core.largest_absolute(rows, Y)
-        if largest is not None:  # `largest` is None for data that is not finite or needs conversion
+            largest = model.core.largest_absolute(ready.X, ready.Y)
+        if ready is not None and largest is not None:  # `largest` is None if the rows are not finite
             if learn:
                 self.max_abs_input = max(largest, self.max_abs_input)
                 self.labels_are_indices = self.loss.is_classification and self.classes is None
-            return Data(rows, Y, labels)
+            return ready
         rows, lengths = self.checked_inputs(X, learn), None
         if isinstance(X, Sequences):
             y, lengths = X.targets(y, model.stack.output_shape), X.core_lengths
-        weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
-        return Data(rows, *self.targets(y, len(rows), learn, lengths), weights, lengths)
+        weights = residual_weights = None
+        if sample_weight is not None:
+            weights = self.row_weights("sample_weight", sample_weight, len(rows), of_residuals=True)
+            if model.custom is not None:
+                residual_weights, weights = (weights / weights.mean(dtype=np.float64)).astype(model.dtype), None
+        Y, labels = self.targets(y, len(rows), learn, lengths)
+        return Data(rows, Y, labels, weights, lengths, residual_weights=residual_weights)
 
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
-        X, y, sample_weight, lengths = unpack_batch(batch)
+        X, y, sample_weight, lengths, _ = unpack_batch(batch)
+        if sample_weight is not None and self.model.loss_function is not None:
+            self.row_weights("sample_weight", sample_weight, len(y))  # raises an error
         converter, X = self.bind(X, lengths, trims=True)
         data = converter.data(X, y, sample_weight, learn=True)
         vars(self).update(vars(converter.unbound(self.model)))
@@ -120,28 +150,39 @@ class TargetConversion(OutputConversion):
         """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
         if validation is None:
             return None
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3, 4):
+        is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4)
+        if not is_tuple and not isinstance(validation, Batch):
             raise TypeError(
                 "validation must be (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths), 'last', LastRows or "
                 f"a fraction, got {type(validation).__name__}"
             )
         try:
-            X, y, sample_weight, lengths = unpack_batch(validation)
+            X, y, sample_weight, lengths, dY = unpack_batch(validation)
             converter, X = self.bind(X, lengths)
-            return converter.data(X, y, sample_weight)
+            return converter.with_slopes(converter.data(X, y, sample_weight), dY)
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"validation: {error}") from None
 
-    def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
-        """Return validated row weights in the model's dtype."""
-        if self.model.loss_function is not None:
+    def with_slopes(self, data: Data, dY: NDArray[Any] | None) -> Data:
+        """Return converted rows with derivatives of their targets in the units of the engine."""
+        if dY is None:
+            return data
+        if self.scaling_y is not None:
+            dY = dY * self.scaling_y.factor[:, None]
+        if self.scaling_X is not None:
+            dY = dY / self.scaling_X.factor
+        return data.replaced(dY=as_contiguous(dY.reshape(data.n, -1), self.model.dtype))
+
+    def row_weights(self, name: str, weights: Any, n: int, of_residuals: bool = False) -> NDArray[Any]:
+        """Return validated row weights in the model's dtype.
+
+        Custom losses have no row weights. If `of_residuals` is true, nnc.LeastSquares has weights of its residuals.
+        """
+        custom = self.model.custom
+        if self.model.loss_function is not None and not (of_residuals and custom is not None and custom.has_residuals):
             loss = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
             raise ValueError(f"{name} is not supported with {loss}")
-        return self.checked_weights(name, weights, n)
-
-    def checked_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
-        """Return validated weights of n rows in the model's dtype, for any loss."""
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
@@ -217,14 +258,14 @@ class TargetConversion(OutputConversion):
             return (Y, None) if labels_of_rows is None else (None, labels_of_rows.reshape(-1))
         return Y, None
 
-    def split(self, X: Any, y: Any, sample_weight: Any, method: float | LastRows, key: int) -> tuple[Any, ...]:
-        """Split off some of the rows for validation, by a result of `as_split`.
+    def split(self, batch: Batch, method: float | LastRows, key: int) -> tuple[Batch, Batch]:
+        """Return the training rows and the validation rows of a batch, by a result of `as_split`.
 
-        Return X, y and sample_weight of the training rows, (X, y) or (X, y, sample_weight) of the validation rows, and
-        the indices of both parts. `key` determines a random split.
+        `key` determines a random split.
         """
         from nnc._data.splits import split_rows
 
+        X, y, weights = batch.X, batch.y, batch.sample_weight
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
         if isinstance(X, Sequences):
             y = X.targets(y, self.model.stack.output_shape)
@@ -239,10 +280,10 @@ class TargetConversion(OutputConversion):
                 wide = array.reshape(len(array), -1)
                 raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
         train, test = split_rows(len(X), method, key, classes, name="validation")
-        if sample_weight is None:
-            return X[train], y[train], None, (X[test], y[test]), (train, test)
-        weights = self.row_weights("sample_weight", sample_weight, len(X))
-        return X[train], y[train], weights[train], (X[test], y[test], weights[test]), (train, test)
+        if weights is not None:
+            weights = self.row_weights("sample_weight", weights, len(X), of_residuals=True)
+        batch = Batch(X, y, weights, dY=batch.dY)
+        return batch.rows(train), batch.rows(test)
 
     def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
         """Return the data with the weight of each row multiplied by the weight of its class."""
@@ -263,15 +304,16 @@ class TargetConversion(OutputConversion):
         if data.weights is not None:
             with np.errstate(over="ignore", under="ignore"):
                 weights, name = weights * data.weights, "class_weight times sample_weight"
-        return data.with_weights(self.row_weights(name, weights, len(data.X)))
+        return data.replaced(weights=self.row_weights(name, weights, len(data.X)))
 
 
-def unpack_batch(batch: Any) -> tuple[Any, Any, Any, Any]:
-    """Return X, y, sample_weight and lengths of a batch of `fit_batches`; the last two are None if it has none."""
+def unpack_batch(batch: Any) -> Batch:
+    """Return a batch of `fit_batches`, a tuple or a list, as a Batch."""
+    if isinstance(batch, Batch):
+        return batch
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3, 4):
         raise TypeError(
             "batches must contain (X, y), (X, y, sample_weight) or (X, y, sample_weight, lengths), got "
             f"{type(batch).__name__}"
         )
-    X, y, sample_weight, lengths = (*batch, None, None)[:4]
-    return X, y, sample_weight, lengths
+    return Batch(*batch)

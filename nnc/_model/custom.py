@@ -61,15 +61,21 @@ class LeastSquares:
     def __repr__(self) -> str:
         return f"LeastSquares({self.__name__})"
 
-    def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+    def __call__(
+        self, P: NDArray[Any], Y: NDArray[Any], sample_weight: NDArray[Any] | None = None
+    ) -> tuple[float, NDArray[Any]]:
         """Return the mean of the squared residuals and its derivative with respect to P."""
-        R, dR = self.residuals(P, Y)
+        R, dR = self.residuals(P, Y, sample_weight)
         with np.errstate(over="ignore"):  # no warning: CustomLoss rejects an infinite loss
             loss = float((R * R).mean())
         return loss, np.einsum("im,imk->ik", R, dR) * (2 / R.size)
 
-    def residuals(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def residuals(
+        self, P: NDArray[Any], Y: NDArray[Any], sample_weight: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the residuals (n, m) and their derivatives with respect to P (n, m, n_out), both checked.
+
+        Both are multiplied by the square root of `sample_weight` (n,), the weights of the squared residuals.
 
         Raises
         ------
@@ -84,16 +90,10 @@ class LeastSquares:
             raise ValueError(f"{call} must return residuals of shape ({len(P)},) or ({len(P)}, m), got {R.shape}")
         if dR.shape != (*R.shape, P.shape[1]):
             raise ValueError(f"{call} must return d residuals / d P of shape {(*R.shape, P.shape[1])}, got {dR.shape}")
-        return R.reshape(len(R), -1), dR.reshape(len(R), -1, P.shape[1])
-
-
-class WeightedLeastSquares(LeastSquares):
-    """LeastSquares with a weight for the squared residuals of each row, in the last column of the targets."""
-
-    def residuals(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the residuals and their derivatives, multiplied by the square root of the weight of the row."""
-        R, dR = super().residuals(P, Y[:, :-1])
-        root = np.sqrt(Y[:, -1:])
+        R, dR = R.reshape(len(R), -1), dR.reshape(len(R), -1, P.shape[1])
+        if sample_weight is None:
+            return R, dR
+        root = np.sqrt(sample_weight[:, None])
         return R * root, dR * root[..., None]
 
 
@@ -129,11 +129,11 @@ class CustomLoss:
         return self.name
 
     def __call__(
-        self, P: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int32] | None = None
+        self, P: NDArray[Any], Y: NDArray[Any], weights: NDArray[Any] | None = None
     ) -> tuple[float, NDArray[Any]]:
         """Return the loss and its derivative with respect to P, in the dtype of P; P does not change.
 
-        `lengths` are the numbers of steps of sequences; None means all steps.
+        `weights` are weights of squared residuals, which only nnc.LeastSquares supports.
 
         Raises
         ------
@@ -143,9 +143,14 @@ class CustomLoss:
         NonFiniteLossError
             The result is not finite.
         """
-        P, Y, is_step = self.step_rows(P, Y, lengths)
-        loss, given = self.call(P.copy(), Y)
-        dP = self.derivative(P, Y, given)
+        loss, given = self.call(P.copy(), Y, weights)
+        return loss, self.derivative(P, Y, given)
+
+    def of_rows(self, P: NDArray[Any], rows: Data) -> tuple[float, NDArray[Any]]:
+        """Return the loss of rows with outputs P of the engine, and its derivative with respect to these outputs."""
+        assert rows.Y is not None
+        step_P, Y, is_step = self.step_rows(P, rows.Y, rows.lengths)
+        loss, dP = self(step_P, Y, rows.residual_weights)
         if is_step is None:
             return loss, dP
         derivative = np.zeros((*is_step.shape, self.step_outputs), P.dtype)
@@ -167,13 +172,13 @@ class CustomLoss:
         P, Y = (rows.reshape(*is_step.shape, -1)[is_step] for rows in (P, Y))
         return P, Y, is_step
 
-    def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
+    def call(self, P: NDArray[Any], Y: NDArray[Any], weights: NDArray[Any] | None = None) -> tuple[float, Any]:
         """Call the loss function, and return the checked loss and the unchecked derivative; the call may change P."""
         if Y.flags.writeable:
             Y = Y.view()
             Y.flags.writeable = False
         try:
-            result = self.function(P, Y)
+            result = self.function(P, Y) if weights is None else self.function(P, Y, weights)  # type: ignore[call-arg]
         except Exception as error:
             error.add_note(f"{self._call(P, Y)} has raised this")
             raise
@@ -205,12 +210,18 @@ class CustomLoss:
             )
         return derivative
 
-    def value(self, P: NDArray[Any], Y: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> float:
+    def value(self, P: NDArray[Any], Y: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
         """Return only the loss, or NaN if it is not finite."""
         try:
-            return self(P, Y, lengths)[0] if np.isfinite(P).all() else math.nan
+            return self(P, Y, weights)[0] if np.isfinite(P).all() else math.nan
         except NonFiniteLossError:
             return math.nan
+
+    def value_of_rows(self, P: NDArray[Any], rows: Data) -> float:
+        """Return only the loss of rows with outputs P of the engine, or NaN if it is not finite."""
+        assert rows.Y is not None
+        P, Y, _ = self.step_rows(P, rows.Y, rows.lengths)
+        return self.value(P, Y, rows.residual_weights)
 
     def _call(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
         """Return a description of a call of the loss function, for error messages."""
@@ -247,8 +258,3 @@ def as_custom_targets(y: Any, n: int, output_shape: Shape) -> NDArray[Any]:
     if values.ndim != 2 or len(values) != n or not values.size:
         raise ValueError(f"y must have shape ({n},) or ({n}, k), one row for each row of X, got {array.shape}")
     return values
-
-
-def zero_target_data(data: Data, n_out: int) -> Data:
-    """Return the rows with an array of zeros as targets, in which derivatives of the custom loss are stored."""
-    return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
+
+PARTS = ("X", "Y", "labels", "weights", "lengths", "dY", "residual_weights")  # arrays of a Data
+
+
+class RunSettings(NamedTuple):
+    """Checked settings of `core.Training`.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows of a mini-batch.
+    constants : dict
+        Options of the optimizer and of the run, listed in the docstring of `core.Training`.
+    order : int32 array (n) or None
+        Buffer for the row indices in the order of an epoch, which the core shuffles. None: the order of the rows.
+    moments : real array (k, engine.size) or None
+        Moments of the optimizer: m is the first row, v the last.
+    threads : int
+        Maximum number of threads.
+    """
+
+    batch_size: int
+    constants: dict[str, Any]
+    order: NDArray[np.int32] | None = None
+    moments: NDArray[Any] | None = None
+    threads: int = 1
 
 
 class Data:
-    """Inputs X (n, n_in), targets Y (n, n_out) or labels (n,), sample weights (n,) and lengths (n,) for the engine.
+    """Rows as the engine reads them. The core uses the memory of the arrays, so the attributes must not be assigned.
 
-    If each step of a row has a class, `labels` contains those of all steps of the first row, then of the second row,
-    and so on. `lengths` are the numbers of steps if the rows are sequences of different lengths, else None.
-
-    Unpacking yields the arrays in the order of the parameters of `core.Training`:
-    `Training(engine, params, *data.source, ..., rows=data.index)`.
+    Parameters
+    ----------
+    X : array (n, n_in)
+        Inputs.
+    Y : array (n, n_out) or None
+        Targets; for a custom loss, with any number of columns.
+    labels : int32 array (n,) or (n * steps,), optional
+        Class indices, which replace Y. If each step of a row has a class, the array contains those of all steps of the
+        first row, then of the second row, and so on.
+    weights : array (n,), optional
+        Sample weights.
+    lengths : int32 array (n,), optional
+        Numbers of steps if the rows are sequences of different lengths.
+    dY : array (n, n_out * n_in), optional
+        Derivatives of the targets with respect to the inputs; NaN is a missing one. Without dY, all are missing.
+    residual_weights : array (n,), optional
+        Weights with mean 1 of the squared residuals of nnc.LeastSquares.
     """
 
     X: NDArray[Any]
@@ -27,24 +63,26 @@ class Data:
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None
     lengths: NDArray[np.int32] | None
+    dY: NDArray[Any] | None
+    residual_weights: NDArray[Any] | None
     index: NDArray[np.int32] | None = None  # indices of the selected rows of `source`; None if all rows are selected
     n: int  # number of selected rows
 
-    __slots__ = ("X", "Y", "labels", "lengths", "n", "weights")
+    __slots__ = ("X", "Y", "dY", "labels", "lengths", "n", "residual_weights", "weights")
 
     def __init__(
         self,
         X: NDArray[Any],
-        Y: NDArray[Any] | None,
+        Y: NDArray[Any] | None = None,
         labels: NDArray[np.int32] | None = None,
         weights: NDArray[Any] | None = None,
         lengths: NDArray[np.int32] | None = None,
+        dY: NDArray[Any] | None = None,
+        residual_weights: NDArray[Any] | None = None,
     ) -> None:
         self.X, self.Y, self.labels, self.weights, self.lengths = X, Y, labels, weights, lengths
+        self.dY, self.residual_weights = dY, residual_weights
         self.n = X.shape[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.X, self.Y, self.labels, self.weights, self.lengths))
 
     @property
     def source(self) -> Data:
@@ -57,6 +95,11 @@ class Data:
         target = self.Y if self.labels is None else self.labels
         assert target is not None
         return target
+
+    @property
+    def metric_weights(self) -> NDArray[Any] | None:
+        """Weights of the rows in metrics: the sample weights, or the weights of the residuals."""
+        return self.weights if self.residual_weights is None else self.residual_weights
 
     @property
     def layout(self) -> tuple[int, bool, bool, bool]:
@@ -80,25 +123,35 @@ class Data:
             return self.total_weight * output_shape[0]
         return float(self.lengths.sum() if self.weights is None else self.weights @ self.lengths)
 
-    def with_inputs(self, X: NDArray[Any]) -> Data:
-        """Return a copy of this data with other inputs."""
-        return Data(X, self.Y, self.labels, self.weights, self.lengths)
+    def replaced(self, **parts: Any) -> Data:
+        """Return a copy of this data with other arrays, for example other inputs X."""
+        return Data(**{name: getattr(self, name) for name in PARTS} | parts)
 
-    def with_targets(self, Y: NDArray[Any]) -> Data:
-        """Return a copy of this data with other targets."""
-        return Data(self.X, Y, lengths=self.lengths)
-
-    def with_weights(self, weights: NDArray[Any]) -> Data:
-        """Return a copy of this data with other sample weights."""
-        return Data(self.X, self.Y, self.labels, weights, self.lengths)
+    def with_output_gradient(self, dP: NDArray[Any]) -> Data:
+        """Return the inputs with the derivatives dP of a loss with respect to the outputs instead of targets."""
+        return Data(self.X, dP, lengths=self.lengths)
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Return the data of the rows that `index` selects."""
-        return Data(*[None if part is None else _selected(part, index, self.n) for part in self])  # type: ignore[arg-type]
+        parts: dict[str, Any] = {}
+        for name in PARTS:
+            part = getattr(self, name)
+            parts[name] = None if part is None else _selected(part, index, self.n)
+        return Data(**parts)
 
     def materialize(self) -> Data:
         """Return data whose arrays contain only the selected rows."""
         return self
+
+
+def _copied_part(name: str) -> Any:
+    """Return a property of RowSubset that copies the selected rows of an array of the source."""
+
+    def part(self: RowSubset) -> NDArray[Any] | None:
+        array = getattr(self.source, name)
+        return None if array is None else _selected(array, self.index, self.source.n)
+
+    return property(part, doc=f"Copy of `{name}` of the selected rows, or None.")
 
 
 class RowSubset(Data):
@@ -116,6 +169,8 @@ class RowSubset(Data):
 
     __slots__ = ("_source", "index")
 
+    X, Y, labels, weights, lengths, dY, residual_weights = map(_copied_part, PARTS)
+
     def __init__(self, source: Data, index: NDArray[Any]) -> None:
         self._source, self.index = source, index.astype(np.int32, copy=False)
         self.n = len(self.index)
@@ -124,31 +179,6 @@ class RowSubset(Data):
     def source(self) -> Data:
         """Data object with all rows, from which `index` selects."""
         return self._source
-
-    @property
-    def X(self) -> NDArray[Any]:  # type: ignore[override]
-        """Copy of the inputs of the selected rows."""
-        return self._source.X[self.index]
-
-    @property
-    def Y(self) -> NDArray[Any] | None:  # type: ignore[override]
-        """Copy of the targets of the selected rows."""
-        return None if self._source.Y is None else self._source.Y[self.index]
-
-    @property
-    def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
-        """Copy of the labels of the selected rows."""
-        return None if self._source.labels is None else _selected(self._source.labels, self.index, self._source.n)
-
-    @property
-    def weights(self) -> NDArray[Any] | None:  # type: ignore[override]
-        """Copy of the sample weights of the selected rows."""
-        return None if self._source.weights is None else self._source.weights[self.index]
-
-    @property
-    def lengths(self) -> NDArray[np.int32] | None:  # type: ignore[override]
-        """Copy of the lengths of the selected rows."""
-        return None if self._source.lengths is None else self._source.lengths[self.index]
 
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Return some of the selected rows; `index` counts only the selected rows, not all rows of `source`."""

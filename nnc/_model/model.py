@@ -428,24 +428,26 @@ class Model:
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """Return a `core.Evaluation`, which computes the loss of rows in threads and writes outputs into `out`."""
-        return self.core.Evaluation(self.engine, self.theta, *data.source, out, threads, data.index)
+        return self.core.Evaluation(self.engine, self.theta, data, out, threads)
 
     def with_output_gradients(self, data: Data) -> tuple[float, Data]:
         """Return the loss, computed in Python, and a copy of `data` with loss derivatives instead of targets."""
-        function = self.loss_function
-        assert function is not None
-        assert data.Y is not None
         P = self.engine_outputs(data.X, data.lengths)
         if self.core.find_not_finite(P)[0] >= 0:
             self.check_parameters()
-        loss, dP = function(P, data.Y) if self.custom is None else self.custom(P, data.Y, data.lengths)
-        return loss, data.with_targets(dP)
+        if self.custom is not None:
+            loss, dP = self.custom.of_rows(P, data)
+        else:
+            assert self.heads is not None
+            assert data.Y is not None
+            loss, dP = self.heads(P, data.Y)
+        return loss, data.with_output_gradient(dP)
 
     def compute_loss(self, data: Data) -> float:
         """Return the loss of the rows in `data`."""
         if self.custom is not None:
             return self.with_output_gradients(data)[0]
-        return float(self.engine.loss(self.theta_view, *data))
+        return float(self.engine.loss(self.theta_view, data))
 
     def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
         """Write the gradient of the loss into `flat`, which has the layout of theta, and return the loss.
@@ -453,9 +455,9 @@ class Model:
         If `by_inputs` (n, n_in) is passed, the derivatives of the loss with respect to the inputs are written into it.
         """
         if self.custom is None:
-            return float(self.engine.gradient(self.theta_view, *data, flat, by_inputs))
+            return float(self.engine.gradient(self.theta_view, data, flat, by_inputs))
         loss, data = self.with_output_gradients(data)
-        self.engine.gradient(self.theta_view, *data, flat, by_inputs)
+        self.engine.gradient(self.theta_view, data, flat, by_inputs)
         return loss
 
     def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.sequences import Sequences
-from nnc._data.slopes import as_slopes, check_slopes, with_slopes
-from nnc._model.extra_targets import model_with_slopes
+from nnc._data.slopes import as_slopes, check_slopes
+from nnc._model.data import Data
+from nnc._model.slopes import model_with_slopes
 from nnc._network import NeuralNetwork
 from nnc._utils.checks import check_not_negative
 
@@ -113,12 +114,12 @@ def _check_slope_gradients(
 
     check_slopes(net.model)
     model, values = model_with_slopes(net.model, weight), net.converter.data(X, y)
-    data = with_slopes(net.converter, values, as_slopes(net.model, dY, values.n))
-    Y = data.target.astype(np.float64)
-    zeros = data.with_targets(np.where(np.isnan(Y), Y, 0.0).astype(net.dtype))
+    data = net.converter.with_slopes(values, as_slopes(net.model, dY, values.n))
+    assert data.dY is not None
+    zeros = Data(data.X, np.zeros_like(data.Y), dY=np.where(np.isnan(data.dY), data.dY, 0))
     gradients, largest = (model.split(model.loss_and_gradient(rows)[1]) for rows in (data, zeros))
-    problem, n_out = Problem(net, data.X, values.target), net.sizes[-1]
-    slopes = Y[:, n_out:].reshape(values.n, n_out, -1)
+    problem = Problem(net, data.X, values.target)
+    slopes = data.dY.astype(np.float64).reshape(values.n, net.sizes[-1], -1)
     return check_slope_gradients(problem, slopes, weight, gradients, largest, net.dtype, eps)
 
 

@@ -275,12 +275,9 @@ class Prediction(Parameters):
             if loss_as_is is not None:
                 return loss_as_is
         if model.custom is not None:
-            from nnc._data.slopes import model_and_rows
-
-            model, rows = model_and_rows(converter, X, y, sample_weight)
-            return model.compute_loss(rows)
+            return model.compute_loss(converter.data(X, y, sample_weight))
         data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
-        loss: float = model.engine.loss(model.theta_view, *data)
+        loss: float = model.engine.loss(model.theta_view, data)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)  # raise an error if X or y is not finite
             model.check_parameters()
@@ -314,18 +311,13 @@ class Prediction(Parameters):
         as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)
-        data: Any
         if model.custom is not None:
-            from nnc._data.slopes import model_and_rows
-
-            model, data = model_and_rows(converter, X, y, sample_weight)
-            _, data = model.with_output_gradients(data)
+            _, data = model.with_output_gradients(converter.data(X, y, sample_weight))
         else:
             data = converter.data_as_is(X, y, sample_weight) or converter.data(X, y, sample_weight)
-        rows, Y, labels, weights, core_lengths = data
-        if rows.shape[0] < model.min_batch_rows:
-            model.check_batch_rows(len(rows))
-        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, core_lengths, flat)
+        if data.n < model.min_batch_rows:
+            model.check_batch_rows(data.n)
+        loss: float = model.engine.gradients(model.theta_view, data, flat)
         if not loss < np.inf:
             if model.custom is None:
                 converter.data(X, y, sample_weight)  # raise an error if X or y is not finite

@@ -192,7 +192,7 @@ class ConvertedData:
             held_out = self.shared_validation if is_shared else None
             if held_out is None:
                 held_out = converter.validation(validation)
-            return Dataset(converter, data if weights is None else data.with_weights(weights), held_out)
+            return Dataset(converter, data if weights is None else data.replaced(weights=weights), held_out)
         # Compute scaling and number of steps from the rows of this network.
         if self.learns_scaling or converter.is_bound:
             y, is_converted = targets.as_label_array(self._y), not (converter.is_bound or isinstance(self.X, Sequences))
@@ -209,11 +209,11 @@ class ConvertedData:
             else:
                 held_out = converter.data(converter.bind(held_out_X)[1], y[validation_index])
                 if weights is not None:
-                    held_out = held_out.with_weights(weights[validation_index])
+                    held_out = held_out.replaced(weights=weights[validation_index])
             if weights is not None:
-                data = data.with_weights(weights[index])
+                data = data.replaced(weights=weights[index])
         else:
-            data = data if weights is None else data.with_weights(weights)
+            data = data if weights is None else data.replaced(weights=weights)
             if is_shared:
                 held_out = self.shared_validation
             elif validation_index is None:

@@ -22,19 +22,7 @@ if TYPE_CHECKING:
 
 
 class FitArguments:
-    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method.
-
-    Attributes
-    ----------
-    validation_dY : array or None
-        Target derivatives of the validation rows, if `validation` is a part of the training rows.
-    residual_weight, validation_residual_weight : array or None
-        Weights of the residuals of nnc.LeastSquares, in the training rows and in the validation rows.
-    """
-
-    validation_dY: Any = None
-    residual_weight: Any = None
-    validation_residual_weight: Any = None
+    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method."""
 
     def __init__(
         self,

@@ -175,7 +175,7 @@ class BatchLoop(TrainingLoop):
     def step(self, data: Data) -> float:
         """Take a step on a batch, and return its loss before the step, penalties included."""
         self.ensure_capacity(data)
-        self.training.set_rows(*data)
+        self.training.set_rows(data)
         at = self.steps_taken if self.state.changes_by_step else self.completed_epochs
         self.step_rate[0], self.step_loss[0] = self.records.rate_of_step(at), np.nan
         self.training.set_epochs(self.step_loss, self.step_rate, 1)

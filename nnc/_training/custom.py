@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.custom import NonFiniteLossError, zero_target_data
+from nnc._model.custom import NonFiniteLossError
 from nnc._team import CustomStep
 from nnc._training.batches import BatchLoop
 from nnc._training.divergence import DivergedError
@@ -37,7 +37,8 @@ class CustomLossLoop(BatchLoop):
 
     def create_training(self, threads: int) -> None:
         data = self.data
-        self.data = zero_target_data(data, self.model.sizes[-1])
+        # The core reads derivatives of the loss with respect to the outputs instead of targets.
+        self.data = data.with_output_gradient(np.zeros((data.n, self.model.sizes[-1]), self.model.dtype))
         super().create_training(threads)
         self.data = data
         is_simple = len(self.model.stack.output_shape) == 1 and data.lengths is None
@@ -68,10 +69,7 @@ class CustomLossLoop(BatchLoop):
             rates = records.rates[self.steps_taken :]  # type: ignore[index]
         if self.model.snapshot_lock.awaited:  # pause, so that a waiting thread can acquire the snapshot lock
             sleep(YIELD_SECONDS)
-        assert data.Y is not None
-        Y = data.Y.view()
-        Y.flags.writeable = False  # prevent the loss function from changing the targets
-        end, self.total, self.penalties = custom_step.run(data.X, Y, row, size, rates, SLICE_SECONDS, total, penalties)
+        end, self.total, self.penalties = custom_step.run(data, row, size, rates, SLICE_SECONDS, total, penalties)
         if self.total != self.total:
             self.data = data.rows(slice(end, end + size))
             self.raise_divergence()
@@ -88,9 +86,8 @@ class CustomLossLoop(BatchLoop):
             self.data = data
             self.raise_divergence()
         assert self.model.custom is not None
-        assert data.Y is not None
-        loss, dP = self.model.custom(P, data.Y, data.lengths)
-        super().step(data.with_targets(dP))
+        loss, dP = self.model.custom.of_rows(P, data)
+        super().step(data.with_output_gradient(dP))
         return loss + float(self.training.penalty)
 
 

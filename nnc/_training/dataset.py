@@ -36,20 +36,9 @@ class Dataset:
     @classmethod
     def from_arrays(cls, converter: DataConverter, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
         """Convert the arrays of a fit. `converter` learns classes and scalings from them."""
-        rows = converter.data(X, y, arguments.sample_weight, learn=True)
-        validation = converter.validation(arguments.validation)
-        if arguments.dY is not None:
-            from nnc._data.slopes import with_slopes
-
-            rows = with_slopes(converter, rows, np.asarray(arguments.dY))
-            validation = None if validation is None else with_slopes(converter, validation, arguments.validation_dY)
-        if arguments.residual_weight is not None:
-            from nnc._data.slopes import with_residual_weights
-
-            rows = with_residual_weights(rows, arguments.residual_weight)
-            if validation is not None:
-                validation = with_residual_weights(validation, arguments.validation_residual_weight)
-        return cls(converter, rows, validation)
+        dY = None if arguments.dY is None else np.asarray(arguments.dY)
+        rows = converter.with_slopes(converter.data(X, y, arguments.sample_weight, learn=True), dY)
+        return cls(converter, rows, converter.validation(arguments.validation))
 
     @property
     def metric_rows(self) -> Data:

@@ -85,18 +85,12 @@ class Evaluator:
         assert custom is not None
         P = self.outputs = self.model.engine_outputs(rows.X, rows.lengths)
         if self.dataset.validation is not None:
-            assert rows.Y is not None
-            self.columns["val_loss"].append(custom.value(P, rows.Y, rows.lengths))
+            self.columns["val_loss"].append(custom.value_of_rows(P, rows))
         self._append_metrics(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
         rows, converter = self.dataset.metric_rows, self.dataset.converter
-        if self.model.slope_weight is not None or self.model.custom is not None:
-            # Only with derivatives, or with weights of nnc.LeastSquares, targets have additional columns.
-            from nnc._model.extra_targets import without_extra_targets
-
-            rows = without_extra_targets(self.model, rows)
         if self.model.stack.input.any_steps and not converter.is_bound:
             converter = converter.at(self.model.input_shape[0])
         for name, metric in self.options.metrics.items():

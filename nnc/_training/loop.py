@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._model.data import RunSettings
 from nnc._team import Interrupt, Team
 from nnc._training.callbacks import CallbackRunner, Record
 from nnc._training.divergence import DivergedError, divergence_error, likely_cause
@@ -283,9 +284,9 @@ class TrainingLoop:
         """Create the run of the core, with memory for `threads` threads."""
         options, state, model = self.options, self.state, self.model
         settings = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
-        rows, moments = self.data.source, state.moments if len(state.moments) else None
-        arguments = *rows, self.batch_size, options.order, moments, settings, threads, self.data.index
-        self.training = model.core.Training(model.engine, model.theta_view, *arguments)
+        moments = state.moments if len(state.moments) else None
+        run_settings = RunSettings(self.batch_size, settings, options.order, moments, threads)
+        self.training = model.core.Training(model.engine, model.theta_view, self.data, run_settings)
         state.current = self.current_history
 
     def next_check(self) -> int:

@@ -319,8 +319,7 @@ class SecondOrderLoop(SecondOrderRun):
         self.assign(params)
         if model.custom is None:
             return model.compute_loss(data) + self.penalty(params)
-        assert data.Y is not None
-        return model.custom.value(model.engine_outputs(data.X), data.Y) + self.penalty(params)
+        return model.custom.value_of_rows(model.engine_outputs(data.X), data) + self.penalty(params)
 
     def penalty(self, params: Vector) -> float:
         """Return the L2 penalty."""
@@ -359,9 +358,10 @@ class SecondOrderLoop(SecondOrderRun):
         assert self.data.Y is not None
         Y = self.data.Y[part]
         if self.channels is not None:
-            return self.slope_residuals(P, Y, part)
+            return self.slope_residuals(P, part)
         if self.least_squares_loss is not None:
-            R, dR = self.least_squares_loss.residuals(P, Y)
+            weights = self.data.residual_weights
+            R, dR = self.least_squares_loss.residuals(P, Y, None if weights is None else weights[part])
             factor = 1 / math.sqrt(self.data.n * R.shape[1])
             return R * factor, dR * factor
         D = np.full((len(P), 1), 1 / math.sqrt(self.total_weight * P.shape[1]))
@@ -376,15 +376,17 @@ class SecondOrderLoop(SecondOrderRun):
         U, J = self.channels.jacobian(self.model, X)
         return U.reshape(len(X), -1), J.reshape(len(X), -1, self.model.n_params)
 
-    def slope_residuals(self, U: NDArray[Any], Y: NDArray[Any], part: slice) -> tuple[Vector, Vector]:
+    def slope_residuals(self, U: NDArray[Any], part: slice) -> tuple[Vector, Vector]:
         """Return the residuals of outputs and derivatives U (n, n_out * (1 + n_in)), and d residuals / d U."""
         model = self.model
         n_out, n_in = model.sizes[-1], model.sizes[0]
         assert model.slope_weight is not None
+        assert self.data.Y is not None
+        assert self.data.dY is not None
         D = np.full((n_out, 1 + n_in), math.sqrt(model.slope_weight / (n_in * self.total_weight * n_out)))
         D[:, 0] = 1 / math.sqrt(self.total_weight * n_out)
-        targets = np.concatenate([Y[:, :n_out, None], Y[:, n_out:].reshape(-1, n_out, n_in)], axis=2)
-        targets = targets.reshape(len(Y), -1)
+        Y, dY = self.data.Y[part], self.data.dY[part]
+        targets = np.concatenate([Y[:, :, None], dY.reshape(-1, n_out, n_in)], axis=2).reshape(len(Y), -1)
         factors = np.where(np.isnan(targets), 0.0, D.ravel())
         if self.data.weights is not None:
             factors *= np.sqrt(self.data.weights[part, None].astype(np.float64))
@@ -407,7 +409,7 @@ class SecondOrderLoop(SecondOrderRun):
         dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
         if self.channels is None:
             flat = model.zeros()
-            model.output_gradient_engine.gradient(model.theta_view, *self.data.with_targets(dP), flat, None)
+            model.output_gradient_engine.gradient(model.theta_view, self.data.with_output_gradient(dP), flat)
             gradient = model.pack(flat)
         else:
             gradient = self.channels.gradient(model, self.data.X, dP.reshape(len(dP), model.sizes[-1], -1))

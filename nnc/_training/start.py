@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.rows import unpack_batch
+from nnc._data.rows import Batch, unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
@@ -79,7 +79,7 @@ def bind_rows(
     """Return the converter for the longest sequence of X and of the validation rows, and X as arrays or Sequences."""
     steps = 0
     if converter.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
-        test_X, _, _, test_lengths = unpack_batch(validation)
+        test_X, _, _, test_lengths, _ = unpack_batch(validation)
         steps = converter.bind(test_X, test_lengths, trims=True)[0].model.input_shape[0]
     return converter.bind(X, lengths, steps, trims=True)
 
@@ -104,18 +104,13 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     if arguments.dY is not None:
         network, arguments = with_derivatives(network, converter, rows, arguments)
     custom = network.model.custom
-    if arguments.sample_weight is not None and custom is not None and custom.has_residuals:
-        network, arguments = with_weighted_residuals(network, converter, rows, arguments)
+    has_weights = arguments.sample_weight is not None and custom is not None and custom.has_residuals
+    if has_weights and converter.converts_by_batch(rows):
+        raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
     if (method := split_method(arguments.validation)) is not None:
-        rows, y, weights, held_out, (train, test) = converter.split(
-            rows, y, arguments.sample_weight, method, streams.key(SPLIT)
-        )
-        arguments = arguments.replaced(sample_weight=weights, validation=held_out)
-        if arguments.dY is not None:
-            dY = np.asarray(arguments.dY)
-            arguments = arguments.replaced(dY=dY[train], validation_dY=dY[test])
-        if (weights := arguments.residual_weight) is not None:
-            arguments = arguments.replaced(residual_weight=weights[train], validation_residual_weight=weights[test])
+        batch = Batch(rows, y, arguments.sample_weight, dY=arguments.dY)
+        (rows, y, weights, _, dY), held_out = converter.split(batch, method, streams.key(SPLIT))
+        arguments = arguments.replaced(sample_weight=weights, dY=dY, validation=held_out)
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
         from nnc._training.defaults import automatic_arguments
@@ -158,7 +153,7 @@ def with_derivatives(
 ) -> tuple[Trainable, FitArguments]:
     """Return a network whose targets include derivatives, and the arguments with a checked array dY."""
     from nnc._data.slopes import as_slopes, check_slopes
-    from nnc._model.extra_targets import model_with_slopes
+    from nnc._model.slopes import model_with_slopes
 
     model = network.model
     check_slopes(model)
@@ -169,27 +164,6 @@ def with_derivatives(
     weight = check_not_negative("dY_weight", arguments.dY_weight)
     arguments = arguments.replaced(dY=as_slopes(model, arguments.dY, rows.shape[0]))
     return _with_model(network, model_with_slopes(model, weight)), arguments
-
-
-def with_weighted_residuals(
-    network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
-) -> tuple[Trainable, FitArguments]:
-    """Return a network with weighted residuals, and arguments with `residual_weight` instead of `sample_weight`."""
-    from nnc._model.extra_targets import model_with_weighted_residuals
-
-    model, n = network.model, rows.shape[0]
-    if converter.converts_by_batch(rows):
-        raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
-    arguments = arguments.replaced(
-        residual_weight=converter.checked_weights("sample_weight", arguments.sample_weight, n), sample_weight=None
-    )
-    validation = arguments.validation
-    if validation is not None and split_method(validation) is None:
-        X, y, weights, lengths = unpack_batch(validation)
-        if weights is not None:
-            weights = converter.checked_weights("validation: sample_weight", weights, len(y))
-        arguments = arguments.replaced(validation=(X, y, None, lengths), validation_residual_weight=weights)
-    return _with_model(network, model_with_weighted_residuals(model)), arguments
 
 
 def _with_model(network: Trainable, model: Model) -> Trainable:
@@ -234,7 +208,7 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         # they depend on the loss.
         prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
         first, start_epoch = with_first_batch(start_epoch)
-    X, y, _, lengths = unpack_batch(first)
+    X, y, _, lengths, _ = unpack_batch(first)
     with network.model.training_lock, network._choosing_loss(X, y, lengths, is_batch=True):
         run = batch_loop(network, start_epoch, arguments)
         begin(network, run)
@@ -341,6 +315,6 @@ def _lazy_epochs(
     rows = converter.apply_class_weight(rows, arguments.class_weight)
 
     def read_batch(rows: Data, indices: NDArray[Any]) -> Data:
-        return rows.with_inputs(converter.checked_inputs(rows.X, learn=True, numbers=indices))
+        return rows.replaced(X=converter.checked_inputs(rows.X, learn=True, numbers=indices))
 
     return epoch_batches(converter.model, state.streams, rows, batch_size, arguments.shuffle, read_batch)

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
 from nnc._data.sequences import Sequences
-from nnc._model.data import Data
+from nnc._model.data import Data, RunSettings
 from nnc._team import Stepper
 from nnc._training.divergence import divergence_error, likely_cause
 from nnc._training.options import settings
@@ -241,7 +241,8 @@ class GeneralStep:
         state.sync_counters()
         constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
         model.check_batch_rows(data.n)
-        training = model.core.Training(engine, model.theta, *data, data.n, None, state.moments, constants)
+        settings = RunSettings(data.n, constants, moments=state.moments)
+        training = model.core.Training(engine, model.theta, data, settings)
         self.training = training
         state.count_steps_of(training)
         self.shape = *data.layout, engine
@@ -268,32 +269,32 @@ class GeneralStep:
             with network._choosing_loss(X, y, is_batch=True):
                 return self.step(network, X, y, sample_weight, dP, lr)
         if dP is None:
-            converter, model, (rows, Y, labels, weights, lengths) = self.data(network, X, y, sample_weight)
-            engine = model.engine  # for sequences, the engine for the number of steps of X
+            converter, data = self.data(network, X, y, sample_weight)
+            engine = converter.model.engine  # for sequences, the engine for the number of steps of X
         else:
-            labels = weights = None
-            converter, rows, Y, lengths = self.output_gradient(network, X, y, sample_weight, dP)
-            model = converter.model
-            engine = model.output_gradient_engine
+            converter, data = self.output_gradient(network, X, y, sample_weight, dP)
+            engine = converter.model.output_gradient_engine
+        model, what = converter.model, "y" if dP is None else "dP"
         if self.is_outdated(network):
             new_state = self.start(network)
-            self.check(model, rows, Y, "y" if dP is None else "dP")
+            self.check(model, data.X, data.Y, what)
             self.begin(network, new_state)
         network.converter = converter.unbound(network.model)
         state = self.state
         assert state is not None
-        targets, is_custom = Y, (model.custom if dP is None else model.heads) is not None
-        if is_custom:  # create an array from which the core reads loss derivatives instead of targets
-            Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
-        if self.shape != (len(rows), Y is None, weights is None, lengths is None, engine):
-            self.prepare(network, engine, Data(rows, Y, labels, weights, lengths))
+        given, is_custom = data, (model.custom if dP is None else model.heads) is not None
+        if is_custom:  # the core reads derivatives of the loss with respect to the outputs instead of targets
+            data = data.with_output_gradient(np.zeros((data.n, model.sizes[-1]), model.dtype))
+        if self.shape != (*data.layout, engine):
+            self.prepare(network, engine, data)
         lr, rate = self.next_rate(lr)
         if is_custom:
-            loss, Y = self.differentiate(model, Data(rows, targets, lengths=lengths), Y, rate, of_targets=dP is None)
+            loss, gradient = self.differentiate(model, given, rate, of_targets=dP is None)
+            data = data.with_output_gradient(gradient)
         with model.snapshot_lock:
-            product = self.training.step(rows, Y, labels, weights, lengths, rate)
+            product = self.training.step(data, rate)
             if product - product != 0:
-                self.fail(model, rows, Y, "y" if dP is None else "dP", rate)
+                self.fail(model, data.X, data.Y, what, rate)
             if lr is not self.lr:
                 self.lr = state.lr = rate
             loss = loss + self.training.penalty if is_custom else product
@@ -304,7 +305,7 @@ class GeneralStep:
         is_plain = sample_weight is None and state.schedule is None and not converter.is_bound
         if is_custom and (model.heads is not None or len(model.stack.output_shape) == 2):
             is_plain = False
-        return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
+        return loss, converter if is_plain and self.is_repeatable(converter, X, y, data.labels, dP) else None
 
     @staticmethod
     def is_repeatable(
@@ -321,9 +322,7 @@ class GeneralStep:
             return bool(converter.is_unconverted(X, y, of_outputs=converter.model.custom is not None))
         return bool(converter.is_unconverted(X, dP, of_outputs=True))
 
-    def differentiate(
-        self, model: Model, data: Data, P: NDArray[Any], rate: float, of_targets: bool
-    ) -> tuple[float, NDArray[Any]]:
+    def differentiate(self, model: Model, data: Data, rate: float, of_targets: bool) -> tuple[float, NDArray[Any]]:
         """Return a custom loss and its derivative with respect to the outputs of the engine.
 
         Parameters
@@ -332,14 +331,12 @@ class GeneralStep:
             Network in training.
         data : Data
             Rows, and their targets or the derivatives with respect to the outputs of the heads.
-        P : array (n, n_out)
-            Buffer for the outputs.
         rate : float
             Learning rate of the step.
         of_targets : bool
             Whether `data` has targets instead of derivatives.
         """
-        X, Y = data.X, data.target
+        X, Y, P = data.X, data.target, np.empty((data.n, model.sizes[-1]), model.dtype)
         self.training.refresh()
         self.training.outputs(X, P, 1, 0, lengths=data.lengths)
         if model.core.find_not_finite(P)[0] >= 0:
@@ -347,7 +344,7 @@ class GeneralStep:
         if of_targets:
             assert model.custom is not None
             try:
-                return model.custom(P, Y, data.lengths)
+                return model.custom.of_rows(P, data)
             except ValueError as error:
                 raise self.custom_error(model, error, X, Y, rate) from None
         assert model.heads is not None
@@ -367,26 +364,24 @@ class GeneralStep:
         return custom_divergence_error(error, state.epoch + 1, state.history, cause)
 
     @staticmethod
-    def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """Return the updated converter, its model, and X, Y, labels, weights and lengths as arrays of the engine."""
+    def data(
+        network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> tuple[DataConverter, Data]:
+        """Return the updated converter, and the rows for the engine."""
         converter = network.converter
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            return converter, converter.model, ready
+            return converter, ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; pass either y or dP")
         updated, X = converter.copy_for_fit().bind(X)
-        if network.model.custom is None:
-            return updated, updated.model, updated.data(X, y, sample_weight, learn=True)
-        from nnc._data.slopes import model_and_rows
-
-        return updated, *model_and_rows(updated, X, y, sample_weight, learn=True)
+        return updated, updated.data(X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
-    ) -> Any:
-        """Return the converter, X in the engine's format, the loss derivatives for the engine's outputs, and lengths.
+    ) -> tuple[DataConverter, Data]:
+        """Return the converter, and the rows with loss derivatives for the engine's outputs as targets.
 
         `dP` are the derivatives of the loss with respect to the predictions.
         """
@@ -403,7 +398,8 @@ class GeneralStep:
             converter, X = converter.bind(X)
         if isinstance(X, Sequences):
             dP, lengths = X.targets(dP, converter.model.stack.output_shape, "dP"), X.core_lengths
-        return converter, *engine_output_gradient(converter, X, dP), lengths
+        rows, gradient = engine_output_gradient(converter, X, dP)
+        return converter, Data(rows, gradient, lengths=lengths)
 
     @staticmethod
     def check(model: Model, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnc import _serialization
 from nnc._model.channels import check_smooth
+from nnc._model.data import Data, RunSettings
 from nnc._network import NeuralNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.options import RESERVED
@@ -282,9 +283,9 @@ class Problem:
     def core_training(self, moments: Any, settings: dict[str, Any], threads: int, terms: Any = None) -> Any:
         """Return a run of the core on `terms`; default: the terms of the problem."""
         model = self.net.model
-        row = [np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])]
-        arguments = *row, None, None, None, 1, None, moments, settings, threads
-        training = model.core.EquationTraining(model.engine, model.theta_view, *arguments)
+        row = Data(*(np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])))
+        run_settings = RunSettings(1, settings, moments=moments, threads=threads)
+        training = model.core.EquationTraining(model.engine, model.theta_view, row, run_settings)
         self.set_terms(training, threads, terms, moments is not None)
         return training
 

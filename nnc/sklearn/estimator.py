@@ -14,6 +14,7 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nnc._data.rows import Batch
 from nnc._interop.scikit_learn import activation_name, hidden_activations, parts_of
 from nnc._model.data import Data
 from nnc._network import NeuralNetwork
@@ -228,15 +229,17 @@ class Estimator(Solvers):
         """Validate the targets of validation rows, and convert them like training targets in `_validate_input`."""
         return y
 
-    def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
-        if X.shape[1] != net.sizes[0] or (net.model.slope_weight is None and y.shape[1] != net.sizes[-1]):
+    def _data(self: Any, net: NeuralNetwork, batch: Batch) -> Data:
+        X, y, weights, _, dY = batch
+        if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
             raise ValueError(
                 f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as in the first fit, "
                 f"got {X.shape[1]} and {y.shape[1]}"
             )
         rows = X if issparse(X) else as_contiguous(X, net.dtype)
         Y, index = self._targets(y, net.dtype)
-        return Data(rows, Y, index, None if weights is None else as_contiguous(weights, net.dtype))
+        data = Data(rows, Y, index, None if weights is None else as_contiguous(weights, net.dtype))
+        return net.converter.with_slopes(data, dY)
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -329,18 +332,20 @@ class Estimator(Solvers):
             X = X.tocsr()
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
+        batch = Batch(X, y, weights)
         if slopes is not None and not isinstance(optimizer, LevenbergMarquardt):
-            net, y, validation = with_slopes(self, net, X, y, slopes, validation)
+            net, dY = with_slopes(self, net, X, slopes)
+            batch = batch._replace(dY=dY)
         if hasattr(optimizer, "lr"):
             with net.model.training_lock:  # the lock prevents other threads from training this network
-                self._train(net, optimizer, X, y, weights, incremental, validation)
+                self._train(net, optimizer, batch, incremental, validation)
             self._connect().state = net.state
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
         elif isinstance(optimizer, LBFGS):
-            self._minimize(net, optimizer, X, y, weights, validation)
+            self._minimize(net, optimizer, batch, validation)
         else:
-            self._least_squares(net, optimizer, X, y, weights, validation, slopes)
+            self._least_squares(net, optimizer, batch, validation, slopes)
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -354,7 +359,7 @@ class Estimator(Solvers):
         expected = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
         return net.activations == expected and (net.loss_name, net.loss_parameter or 0.0) == parse_loss(loss)
 
-    def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
+    def _validated(self: Any, X: Any, y: Any, weights: Any) -> Batch:
         """Validate and convert the validation rows that the caller passes, like training rows in `_validate_input`."""
         X, y = validate_data(
             self,
@@ -369,7 +374,7 @@ class Estimator(Solvers):
         y = self._validation_targets(y)
         if issparse(X):
             X = X.toarray()
-        return X, self._columns_of(y), None if weights is None else checked_sample_weight(weights, X)
+        return Batch(X, self._columns_of(y), None if weights is None else checked_sample_weight(weights, X))
 
     # ------------------------------------------------------------------------------------------ predictions
 
@@ -381,7 +386,7 @@ class Estimator(Solvers):
             raise ValueError(f"X must have {net.sizes[0]} columns, as in fit, got {X.shape[1]}")
         out = np.empty((X.shape[0], net.sizes[-1]), net.dtype)
         start = 0
-        for part in self._blocks(Data(X.tocsr() if issparse(X) else X, None, None)):
+        for part in self._blocks(Data(X.tocsr() if issparse(X) else X)):
             rows = as_contiguous(part.X, net.dtype)
             net.model.predict(rows, out[start : start + len(rows)])
             start += len(rows)

@@ -157,5 +157,4 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         assert Y is not None
         if self._taus:
             Y, outputs = self._by_quantile(Y)[:, 0], self._closest_to_median(outputs)
-        Y = Y[:, : outputs.shape[1]]  # with dY, the targets have further columns of derivatives
         return r2(Y, outputs, data.weights) if np.isfinite(outputs).all() else np.nan

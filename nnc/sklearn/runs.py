@@ -278,4 +278,4 @@ def batches(data: Data, batch: int, draw: RowOrders | None) -> Iterator[Data]:
     order = np.arange(n) if draw is None else draw()
     for start in range(0, n, batch):
         part = data.rows(order[start : start + batch])
-        yield part.with_inputs(part.X.toarray())  # type: ignore[attr-defined]
+        yield part.replaced(X=part.X.toarray())  # type: ignore[attr-defined]

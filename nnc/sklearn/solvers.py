@@ -15,6 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from nnc._data.rows import Batch
 from nnc._model.model import fill_arrays
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
@@ -51,19 +52,17 @@ class Solvers:
         self: Any,
         net: NeuralNetwork,
         optimizer: Optimizer,
-        X: Any,
-        y: NDArray[Any],
-        weights: Any,
+        given: Batch,
         incremental: bool,
-        validation: Any,
+        validation: Batch | None,
     ) -> None:
         """Train the network with a stochastic solver, such as Adam."""
         if self.early_stopping and validation is None:
-            X, y, weights, validation = self._split(X, y, weights)
-        n = len(y)
+            given, validation = self._split(given)
+        X, n = given.X, len(given.y)
         batch = self._rows_in_batch(n)
-        data = self._data(net, X, y, weights)
-        validation_data = None if validation is None else self._data(net, *validation)
+        data = self._data(net, given)
+        validation_data = None if validation is None else self._data(net, validation)
         self._begin_curves(self.early_stopping)
         if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
@@ -106,8 +105,9 @@ class Solvers:
                 ConvergenceWarning,
             )
 
-    def _split(self: Any, X: Any, y: NDArray[Any], weights: Any) -> tuple[Any, NDArray[Any], Any, Any]:
-        """Split the rows like scikit-learn; return X, y and weights of the training rows, and the validation rows."""
+    def _split(self: Any, batch: Batch) -> tuple[Batch, Batch]:
+        """Split the rows like scikit-learn; return the training rows and the validation rows."""
+        y = batch.y
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
         rows, validation_rows = train_test_split(
             np.arange(len(y)),
@@ -119,9 +119,10 @@ class Solvers:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        X_val = X[validation_rows].toarray() if issparse(X) else X[validation_rows]
-        validation = X_val, y[validation_rows], None if weights is None else weights[validation_rows]
-        return X[rows], y[rows], None if weights is None else weights[rows], validation
+        validation = batch.rows(validation_rows)
+        if issparse(validation.X):
+            validation = validation._replace(X=validation.X.toarray())
+        return batch.rows(rows), validation
 
     def _rows_in_batch(self: Any, n: int) -> int:
         """Return the number of rows in a mini-batch if there are n training rows; warn if batch_size exceeds n."""
@@ -174,7 +175,7 @@ class Solvers:
     ) -> tuple[float, NDArray[np.float64]]:
         """Return the loss and its gradient; the order of `parameters` is all weights, then all biases."""
         net = self._connect()
-        return self._objective(net, parameters, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
+        return self._objective(net, parameters, self._data(net, Batch(X, y, sample_weight)))  # type: ignore[no-any-return]
 
     def _objective(
         self: Any, net: NeuralNetwork, parameters: NDArray[np.float64], data: Data
@@ -196,11 +197,9 @@ class Solvers:
         gradient[:n_weights] += self.alpha / total * W
         return loss_factor * loss + offset + 0.5 * self.alpha * float(W @ W) / total, gradient
 
-    def _minimize(
-        self: Any, net: NeuralNetwork, optimizer: LBFGS, X: Any, y: NDArray[Any], weights: Any, validation: Any
-    ) -> None:
+    def _minimize(self: Any, net: NeuralNetwork, optimizer: LBFGS, batch: Batch, validation: Batch | None) -> None:
         """Train the network with SciPy's L-BFGS-B, called with the same options as in scikit-learn."""
-        data = self._data(net, X, y, weights)
+        data = self._data(net, batch)
         hook = Hook(self, net, validation)
         try:
             result = scipy.optimize.minimize(
@@ -226,13 +225,12 @@ class Solvers:
         self: Any,
         net: NeuralNetwork,
         optimizer: Optimizer,
-        X: Any,
-        y: NDArray[Any],
-        weights: Any,
-        validation: Any,
+        batch: Batch,
+        validation: Batch | None,
         slopes: Any,
     ) -> None:
         """Train the network with the Levenberg-Marquardt method; `slopes` is None or (dY, dY_weight)."""
+        X, y, weights, *_ = batch
         X = X.toarray() if issparse(X) else X
         self._begin_curves(False)
         total = float(len(X) if weights is None else np.sum(weights))
@@ -270,7 +268,7 @@ class Solvers:
         rows = max(1, BLOCK_BYTES // (8 * data.X.shape[1]))
         for start in range(0, data.X.shape[0], rows):
             part = data.rows(slice(start, start + rows))
-            yield part.with_inputs(part.X.toarray())  # type: ignore[attr-defined]
+            yield part.replaced(X=part.X.toarray())  # type: ignore[attr-defined]
 
 
 class Hook:
@@ -278,7 +276,7 @@ class Hook:
 
     def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
         self.estimator, self.net = estimator, net
-        self.validation = None if validation is None else estimator._data(net, *validation)
+        self.validation = None if validation is None else estimator._data(net, validation)
         if self.validation is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
         self.calls = callbacks_of(estimator.callback)

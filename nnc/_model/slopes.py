@@ -1,0 +1,21 @@
+"""Models that are trained on derivatives of the targets with respect to the inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnc._model.model import Model
+
+
+def model_with_slopes(model: Model, weight: float) -> Model:
+    """Return a model with the same parameters and locks, whose loss includes derivatives (src/slopes.pxd).
+
+    `weight` is the weight of the squared errors of the derivatives `Data.dY`.
+    """
+    other = object.__new__(type(model))
+    vars(other).update(vars(model))
+    other.bound_model, other.slope_weight = None, weight
+    layers = [description for description, _ in model.stack.engine_layers()]
+    other.engine = model.core.Engine(layers, model.loss, model.loss_parameter, slope_weight=weight)
+    return other
