@@ -69,3 +69,13 @@ def test_frequency_determines_season_of_short_and_plain_series():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert season_of(series) == 12
+
+
+@pytest.mark.parametrize("n", [24, 25, 30, 35])
+def test_clear_season_of_less_than_three_cycles_is_as_accurate_as_last_season(n):
+    for slope in (0, 0.5):
+        t = np.arange(n + 12)
+        y = 100 + slope * t + 10 * np.sin(2 * np.pi * t / 12) + 0.3 * np.random.default_rng(n).normal(size=n + 12)
+        with pytest.warns(ForecastWarning, match="shorter than three seasons"):
+            forecast = Forecaster(12, 12, members="statistics").fit(y[:n]).predict()
+        assert np.abs(forecast - y[n:]).mean() < (1.4 if slope == 0 else 0.4) * np.abs(y[n - 12 : n] - y[n:]).mean()

@@ -111,7 +111,7 @@ def _short_series_message(panel: Panel, names: Sequence[object], season: int) ->
     effect = "forecasts and intervals are unreliable"
     if not few:
         found, problem = short, f"are shorter than three seasons of {season} steps"
-        effect = "forecasts are mixed with the last season (seasonal naive member)"
+        effect = "forecasts are mixed with the last season (seasonal naive member), unless the season is clear"
     if not found:
         return None
     return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_BLOCK_ROWS = 256  # rows that are smoothed together; all their candidates fit into the second-level cache
 # A series is seasonal if the autocorrelation at the lag of a season exceeds this number of standard errors.
 SEASONALITY_Z = 1.28
+MIN_EXPLAINED = 0.7  # a series is also seasonal if a larger fraction of its deviations from a line repeats
 MAX_LOG_GROWTH = 3.0  # largest amount by which forecasts of logarithms exceed the logarithm of the largest observation
 INITIAL_OBSERVATIONS = 10  # number of observations that determine the initial level and trend
 ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])  # smoothing factors of the level
@@ -110,7 +111,23 @@ def seasonality(Y: Floats, n: Ints, season: int) -> Floats:
     if Y.shape[1] <= season:
         return np.zeros(len(n))
     r = autocorrelations(Y, n, season)
+    # Divide by the fraction of the products that the series contains at each lag, which removes the bias.
+    r /= np.maximum(1 - np.arange(1, season + 1) / n[:, None], 1 / n[:, None])
     return np.asarray(r[:, -1] * np.sqrt(n) / np.sqrt(1 + 2 * np.sum(r[:, :-1] ** 2, 1)))
+
+
+def explained_by_season(Y: Floats, n: Ints, season: int) -> Floats:
+    """Return the fraction (rows,) of the deviations from a line that repeats after a season; rows are longer than one.
+
+    The changes from season to season without their mean, which is the trend, have twice the variance of the remainder.
+    """
+    intercept, slope = fit_lines(Y, n)
+    rest = Y - intercept[:, None] - slope[:, None] * np.arange(Y.shape[1])
+    changes = Y[:, season:] - Y[:, :-season]
+    count = np.maximum(n - season, 1)
+    changes = changes - np.nansum(changes, 1, keepdims=True) / count[:, None]
+    variance, noise = np.nansum(rest**2, 1) / n, np.nansum(changes**2, 1) / count
+    return np.asarray(1 - noise / np.where(variance > 0, 2 * variance, 1))
 
 
 def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
@@ -118,7 +135,7 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
 
     Column k belongs to the observation k steps before the last one of the row. The deviations of the indices from their
     mean are multiplied by 1 minus the estimated ratio of noise variance to total variance (Miller and Williams, 2003).
-    Rows without significant seasonality, and rows of at most two seasons, have neutral indices.
+    Rows without significant seasonality, and rows of less than two seasons, have neutral indices.
 
     Parameters
     ----------
@@ -131,7 +148,7 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     """
     neutral = 1.0 if multiply else 0.0
     rows, T = Y.shape
-    tested = n > 2 * season
+    tested = n >= 2 * season
     indices = np.full((rows, season), neutral)
     if not tested.any():
         return indices
@@ -151,7 +168,8 @@ def seasonal_indices(Y: Floats, n: Ints, season: int, multiply: bool) -> Floats:
     deviations = (means / np.where(center == 0, 1, center) if multiply else means - center) - neutral
     total = np.sum(deviations**2, 1) / (season - 1)
     factor = np.clip(1 - noise / np.where(total > 0, total, 1), 0, 1)
-    seasonal = tested & (total > 0) & (seasonality(Y, n, season) > SEASONALITY_Z)
+    clear = explained_by_season(Y, n, season) > MIN_EXPLAINED
+    seasonal = tested & (total > 0) & (clear | (seasonality(Y, n, season) > SEASONALITY_Z))
     indices[seasonal] = neutral + (factor[:, None] * deviations)[seasonal]
     return np.maximum(indices, 0.01) if multiply else indices
 

@@ -27,7 +27,8 @@ MIN_SPREAD = 0.3  # smallest unit of the widths of intervals, relative to the me
 MAX_LINE_ERROR = 0.05
 MIN_ZERO_FRACTION = 0.3  # series with a larger fraction of zeros are forecast by their smoothed level
 MIN_LOOKBACK, MAX_LOOKBACK = 8, 64  # limits for the number of observations that the networks read
-MIN_SEASONS = 3  # forecasts of series with fewer seasons are averaged with the seasonal naive forecast
+# Forecasts of series with fewer seasons, and without a clear season, are averaged with the seasonal naive forecast.
+MIN_SEASONS = 3
 SQUASH = 3.0  # inputs above about this multiple of `Windows.scale` are compressed by asinh
 MEMBERS = "theta", "damped trend", "log theta", "log damped trend"
 
@@ -146,7 +147,8 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> tuple[NDArray
     if season > 1:
         naive = (_repeat(statistics.reverse(Y, n, season), horizon) - offset) / factor
         share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
-        share = np.where(np.isnan(naive).any(1), 0.0, share)[:, None]
+        is_adjusted = ((factor != 1) | (offset != 0)).any(1)
+        share = np.where(np.isnan(naive).any(1) | is_adjusted, 0.0, share)[:, None]
         base = np.where(share > 0, (1 - share) * base + share * np.where(share > 0, naive, 0), base)
     lags = lookback(season)
     recent = statistics.reverse(level, n, lags)
