@@ -1,12 +1,13 @@
 """Speed of the automatic number of threads: `python -m benchmarks.threads`, in the root of the checkout.
 
 The workloads of the main benchmark and an estimator are trained with one thread, with one thread for each processor,
-and with the automatic number of threads. The three run alternately. Each has its own process, because the placement of
-threads by the scheduler has an effect on later runs of the same process.
+and with the automatic number of threads. The three run alternately. Each measurement has its own process, because the
+placement of threads by the scheduler has an effect on later runs of the same process. The process first trains once on
+one thread. Therefore the time of the automatic choice contains the first comparison of thread counts.
 
 The conditions are an idle machine, one or two busy processes, a single processor, and a control group that is limited
-to half of a processor. The columns are the median time of each of the three, and the time of the automatic choice
-divided by the better fixed number, with its standard error.
+to half of a processor. The columns are the median time of each of the three over all processes, and the median time of
+the automatic choice divided by that of the better fixed number, with its standard error.
 
 Next to busy processes, the time of equal runs varies by up to a half, because it depends on the scheduler. The mean of
 thirty measurements of 0.1 s still varied by a quarter, so the measurements are longer.
@@ -18,7 +19,8 @@ import argparse
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice, permutations
 from pathlib import Path
 from statistics import median
@@ -68,7 +70,7 @@ def ratio(times):
 
     Parameters
     ----------
-    times : array of shape (3, ..., rounds)
+    times : array of shape (3, ..., processes)
         Seconds with one thread, with all processors and with the automatic number.
     """
     single_thread, all_processors, automatic = np.median(times, axis=-1)
@@ -76,49 +78,33 @@ def ratio(times):
 
 
 def standard_error(times):
-    """Return the standard error of `ratio(times)`, from 1000 bootstrap samples of the rounds."""
+    """Return the standard error of `ratio(times)`, from 1000 bootstrap samples of the processes."""
     times = np.asarray(times)
-    rounds = np.random.default_rng(0).integers(0, times.shape[1], (1000, times.shape[1]))
-    return float(np.std(ratio(times[:, rounds])))
+    samples = np.random.default_rng(0).integers(0, times.shape[1], (1000, times.shape[1]))
+    return float(np.std(ratio(times[:, samples])))
 
 
-def serve(key, threads, seconds):
-    """Print the mean time of a workload for each line on the standard input; child processes run this function."""
-    run = create_estimator_run(threads) if key == ESTIMATOR else fit(WORKLOADS[key], threads)
-    run()
-    for _ in sys.stdin:
-        print(mean_time(run, seconds), flush=True)
+def measure_here(key, threads, seconds):
+    """Print the mean time of a workload; child processes run this function."""
+    create_run = create_estimator_run if key == ESTIMATOR else partial(fit, WORKLOADS[key])
+    create_run(1)()  # load modules and data without a choice of the number of threads
+    print(mean_time(create_run(threads), seconds))
 
 
-@contextmanager
-def start_child(key, threads, seconds, popen_options):
-    """Start a process that calls `serve`, and yield a function that requests a measurement and returns its seconds."""
-    command = [sys.executable, "-P", "-m", "benchmarks.threads", "--serve", key, str(threads or 0), str(seconds)]
+def measure_in_process(key, threads, seconds, popen_options):
+    """Return the seconds that `measure_here` prints in a new process."""
+    command = [sys.executable, "-P", "-m", "benchmarks.threads", "--measure", key, str(threads or 0), str(seconds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, **popen_options
-    ) as process:
-
-        def request_time():
-            process.stdin.write("\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
-
-        try:
-            yield request_time
-        finally:
-            process.kill()
+    return float(subprocess.check_output(command, text=True, env=environment, **popen_options))
 
 
-def measure(key, rounds, seconds, popen_options):
-    """Return the seconds of a workload, shape (3, rounds): with one thread, all processors and the automatic number."""
+def measure(key, processes, seconds, popen_options):
+    """Return the seconds of a workload, shape (3, processes): with one thread, all processors, automatic number."""
     thread_counts = 1, ALL_PROCESSORS, None
-    with ExitStack() as stack:
-        children = [stack.enter_context(start_child(key, n, seconds, popen_options)) for n in thread_counts]
-        times = [[], [], []]
-        for order in islice(cycle(permutations(range(3))), rounds):
-            for k in order:
-                times[k].append(children[k]())
+    times = [[], [], []]
+    for order in islice(cycle(permutations(range(3))), processes):
+        for k in order:
+            times[k].append(measure_in_process(key, thread_counts[k], seconds, popen_options))
     return times
 
 
@@ -176,14 +162,14 @@ def main():
     """Print a table for each condition, and the largest ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=15, help="measurements of each number of threads (default: 15)")
+    parser.add_argument("--processes", type=int, default=10, help="processes for each number of threads (default: 10)")
     parser.add_argument("--seconds", type=float, default=0.4, help="minimum duration of a measurement (default: 0.4)")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="default: %(default)s")
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        key, threads, seconds = arguments.serve
-        serve(key, int(threads) or None, float(seconds))
+    if arguments.measure:
+        key, threads, seconds = arguments.measure
+        measure_here(key, int(threads) or None, float(seconds))
         return
     max_ratio = 0.0
     heads = f"{'workload':10}{'1, ms':>12}{f'{ALL_PROCESSORS}, ms':>12}{'auto, ms':>12}{'auto / better':>18}"
@@ -192,7 +178,7 @@ def main():
         try:
             with CONDITIONS[name]() as popen_options:
                 for key in arguments.workloads.split(","):
-                    times = measure(key, arguments.rounds, arguments.seconds, popen_options)
+                    times = measure(key, arguments.processes, arguments.seconds, popen_options)
                     max_ratio = max(max_ratio, ratio(times))
                     row = "".join(f"{1e3 * median(seconds):12.3f}" for seconds in times)
                     print(f"{key:10}{row}{ratio(times):10.3f} \u00b1 {standard_error(times):5.3f}", flush=True)
