@@ -67,7 +67,7 @@ def test_calibration_is_exact_for_meaningless_spread():
     for seed in range(150):
         rng = np.random.default_rng(seed)
         inputs, errors = rng.standard_normal((n + 200, 3)).astype(np.float32), rng.exponential(size=(n + 200, 1))
-        spread, scores = calibrate(errors[:n], lambda rows, inputs=inputs: inputs[rows], None, seed)
+        spread, scores = calibrate(errors[:n], lambda rows, inputs=inputs: inputs[rows], None, np.arange(n), seed)
         assert spread is not None
         assert len(scores) == n // 2
         limit = np.sort(scores, axis=0)[int(np.ceil(level * (n // 2 + 1))) - 1]

@@ -27,6 +27,7 @@ from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.recipe import PRESETS, check_preset, choose_member_count
+from nnc.tabular.repeated_rows import find_row_groups
 from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import Training, total_epochs, with_progress_bar
@@ -203,8 +204,8 @@ class TableEstimator(BaseEstimator):
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = learn_schema(table)
-        warn_of_leakage(schema, table, encoded, seed)
-        folds = Folds.split(encoded, seed)
+        folds = Folds.split(encoded, seed, find_row_groups(schema, table, encoded, seed))
+        warn_of_leakage(schema, table, encoded, folds.distinct_rows, seed)
         schema, rows = encode_rows(schema, table, encoded, weights, folds)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []

@@ -18,6 +18,7 @@ from nnc._parallel.source import ValidationRows
 from nnc._registry.optimizers import Adam
 from nnc._training.schedules import CosineLR
 from nnc.layers import Dense, Input
+from nnc.tabular.folds import rank_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ def calibrate(
     errors: NDArray[np.float64],
     inputs: Callable[[NDArray[np.intp]], NDArray[np.float32]] | None,
     weights: NDArray[np.float64] | None,
+    group: NDArray[np.intp],
     seed: int,
 ) -> tuple[Spread | None, NDArray[np.float64]]:
     """Fit a Spread on half of the held-out rows, and compute nonconformity scores from the other half.
@@ -88,30 +90,38 @@ def calibrate(
         Spread is fitted.
     weights : array (n,), optional
         Sample weights for the fit of the Spread. Scores are not weighted, so the coverage counts each row once.
+    group : int array (n,)
+        Group of each held-out row; the Spread is not fitted on rows of a group whose scores calibrate it.
     seed : int
         Seed of the random order of the rows and of the networks of the Spread.
 
     Returns
     -------
     spread : Spread or None
-        None if `inputs` is None, if there are fewer than MIN_SPREAD_ROWS rows, or if the fit failed.
+        None if `inputs` is None, if there are fewer than MIN_SPREAD_ROWS groups, or if the fit failed.
     scores : array (rows, n_targets)
         If a Spread was fitted, the errors of the other half of the rows, divided by the predicted spread. Otherwise the
         errors of all rows. At most MAX_CALIBRATION_ROWS rows are used.
     """
-    n = len(errors)
-    order = np.random.default_rng([seed, 3]).permutation(n)
-    if inputs is not None and n >= MIN_SPREAD_ROWS:
-        fit_rows = order[: min(n // 2, MAX_FIT_ROWS)]
-        calibration_rows = order[len(fit_rows) :][:MAX_CALIBRATION_ROWS]
-        spread = fit_spread(inputs(fit_rows), errors[fit_rows], None if weights is None else weights[fit_rows], seed)
+    order = np.random.default_rng([seed, 3]).permutation(len(errors))
+    rank = rank_groups(group[order])
+    n_groups = int(rank.max()) + 1
+    if inputs is not None and n_groups >= MIN_SPREAD_ROWS:
+        fits = rank < min(n_groups // 2, MAX_FIT_ROWS)
+        fit_rows, calibration_rows = order[fits][:MAX_FIT_ROWS], order[~fits][:MAX_CALIBRATION_ROWS]
+        part, row_weights = rank[fits][:MAX_FIT_ROWS] % N_NETWORKS, None if weights is None else weights[fit_rows]
+        spread = fit_spread(inputs(fit_rows), errors[fit_rows], row_weights, part, seed)
         if spread is not None:
             return spread, errors[calibration_rows] / spread.predict(inputs(calibration_rows))
     return None, errors[order[:MAX_CALIBRATION_ROWS]]
 
 
 def fit_spread(
-    inputs: NDArray[np.float32], errors: NDArray[np.float64], weights: NDArray[np.float64] | None, seed: int
+    inputs: NDArray[np.float32],
+    errors: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    part: NDArray[np.intp],
+    seed: int,
 ) -> Spread | None:
     """Train networks to predict the absolute errors of held-out rows.
 
@@ -123,6 +133,8 @@ def fit_spread(
         Absolute errors.
     weights : array (n,), optional
         Sample weights.
+    part : int array (n,)
+        Number of the network that is validated on each row, from 0 to N_NETWORKS - 1.
     seed : int
         Seed of the initial weights and of the order of the rows.
 
@@ -155,11 +167,11 @@ def fit_spread(
         "batch_size": BATCH_ROWS,
         "optimizer": Adam(),
         "lr": CosineLR(LEARNING_RATE),
-        "validation": PerNetwork(ValidationRows(np.arange(i, len(inputs), N_NETWORKS)) for i in range(N_NETWORKS)),
+        "validation": PerNetwork(ValidationRows(np.flatnonzero(part == i)) for i in range(N_NETWORKS)),
         "sample_weight": weights,
         "restore_best": True,
     }
-    rows = [np.flatnonzero(np.arange(len(inputs)) % N_NETWORKS != i) for i in range(N_NETWORKS)]
+    rows = [np.flatnonzero(part != i) for i in range(N_NETWORKS)]
     outcomes = train_networks(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
     trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:

@@ -34,7 +34,7 @@ MAX_UNEXPLAINED = {"numbers": 1e-4, "classes": 1e-2}
 BOUNDARY_COST = 1.0  # additional squared error that a leaking column may have for each class after the first
 
 
-def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> None:
+def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], rows: NDArray[np.intp], seed: int) -> None:
     """Warn about each column that determines a target almost exactly.
 
     Parameters
@@ -45,13 +45,13 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
         The training rows.
     y : array (n,) of class indices, or float array (n, targets)
         Targets of the training rows.
+    rows : int array
+        Indices of the rows on which columns are tested. A row and its copy must not both be among them.
     seed : int
-        Seed for the random choice of rows if the table has more than 4,000.
+        Seed for the random choice of 4,000 rows if there are more.
     """
-    n = len(table)
-    rows: Any = slice(None)
-    if n > MAX_ROWS:
-        rows = np.random.default_rng([seed, 4]).choice(n, MAX_ROWS, replace=False)
+    if len(rows) > MAX_ROWS:
+        rows = rows[np.random.default_rng([seed, 4]).choice(len(rows), MAX_ROWS, replace=False)]
     part, labels = table.select(rows), y[rows]
     targets = [target for column in labels.reshape(len(labels), -1).T for target in _targets(column, y.ndim == 1)]
     if len(labels) < MIN_ROWS or not targets:

@@ -175,7 +175,13 @@ class TableModel:
         return scores
 
     def calibrate_conformal(
-        self, rows: Rows, index: NDArray[np.intp], predictions: NDArray[np.float64], truth: NDArray[Any], seed: int
+        self,
+        rows: Rows,
+        index: NDArray[np.intp],
+        predictions: NDArray[np.float64],
+        truth: NDArray[Any],
+        group: NDArray[np.intp],
+        seed: int,
     ) -> NDArray[np.float64]:
         """Fit `spread`, the networks that predict the width of intervals, and return the calibration scores.
 
@@ -189,6 +195,8 @@ class TableModel:
             Predictions for the held-out rows by networks that did not train on them.
         truth : array (n,) or (n, n_targets)
             Class indices or targets of the held-out rows.
+        group : int array (n,)
+            Group of each held-out row, see `Folds`.
         seed : int
             Seed of the random order of the held-out rows and of the networks of `spread`.
 
@@ -207,7 +215,7 @@ class TableModel:
         adaptive = self.task.kind == "numbers" and not self.task.quantiles
         weights = None if rows.weights is None else rows.weights[index]
         errors = self.nonconformity(predictions, truth)
-        self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
+        self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, group, seed)
         return scores
 
     def row_errors(self, predictions: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:

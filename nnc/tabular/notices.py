@@ -1,4 +1,4 @@
-"""Warnings about the columns of a table."""
+"""Warnings about the columns and rows of a table."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ class ColumnWarning(TrainingWarning):
 
 
 class LeakageWarning(TrainingWarning):
-    """Warning about a column that determines the target almost exactly, such as a copy of the target."""
+    """Warning about a column that determines the target almost exactly, or about copies of rows."""

@@ -1,0 +1,105 @@
+"""Detection of repeated rows, such as copies of rows that a join or oversampling has added to a table.
+
+A model that has learned from a copy of a held-out row knows its target, so its score is too good. Equal rows are
+natural in a table of few discrete columns, such as sex, class and age band. Therefore rows that are equal in all
+columns and in the target count as repeated only if both of these conditions are met:
+
+- If the values of each column are shuffled, the columns are independent. Then there are clearly fewer equal rows.
+- In a natural table, rows that agree in all columns but one often differ in this column, as if it was independent of
+  the other columns. Copies hardly ever differ in a single column.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._utils.notices import warn_user
+from nnc.tabular.notices import LeakageWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from nnc.tabular.frames import Table
+    from nnc.tabular.schema import Schema
+
+    Hashes = NDArray[np.uint64]
+
+MIN_REPEATED_ROWS, MIN_REPEATED_FRACTION = 10, 0.01  # with fewer rows that equal an earlier one, none is repeated
+MIN_SHUFFLED_RATIO = 3.0  # minimum ratio of the number of these rows to their number in shuffled columns
+# A column shows that equal rows are natural if pairs of rows that differ only in this column are at least
+# MIN_DIFFERENT_FRACTION of the equal pairs, and its odds of equal values in these pairs are at most MAX_NATURAL_ODDS
+# times those in all pairs.
+MIN_DIFFERENT_FRACTION, MAX_NATURAL_ODDS = 0.02, 20.0
+
+
+def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> NDArray[np.intp]:
+    """Return the number of the group of each row (n,); repeated rows have the same group, with a warning.
+
+    Parameters
+    ----------
+    schema : Schema
+        Schema of the table; columns that the schema leaves out are not compared.
+    table : Table
+        The training rows.
+    y : array (n,) of class indices, or float array (n, targets)
+        Targets of the training rows.
+    seed : int
+        Seed of the shuffled columns.
+    """
+    n = len(y)
+    row_hashes = np.zeros(n, np.uint64)
+    for hashes in _column_hashes(schema, table, y):
+        row_hashes += hashes
+    distinct, groups = np.unique(row_hashes, return_inverse=True)
+    n_repeated = n - len(distinct)
+    if (
+        n_repeated < max(MIN_REPEATED_ROWS, MIN_REPEATED_FRACTION * n)
+        or n_repeated < MIN_SHUFFLED_RATIO * _count_shuffled(schema, table, y, seed)
+        or any(_is_natural(hashes, row_hashes) for hashes in _column_hashes(schema, table, y))
+    ):
+        return np.arange(n)
+    warn_user(
+        f"{n_repeated} of {n} rows equal an earlier row in all columns of X and y; fit does not validate a row on its "
+        "copies, so the score is that for new rows; drop the copies, or pass their number as sample_weight",
+        LeakageWarning,
+    )
+    return groups
+
+
+def _column_hashes(schema: Schema, table: Table, y: NDArray[Any]) -> Iterator[Hashes]:
+    """Yield hashes (n,) of the values of each column and each target; equal values of a column have the same hash."""
+    columns = [column.values for _, column in schema.read(table)]
+    for key, values in enumerate([*columns, *y.reshape(len(y), -1).T], start=1):
+        numbers = values.astype(np.float64) + 0.0  # the sum of -0.0 and 0.0 is 0.0
+        numbers[np.isnan(numbers)] = np.nan  # give all NaN the same bits
+        z = numbers.view(np.uint64) ^ np.uint64(key * 0x9E3779B97F4A7C15 % 2**64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # mix the bits as in splitmix64
+            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+        yield z ^ (z >> np.uint64(31))
+
+
+def _count_shuffled(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> int:
+    """Return the number of rows that equal an earlier row if the values of each column are shuffled."""
+    rng, row_hashes = np.random.default_rng([seed, 6]), np.zeros(len(y), np.uint64)
+    for hashes in _column_hashes(schema, table, y):
+        row_hashes += rng.permutation(hashes)
+    return len(y) - len(np.unique(row_hashes))
+
+
+def _count_equal_pairs(hashes: Hashes) -> float:
+    """Return the number of pairs of rows with equal hashes."""
+    counts = np.unique(hashes, return_counts=True)[1].astype(np.float64)
+    return float(counts @ (counts - 1)) / 2
+
+
+def _is_natural(hashes: Hashes, row_hashes: Hashes) -> bool:
+    """Return whether rows that are equal in all other columns differ in a column as often as in a natural table."""
+    n_pairs = len(hashes) * (len(hashes) - 1) / 2
+    equal, equal_in_column = _count_equal_pairs(row_hashes), _count_equal_pairs(hashes)
+    different = _count_equal_pairs(row_hashes - hashes) - equal  # pairs of rows that differ only in this column
+    is_frequent = different > MIN_DIFFERENT_FRACTION * equal
+    return is_frequent and equal * (n_pairs - equal_in_column) <= MAX_NATURAL_ODDS * equal_in_column * different
