@@ -257,6 +257,7 @@ BASE_MODULES = {"nnc", "nnc._version", "__future__"}
 STANDARD_MODULES = {
     "copy",
     "errno",
+    "resource",
     "signal",
 }  # modules of the standard library that are small and often loaded already
 NETWORK_MODULES = {
