@@ -251,7 +251,7 @@ def test_ctrl_c_ends_server_during_training():
     rows, view = created("circle", [12, 12, 12, 12], "tanh")
     # This training takes minutes.
     body = json.dumps({"network": view["network"], **rows, "epochs": 100_000, "lr": 0.01}).encode()
-    command = [sys.executable, "-m", "nnc", "demo", "--browser", "--no-open"]
+    command = [sys.executable, "-P", "-m", "nnc", "demo", "--browser", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         host = re.search(r"http://([^/]+)/", server.stdout.readline())[1]
         try:
