@@ -187,9 +187,9 @@ cdef Data inputs_as_data(const Plan* plan, const real[:, ::1] X, const int[::1] 
 
 
 cdef Data as_data(const Plan* plan, rows, int[::1] order, int[::1] index=None):
-    # Return the arrays of `rows`, a Data of nnc/_model/data.py that the caller must keep alive, as a struct Data. `index`
-    # are the indices of the rows to use, by default rows.index, in this order unless `order` is given. With lengths,
-    # `order` or `index` is required.
+    # Return the arrays of `rows`, a Data of nnc/_model/data.py that the caller must keep alive, as a struct Data.
+    # `index` are the indices of the rows to use, by default rows.index, in this order unless `order` is given. With
+    # lengths, `order` or `index` is required.
     source = rows.source
     if index is None:
         index = rows.index

@@ -22,7 +22,7 @@ cdef struct Data:
     const real* X         # inputs (rows of the array, n_in)
     const real* Y         # targets (rows of the array, n_out), or NULL if class indices are given
     const int* labels     # class index of each row of the array, or of each step of each row; or NULL
-    const real* dY        # derivatives as targets (rows of the array, n_out * n_in), see slopes.pxd; NULL if all are missing
+    const real* dY        # derivatives as targets (rows of the array, n_out * n_in), NULL if missing; see slopes.pxd
     const real* weights   # sample weight of each row of the array, or NULL
     double weight_sum     # sum of the weights, as sum_weights() returns it
     const int* rows       # indices (n) of the array rows that belong to the data; NULL if all rows do

@@ -47,11 +47,10 @@ cdef class Training:
     cdef int* labels              # buffer for the class indices of a single step, which the first step allocates
     cdef real* gradient           # buffer for the gradient of apply(), which its first call allocates
     cdef Chunks chunks            # layout of the chunks, if the rows are chunks of longer sequences
-    # These objects own the memory that the run uses. References to arrays are stored, because creating typed memoryviews
-    # takes time.
+    # These objects own the memory that the run uses. They are not typed memoryviews, because creating those takes time.
     cdef Engine engine
     cdef object params, rows, order, moments, epoch_arrays
-    cdef object sorted_order      # row indices that the run sorts by length; None without lengths, or if it uses `order`
+    cdef object sorted_order      # row indices that the run sorts by length; None without lengths or with `order`
     cdef object states            # states of the sequences if the rows are chunks
     cdef dict constants           # constants of the settings; the reference keeps the bit generator alive
 
@@ -120,8 +119,8 @@ cdef class Training:
         self.fetch_all()
 
     cdef Data as_data(self, rows, order):
-        # Return rows as a struct Data. With lengths, it always has an array `order`, which the run sorts by length within
-        # each batch.
+        # Return rows as a struct Data. With lengths, it always has an array `order`, which the run sorts by length
+        # within each batch.
         if rows.source.lengths is not None:
             if self.memory is not NULL and self.run.net.block.lengths is NULL:
                 raise ValueError("lengths must be None in a run that was prepared without lengths, got an array")
