@@ -34,13 +34,14 @@ class Folds(NamedTuple):
         Number of the fold that contains the row, from 0 to N_FOLDS - 1.
     part : int8 array (n,)
         Number of the part of this fold that contains the row, from 0 to N_PARTS - 1.
-    group : int array (n,)
-        Number of the group of the row. A group consists of copies of a row, see repeated_rows.py.
+    group : int array (n,) or None
+        Number of the group of the row. A group consists of copies of a row, see repeated_rows.py. None: each row is a
+        group.
     """
 
     fold: NDArray[np.int8]
     part: NDArray[np.int8]
-    group: NDArray[np.intp]
+    group: NDArray[np.intp] | None
 
     @classmethod
     def split(cls, y: NDArray[Any], seed: int, group: NDArray[np.intp] | None = None) -> Folds:
@@ -54,21 +55,27 @@ class Folds(NamedTuple):
             Group of each row; all rows of a group have the same y. Default: each row is a group.
         """
         n = len(y)
-        group = np.arange(n) if group is None else group
+        groups = np.arange(n) if group is None else group
         order = np.random.default_rng([seed, 1]).permutation(n)
         # Sort by class, and within a class by the size of the group, so that folds have similar numbers of rows.
         labels = y if y.ndim == 1 else np.zeros(n, int)
-        size = np.bincount(group)[group]
+        size = np.bincount(groups)[groups]
         order = order[np.lexsort((-size[order], labels[order]))]
         rank = np.empty(n, np.intp)
-        rank[order] = rank_groups(group[order])
+        rank[order] = rank_groups(groups[order])
         return cls((rank % N_FOLDS).astype(np.int8), (rank // N_FOLDS % N_PARTS).astype(np.int8), group)
 
     @property
     def distinct_rows(self) -> NDArray[np.intp]:
         """Index of the first row of each group, array (groups,)."""
+        if self.group is None:
+            return np.arange(len(self.fold))
         rows: NDArray[np.intp] = np.unique(self.group, return_index=True)[1]
         return rows
+
+    def groups_of(self, indices: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the numbers of the groups of the rows with these indices."""
+        return indices if self.group is None else self.group[indices]
 
     @property
     def n_folds(self) -> int:

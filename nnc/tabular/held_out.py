@@ -382,7 +382,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     model.outcomes = describe_predictions(model, values, y)
     error = float(np.average(model.row_errors(values, y), weights=weights))
     model.gain = compare_members(model, rows, training, error, seed)
-    scores = model.calibrate_conformal(rows, indices, values, y, training.folds.group[indices], seed)
+    scores = model.calibrate_conformal(rows, indices, values, y, training.folds.groups_of(indices), seed)
     order = np.random.default_rng([seed, 3]).permutation(len(indices))
     sample = np.sort(indices[order[:MAX_IMPORTANCE_ROWS]])
     model.held_out = model.held_out._replace(

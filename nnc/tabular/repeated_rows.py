@@ -11,6 +11,7 @@ columns and in the target count as repeated only if both of these conditions are
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,10 @@ MIN_SHUFFLED_RATIO = 3.0  # minimum ratio of the number of these rows to their n
 MIN_DIFFERENT_FRACTION, MAX_NATURAL_ODDS = 0.02, 20.0
 
 
-def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> NDArray[np.intp]:
-    """Return the number of the group of each row (n,); repeated rows have the same group, with a warning.
+def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> NDArray[np.intp] | None:
+    """Return the number of the group of each row (n,), or None if no row is repeated.
+
+    Repeated rows have the same group, and a warning is given.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
         or n_repeated < MIN_SHUFFLED_RATIO * _count_shuffled(schema, table, y, seed)
         or any(_is_natural(hashes, row_hashes) for hashes in _column_hashes(schema, table, y))
     ):
-        return np.arange(n)
+        return None
     warn_user(
         f"{n_repeated} of {n} rows equal an earlier row in all columns of X and y; fit does not validate a row on its "
         "copies, so the score is that for new rows; drop the copies, or pass their number as sample_weight",
@@ -72,8 +75,8 @@ def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) ->
 
 def _column_hashes(schema: Schema, table: Table, y: NDArray[Any]) -> Iterator[Hashes]:
     """Yield hashes (n,) of the values of each column and each target; equal values of a column have the same hash."""
-    columns = [column.values for _, column in schema.read(table)]
-    for key, values in enumerate([*columns, *y.reshape(len(y), -1).T], start=1):
+    columns = (column.values for _, column in schema.read(table))
+    for key, values in enumerate(chain(columns, y.reshape(len(y), -1).T), start=1):
         numbers = values.astype(np.float64) + 0.0  # the sum of -0.0 and 0.0 is 0.0
         numbers[np.isnan(numbers)] = np.nan  # give all NaN the same bits
         z = numbers.view(np.uint64) ^ np.uint64(key * 0x9E3779B97F4A7C15 % 2**64)
