@@ -4,9 +4,12 @@ If NNC_ISA is set, all tests run with that instruction set. Otherwise, tests use
 automatically, and those marked `exhaustive` repeat the tests of kernels and gradients with the others.
 """
 
+import inspect
 import os
+import re
 import signal
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -41,6 +44,8 @@ except ImportError:  # Windows and WebAssembly have no such locks: there, tests 
     fcntl = None
 
 NUMBER_OF_CASES = pytest.StashKey()  # number of collected cases of each test function of a module
+# a call of `importorskip` in a module, also in a loop over the names of packages
+MODULE_IMPORT = re.compile(r"^(?:for .*:\n +)?(?:[\w, ]+ = )?pytest\.importorskip\(", re.MULTILINE)
 MIN_PARALLEL_FILES = 20  # fewer test files run in one process, because several need seconds to start
 
 # Shells ignore Ctrl-C in background jobs, and processes that the tests start would inherit that.
@@ -56,12 +61,6 @@ settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=2
 settings.register_profile("exhaustive", settings.get_profile("nnc"), max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("nnc")
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--but-passed", metavar="FILE", help="deselect tests that passed according to FILE, an output of `pytest -rp`"
-    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -90,8 +89,31 @@ def pytest_runtest_protocol(item):
             fcntl.flock(file, fcntl.LOCK_UN)  # also releases the lock in processes that the test has forked
 
 
+@cache
+def module_needs_packages(path):
+    """Return whether a test file calls `importorskip` when it is imported."""
+    return MODULE_IMPORT.search(path.read_text(encoding="utf-8")) is not None
+
+
+@cache
+def function_needs_packages(function):
+    """Return whether a test or fixture calls `importorskip`, itself or in a helper function of its module."""
+    function = inspect.unwrap(getattr(getattr(function, "hypothesis", None), "inner_test", function))
+    names = function.__code__.co_names
+    helpers = [function.__globals__.get(name) for name in names]
+    return "importorskip" in names or any(
+        inspect.isfunction(helper) and "importorskip" in helper.__code__.co_names for helper in helpers
+    )
+
+
 def pytest_itemcollected(item):
-    """Mark the tests that run once for each instruction set, and most cases of tests marked `sampled`."""
+    """Mark tests of optional packages, tests that run once for each instruction set, and cases of `sampled` tests."""
+    fixtures = (
+        fixture.func for name in item.fixturenames for fixture in item._fixtureinfo.name2fixturedefs.get(name, ())
+    )
+    functions = [item.function, *filter(inspect.isfunction, fixtures)]
+    if module_needs_packages(item.path) or any(map(function_needs_packages, functions)):
+        item.add_marker("optional")
     if {"isa", "core", "every_isa", "every_core"}.intersection(item.fixturenames):
         item.add_marker("each_isa")
     sampled = item.get_closest_marker("sampled")
@@ -102,12 +124,17 @@ def pytest_itemcollected(item):
         numbers[item.originalname] += 1
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Let a test fail if it is skipped because of a missing package and is not marked `optional`."""
+    report = yield
+    if report.skipped and "could not import" in str(report.longrepr) and not item.get_closest_marker("optional"):
+        report.outcome, report.longrepr = "failed", f"mark this test `optional`: {report.longrepr}"
+    return report
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    if path := config.getoption("--but-passed"):
-        passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
-        items[:] = [item for item in items if item.nodeid not in passed]
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("serial") is not None)  # they run last
 

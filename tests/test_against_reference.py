@@ -8,6 +8,8 @@ import pytest
 import nnc
 from nnc import NeuralNetwork, _serialization, reference
 
+pytestmark = pytest.mark.engine
+
 # Data of the tutorial: XOR of the first two columns.
 X4 = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
 Y4 = [[0], [1], [1], [0]]

@@ -21,6 +21,8 @@ import nnc
 from nnc import Checkpoint, NeuralNetwork
 from nnc._model import cores
 
+pytestmark = pytest.mark.engine
+
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (50, 3))
 Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))

@@ -17,6 +17,8 @@ from nnc._model import cores
 from nnc._utils import processors
 from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Flatten, Input
 
+pytestmark = pytest.mark.engine
+
 PACKAGE = Path(nnc.__file__).parent
 AVAILABLE = cores.available()
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

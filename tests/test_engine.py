@@ -10,6 +10,8 @@ from nnc._model.data import Data, RunSettings
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
+pytestmark = pytest.mark.engine
+
 DENSE_LAYER = {"kind": "dense", "input_shape": (3,), "output_shape": (4,), "activation": "tanh", "bias": True}
 
 

@@ -16,6 +16,8 @@ from nnc.pde.loops import SecondOrderProblemLoop
 from nnc.pde.program import CODES, OPERATIONS, Graph, Program
 from nnc.pde.symbols import FUNCTIONS, Symbol
 
+pytestmark = pytest.mark.engine
+
 FUNCTION_NAMES = sorted(FUNCTIONS)
 OPTIMIZERS = ("adam", "rprop", "lbfgs", "levenberg_marquardt")
 

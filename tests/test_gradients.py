@@ -9,6 +9,8 @@ from nnc import NeuralNetwork
 from nnc._registry.activations import HIDDEN, ROWS
 from nnc._registry.losses import NAMES as LOSSES
 
+pytestmark = pytest.mark.engine
+
 # Activations with a kink at 0: a difference across the kink does not approximate the derivative.
 NONSMOOTH = {row.name for row in ROWS.values() if row.nonsmooth_at_zero}
 H = 1e-4

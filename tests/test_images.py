@@ -21,6 +21,8 @@ from nnc.layers import (
     small_images,
 )
 
+pytestmark = pytest.mark.engine
+
 ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),

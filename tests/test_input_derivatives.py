@@ -12,6 +12,8 @@ from nnc._model.channels import Channels
 from nnc._registry import activations
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
+pytestmark = pytest.mark.engine
+
 SMOOTH = [row.name for row in activations.ROWS.values() if row.has_higher_derivatives]
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from nnc._registry.activations import HIDDEN, NAMES
 
+pytestmark = pytest.mark.engine
+
 LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")
 # Largest errors in ULP, parsed from the comment at the head of src/vmath.pxd.

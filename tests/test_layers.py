@@ -35,6 +35,8 @@ from nnc.layers import (
 )
 from nnc.layers.base import ParametricLayer
 
+pytestmark = pytest.mark.engine
+
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(0, 1, (40, 1))
 

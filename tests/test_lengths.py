@@ -12,6 +12,8 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import GRU, LSTM, BatchNorm, Bidirectional, Conv1D, Dense, Dropout, Flatten, Input, SimpleRNN
 
+pytestmark = pytest.mark.engine
+
 CELLS = (SimpleRNN, GRU, LSTM)
 WRAPS = {
     "forward": lambda layer: layer,

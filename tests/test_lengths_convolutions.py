@@ -28,6 +28,8 @@ from nnc.layers import (
     MaxPool1D,
 )
 
+pytestmark = pytest.mark.engine
+
 STEPS, FEATURES, ROWS = 16, 3, 37
 NETWORKS = {
     "causal, each step": [Conv1D(4, 3, "tanh", padding="causal"), GRU(5, return_sequences=True), Dense(2)],

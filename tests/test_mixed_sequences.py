@@ -25,6 +25,8 @@ from nnc.layers import (
     SimpleRNN,
 )
 
+pytestmark = pytest.mark.engine
+
 INPUT = Input(steps=13, features=3)
 # stacks without the output layer; odd numbers of steps, channels and units
 STACKS = {

@@ -16,6 +16,8 @@ from nnc import Layer, MinMax, ModelFileError, NeuralNetwork, layers
 from nnc._registry import losses
 from nnc._registry.activations import HIDDEN, ROWS
 
+pytestmark = pytest.mark.engine
+
 X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y4 = np.array([[0], [1], [1], [0]])
 INF, NAN = float("inf"), float("nan")

@@ -1,7 +1,8 @@
-"""Tests of the hooks in tests/conftest.py: automatic worker processes, and tests that run while no other test runs."""
+"""Tests of the hooks in tests/conftest.py: worker processes, and the markers `serial` and `optional`."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,29 @@ def test_records_its_time(name):
     time.sleep(0.01)
     with open("times.txt", "a") as file:
         file.write(f'["{os.environ.get("PYTEST_XDIST_WORKER", "")}", "{name}", {start}, {time.monotonic()}]\\n')
+"""
+
+PACKAGES = """
+import pytest
+
+@pytest.fixture
+def package():
+    return pytest.importorskip("no_such_package")
+
+def import_package():
+    return pytest.importorskip("no_such_package")
+
+def test_calls_the_function():
+    pytest.importorskip("no_such_package")
+
+def test_calls_a_helper_function():
+    import_package()
+
+def test_uses_a_fixture(package):
+    pass
+
+def test_hides_the_function():
+    getattr(pytest, "importorskip")("no_such_package")
 """
 
 
@@ -68,3 +92,12 @@ def test_many_files_run_in_workers_and_serial_tests_run_alone(folder):
 @pytest.mark.parametrize("arguments", [["tests/test_1.py"], ["-n0"], ["-p", "no:xdist"], ["--pdb"], ["-s"]])
 def test_few_files_and_debuggers_run_in_one_process(folder, arguments):
     assert {worker for worker, *_ in run_tests(folder, *arguments)} == {""}
+
+
+@pytest.mark.exhaustive
+def test_test_of_missing_package_without_marker_optional_fails(folder):
+    (folder / "tests" / "test_packages.py").write_text(PACKAGES, encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_packages.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert "3 skipped" in done.stdout
+    assert re.findall("^FAILED .*::(\\w+)", done.stdout, re.MULTILINE) == ["test_hides_the_function"]

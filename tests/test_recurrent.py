@@ -12,6 +12,8 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
 
+pytestmark = pytest.mark.engine
+
 KINDS = SimpleRNN, GRU, LSTM
 
 

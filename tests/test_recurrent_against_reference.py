@@ -10,6 +10,8 @@ import nnc
 from nnc import NeuralNetwork, reference
 from nnc.layers import GRU, LSTM, Bidirectional, Dense, Dropout, Flatten, Input, SimpleRNN
 
+pytestmark = pytest.mark.engine
+
 NETWORK_CLASSES = NeuralNetwork, reference.NeuralNetwork
 
 # The last layer of each network is a Dense(2), for each step if its inputs are sequences.

@@ -10,6 +10,8 @@ from nnc import NeuralNetwork
 from nnc._utils.random import DROPOUT, mix
 from nnc.layers import GRU, LSTM, Bidirectional, Dropout, Input, SimpleRNN
 
+pytestmark = pytest.mark.engine
+
 KINDS = SimpleRNN, GRU, LSTM
 
 

@@ -11,6 +11,8 @@ from nnc._model.data import Data, RunSettings
 from nnc._registry import activations, losses, optimizers
 from nnc._team import Team
 
+pytestmark = pytest.mark.engine
+
 ACTIVATIONS, LOSSES = activations.ROWS, losses.ROWS
 N = 7  # number of neurons of the tested layer
 parametrize = pytest.mark.parametrize

@@ -7,6 +7,8 @@ from programs import load_program
 
 import nnc
 
+pytestmark = pytest.mark.engine
+
 same_bits = load_program("tools/same_bits.py")
 FITS = {fit.name: fit for fit in same_bits.fits()}
 TABLE_FITS = {fit.name: fit for fit in same_bits.table_fits()}

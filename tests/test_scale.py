@@ -15,7 +15,7 @@ from nnc._inspection.gradients import check_gradients
 from nnc._model import cores
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
-pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")]
 
 FIRST_LAYERS = [5, Scale(lr_factor=6), Dense(7), Dense(33), Dense(2)]
 HIDDEN_LAYERS = [6, Dense(70), Scale(init=-0.5), Dropout(0.25), Dense(3), Scale(), Scale(init=2), Dense(2)]

@@ -16,6 +16,8 @@ from nnc._training.curvature import lbfgs, levenberg_marquardt
 from nnc._training.second_order import SecondOrderLoop
 from nnc._utils import memory
 
+pytestmark = pytest.mark.engine
+
 RNG = np.random.default_rng(0)
 T = np.linspace(0, 4, 50)
 

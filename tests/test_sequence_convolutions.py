@@ -31,6 +31,8 @@ from nnc.layers import (
     MaxPool2D,
 )
 
+pytestmark = pytest.mark.engine
+
 rng = np.random.default_rng(0)
 X = rng.standard_normal((21, 12, 3))
 Y = rng.standard_normal((21, 2))

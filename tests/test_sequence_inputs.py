@@ -12,6 +12,8 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import GRU, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
+pytestmark = pytest.mark.engine
+
 rng = np.random.default_rng(0)
 SEQUENCES = rng.standard_normal((24, 8, 2)) * [0.1, 0.5] + [0.3, 0]
 TARGETS = SEQUENCES[:, :, 0].sum(axis=1)

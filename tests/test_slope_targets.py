@@ -12,6 +12,8 @@ from nnc._model.data import Data
 from nnc._model.slopes import model_with_slopes
 from nnc.layers import Dense, Dropout, Scale
 
+pytestmark = pytest.mark.engine
+
 
 def function(X):
     return np.stack([np.sin(2 * X[:, 0]) * X[:, 1], X[:, 0] ** 2 - X[:, 1]], 1)

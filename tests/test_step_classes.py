@@ -7,6 +7,8 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import GRU, LSTM, Bidirectional, Dense, Input
 
+pytestmark = pytest.mark.engine
+
 STEPS, FEATURES, CLASSES = 6, 3, 4
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import nnc
 from nnc import NeuralNetwork
 
+pytestmark = pytest.mark.engine
+
 OPTIMIZERS = {
     "sgd": nnc.SGD(),
     "momentum": nnc.SGD(momentum=0.9),

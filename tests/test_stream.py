@@ -24,6 +24,8 @@ from nnc.layers import (
     SimpleRNN,
 )
 
+pytestmark = pytest.mark.engine
+
 KINDS = SimpleRNN, GRU, LSTM
 
 

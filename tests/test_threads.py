@@ -25,6 +25,8 @@ from nnc._training import loop
 from nnc._training.threads import ThreadTuner
 from nnc._utils import processors
 
+pytestmark = pytest.mark.engine
+
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
 

@@ -28,6 +28,8 @@ from nnc._training import loop
 from nnc._training.threads import ThreadTuner, avoid_caller_processor, may_set_affinity
 from nnc._utils import processors
 
+pytestmark = pytest.mark.engine
+
 OPTIMIZERS = ("sgd", "momentum", "adam")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")
 

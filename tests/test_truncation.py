@@ -9,6 +9,8 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Input, SimpleRNN
 
+pytestmark = pytest.mark.engine
+
 FEATURES, OUTPUTS = 2, 3
 
 
