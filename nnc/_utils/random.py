@@ -30,6 +30,14 @@ def mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
+def mix_array(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Apply `mix` to each element of an array."""
+    _, first, second, s30, s27, s31, _ = _CONSTANTS
+    z = (z ^ (z >> s30)) * first
+    z = (z ^ (z >> s27)) * second
+    return z ^ (z >> s31)
+
+
 class Stream:
     """Stream of uniform random numbers in [0, 1).
 
@@ -50,12 +58,8 @@ class Stream:
         n = prod(shape)
         i = np.arange(self._position + 1, self._position + n + 1, dtype=np.uint64)
         self._position += n
-        golden_ratio, first, second, s30, s27, s31, s11 = _CONSTANTS
-        z = i * golden_ratio + np.uint64(self._key)
-        z = (z ^ (z >> s30)) * first
-        z = (z ^ (z >> s27)) * second
-        z ^= z >> s31
-        return (z >> s11).astype(np.float64).reshape(shape) * 2.0**-53
+        z = mix_array(i * _CONSTANTS[0] + np.uint64(self._key))
+        return (z >> _CONSTANTS[-1]).astype(np.float64).reshape(shape) * 2.0**-53
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Return standard normal numbers by the transform of Box and Muller (1958); each uses two uniform numbers."""

@@ -1,12 +1,12 @@
 """Detection of repeated rows, such as copies of rows that a join or oversampling has added to a table.
 
 A model that has learned from a copy of a held-out row knows its target, so its score is too good. Equal rows are
-natural in a table of few discrete columns, such as sex, class and age band. Therefore rows that are equal in all
-columns and in the target count as repeated only if both of these conditions are met:
+natural in a table of few discrete columns, such as sex, class and age band. Therefore two tests decide whether rows
+that are equal in all columns and in the target are copies:
 
-- If the values of each column are shuffled, the columns are independent. Then there are clearly fewer equal rows.
-- In a natural table, rows that agree in all columns but one often differ in this column, as if it was independent of
-  the other columns. Copies hardly ever differ in a single column.
+- Shuffle the values of each column, so that the columns are independent. A table with copies then has far fewer equal
+  rows.
+- Count the pairs of rows that differ in a single column. They are frequent in a natural table, and rare among copies.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.notices import warn_user
+from nnc._utils.random import mix, mix_array
 from nnc.tabular.notices import LeakageWarning
 
 if TYPE_CHECKING:
@@ -79,10 +80,7 @@ def _column_hashes(schema: Schema, table: Table, y: NDArray[Any]) -> Iterator[Ha
     for key, values in enumerate(chain(columns, y.reshape(len(y), -1).T), start=1):
         numbers = values.astype(np.float64) + 0.0  # the sum of -0.0 and 0.0 is 0.0
         numbers[np.isnan(numbers)] = np.nan  # give all NaN the same bits
-        z = numbers.view(np.uint64) ^ np.uint64(key * 0x9E3779B97F4A7C15 % 2**64)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # mix the bits as in splitmix64
-            z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
-        yield z ^ (z >> np.uint64(31))
+        yield mix_array(numbers.view(np.uint64) ^ np.uint64(mix(key)))
 
 
 def _count_shuffled(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> int:

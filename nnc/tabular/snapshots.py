@@ -60,7 +60,7 @@ class HeldOut(NamedTuple):
     temperature: float
     scores: NDArray[np.float64]
     temperature_ratio: float = 1.0
-    class_scores: ClassScores | Any = None  # Any: type checkers require no check for None
+    class_scores: ClassScores | Any = None  # with Any, type checkers accept its attributes without a test for None
 
     def with_networks(self, count: int, n_networks: int) -> HeldOut:
         """Return a copy with the temperature for `count` networks instead of n_networks."""
