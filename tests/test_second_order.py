@@ -745,6 +745,13 @@ def test_sample_weights_of_residual_loss_in_single_calls():
         small_network(loss=lambda P, Y: (0.0, P)).evaluate_loss(SMALL_X, SMALL_Y, np.ones(len(SMALL_X)))
 
 
+def test_metric_without_weights_is_refused_with_weights_of_residuals():
+    net = NeuralNetwork([1, 1], loss=nnc.LeastSquares(identity_residuals), seed=0)
+    with pytest.raises(ValueError, match="metrics must accept sample_weight if rows have weights"):
+        net.fit([[0.0], [1.0]], [0, 1], epochs=1, lr=0.1, sample_weight=[1, 2], metrics=[lambda y, p: 0.0])
+    assert net.state is None
+
+
 def test_sample_weights_equal_repeated_rows():
     rng = np.random.default_rng(0)
     X, Y, counts = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), rng.integers(0, 4, 40)

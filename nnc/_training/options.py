@@ -405,7 +405,7 @@ def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossR
 
 def check_weights(metrics: Mapping[str, Metric], rows: Data) -> None:
     """Raise ValueError if rows have weights, but the function of a metric has no argument for them."""
-    for metric in () if rows.weights is None else metrics.values():
+    for metric in () if rows.metric_weights is None else metrics.values():
         if metric.is_custom and not metric.takes_weights:
             raise ValueError(
                 f"metrics must accept sample_weight if rows have weights, but the function of {metric.name!r} does not"
