@@ -138,11 +138,11 @@ class TargetConversion(OutputConversion):
 
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
-        X, y, sample_weight, lengths, _ = unpack_batch(batch)
-        if sample_weight is not None and self.model.loss_function is not None:
-            self.row_weights("sample_weight", sample_weight, len(y))  # raises an error
-        converter, X = self.bind(X, lengths, trims=True)
-        data = converter.data(X, y, sample_weight, learn=True)
+        given = unpack_batch(batch)
+        if given.sample_weight is not None:  # reject weights of residuals, whose mean over all batches must be 1
+            self.row_weights("sample_weight", given.sample_weight, len(given.y))
+        converter, X = self.bind(given.X, given.lengths, trims=True)
+        data = converter.data(X, given.y, given.sample_weight, learn=True)
         vars(self).update(vars(converter.unbound(self.model)))
         return data
 
@@ -157,9 +157,9 @@ class TargetConversion(OutputConversion):
                 f"a fraction, got {type(validation).__name__}"
             )
         try:
-            X, y, sample_weight, lengths, dY = unpack_batch(validation)
-            converter, X = self.bind(X, lengths)
-            return converter.with_slopes(converter.data(X, y, sample_weight), dY)
+            batch = unpack_batch(validation)
+            converter, X = self.bind(batch.X, batch.lengths)
+            return converter.with_slopes(converter.data(X, batch.y, batch.sample_weight), batch.dY)
         except (TypeError, ValueError) as error:
             error_class = TypeError if isinstance(error, TypeError) else ValueError
             raise error_class(f"validation: {error}") from None

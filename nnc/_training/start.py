@@ -79,8 +79,8 @@ def bind_rows(
     """Return the converter for the longest sequence of X and of the validation rows, and X as arrays or Sequences."""
     steps = 0
     if converter.model.stack.input.any_steps and isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4):
-        test_X, _, _, test_lengths, _ = unpack_batch(validation)
-        steps = converter.bind(test_X, test_lengths, trims=True)[0].model.input_shape[0]
+        batch = unpack_batch(validation)
+        steps = converter.bind(batch.X, batch.lengths, trims=True)[0].model.input_shape[0]
     return converter.bind(X, lengths, steps, trims=True)
 
 
@@ -109,8 +109,9 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
         raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
     if (method := split_method(arguments.validation)) is not None:
         batch = Batch(rows, y, arguments.sample_weight, dY=arguments.dY)
-        (rows, y, weights, _, dY), held_out = converter.split(batch, method, streams.key(SPLIT))
-        arguments = arguments.replaced(sample_weight=weights, dY=dY, validation=held_out)
+        train, held_out = converter.split(batch, method, streams.key(SPLIT))
+        rows, y = train.X, train.y
+        arguments = arguments.replaced(sample_weight=train.sample_weight, dY=train.dY, validation=held_out)
     batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
     if is_automatic:
         from nnc._training.defaults import automatic_arguments
@@ -202,14 +203,14 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
     arguments = FitArguments(**settings)
-    start_epoch, first = as_epoch_starter(batches, arguments.epochs), (None, None)
+    start_epoch, first = as_epoch_starter(batches, arguments.epochs), Batch(None, None)
     if network._has_automatic_loss:
         # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
         # they depend on the loss.
         prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
-        first, start_epoch = with_first_batch(start_epoch)
-    X, y, _, lengths, _ = unpack_batch(first)
-    with network.model.training_lock, network._choosing_loss(X, y, lengths, is_batch=True):
+        given, start_epoch = with_first_batch(start_epoch)
+        first = unpack_batch(given)
+    with network.model.training_lock, network._choosing_loss(first.X, first.y, first.lengths, is_batch=True):
         run = batch_loop(network, start_epoch, arguments)
         begin(network, run)
         history = run.run()

@@ -230,7 +230,7 @@ class Estimator(Solvers):
         return y
 
     def _data(self: Any, net: NeuralNetwork, batch: Batch) -> Data:
-        X, y, weights, _, dY = batch
+        X, y, weights = batch.X, batch.y, batch.sample_weight
         if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
             raise ValueError(
                 f"X and y must have {net.sizes[0]} and {net.sizes[-1]} columns, as in the first fit, "
@@ -239,7 +239,7 @@ class Estimator(Solvers):
         rows = X if issparse(X) else as_contiguous(X, net.dtype)
         Y, index = self._targets(y, net.dtype)
         data = Data(rows, Y, index, None if weights is None else as_contiguous(weights, net.dtype))
-        return net.converter.with_slopes(data, dY)
+        return net.converter.with_slopes(data, batch.dY)
 
     # ------------------------------------------------------------------------------------------ training
 

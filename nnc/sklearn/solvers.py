@@ -230,15 +230,14 @@ class Solvers:
         slopes: Any,
     ) -> None:
         """Train the network with the Levenberg-Marquardt method; `slopes` is None or (dY, dY_weight)."""
-        X, y, weights, *_ = batch
-        X = X.toarray() if issparse(X) else X
+        X, weights = batch.X.toarray() if issparse(batch.X) else batch.X, batch.sample_weight
         self._begin_curves(False)
         total = float(len(X) if weights is None else np.sum(weights))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)
             history = net.fit(
                 X,
-                y,
+                batch.y,
                 epochs=self.max_iter,
                 optimizer=optimizer,
                 reset_optimizer=True,
