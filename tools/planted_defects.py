@@ -218,7 +218,7 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     settings.write_text("[run]\nsource = nnc\ndynamic_context = test_function\nparallel = true\npatch = subprocess\n")
     for arguments in ([], ["-m", "exhaustive"]):
         command = ["coverage", "run", "--rcfile=coverage.ini", "-m", "pytest", "-q", "-p", "no:xdist", *arguments]
-        _run_in(copy, command)
+        _run_in(copy, command, check=True)  # a test that fails by itself would find all defects
     _run_in(copy, ["coverage", "combine", "-q", "--rcfile=coverage.ini"])
     _run_in(copy, ["coverage", "json", "-q", "--rcfile=coverage.ini", "--show-contexts", "-o", "coverage.json"])
     report = json.loads((copy / "coverage.json").read_text())
@@ -233,12 +233,18 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     return lines
 
 
-def _run_in(copy: Path, command: Sequence[str]) -> str:
-    """Run a module (or sh) in a checkout, so that nnc is imported from there, and return what it prints."""
+def _run_in(copy: Path, command: Sequence[str], check: bool = False) -> str:
+    """Run a module (or sh) in a checkout, so that nnc is imported from there, and return what it prints.
+
+    If `check` is true and the command fails, raise RuntimeError.
+    """
     if command[0] != "sh":
         command = [sys.executable, "-m", *command]
     environment = os.environ | {"PYTHONPATH": str(copy)}
-    return subprocess.run(command, cwd=copy, env=environment, text=True, capture_output=True, check=False).stdout
+    result = subprocess.run(command, cwd=copy, env=environment, text=True, capture_output=True, check=False)
+    if check and result.returncode:
+        raise RuntimeError(f"{' '.join(command)} must pass in the copy, got:\n{result.stdout[-2000:]}")
+    return result.stdout
 
 
 # -------------------------------------------------------------------------------------------- runs
