@@ -52,7 +52,7 @@ cdef class CustomStep:
         cdef Py_ssize_t n = rows.n, end, step = 0
         cdef bint is_constant = isinstance(rates, float)
         X, Y, weights = rows.X, rows.Y.view(), rows.residual_weights
-        Y.flags.writeable = False  # prevent the loss function from changing the targets
+        Y.flags.writeable = False  # the loss function must not change the targets
         while row < n:
             end = min(n, row + size)
             batch, targets = X[row:end], Y[row:end]

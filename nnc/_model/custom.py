@@ -119,7 +119,7 @@ class CustomLoss:
     name: str
 
     def __init__(self, function: Function, step_outputs: int = 0) -> None:
-        self.function = function
+        self.function: Callable[..., tuple[Any, Any]] = function
         self.step_outputs = step_outputs
         self.name = function_name(function)
         # Sample weights require residuals (nnc.LeastSquares) and one output row per sample, not one for each step.
@@ -178,7 +178,7 @@ class CustomLoss:
             Y = Y.view()
             Y.flags.writeable = False
         try:
-            result = self.function(P, Y) if weights is None else self.function(P, Y, weights)  # type: ignore[call-arg]
+            result = self.function(P, Y) if weights is None else self.function(P, Y, weights)
         except Exception as error:
             error.add_note(f"{self._call(P, Y)} has raised this")
             raise

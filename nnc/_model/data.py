@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PARTS = ("X", "Y", "labels", "weights", "lengths", "dY", "residual_weights")  # arrays of a Data
+PARTS = ("X", "Y", "labels", "weights", "lengths", "dY", "residual_weights")  # names of the arrays of Data
 
 
 class RunSettings(NamedTuple):

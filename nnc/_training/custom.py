@@ -37,7 +37,7 @@ class CustomLossLoop(BatchLoop):
 
     def create_training(self, threads: int) -> None:
         data = self.data
-        # The core reads derivatives of the loss with respect to the outputs instead of targets.
+        # Python computes a custom loss, and the core receives its derivatives with respect to the outputs as targets.
         self.data = data.with_output_gradient(np.zeros((data.n, self.model.sizes[-1]), self.model.dtype))
         super().create_training(threads)
         self.data = data

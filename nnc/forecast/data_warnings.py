@@ -51,11 +51,8 @@ def warn_of_outliers(
 
     Parameters
     ----------
-    panel : Panel
-    names : sequence or None
-        Names of the series; None for a single series without a name.
-    layout : Layout or None
-        Layout of the frame of the series; None for arrays.
+    panel, names, layout
+        As in `warn_of_data`.
     checked : int array (series,), optional
         Number of values at the start of each series that are not checked again. Default: 0.
     """

@@ -32,8 +32,8 @@ MIN_REPLACEMENT_GAIN = 0.1  # smallest relative reduction of the error by a seas
 MIN_AUTOCORRELATION = 0.3  # smallest autocorrelation at the lag of a season
 MIN_RISE = 0.3  # smallest amount by which the autocorrelation of a season exceeds that of a smaller lag
 MIN_LONGER_GAIN = 0.05  # smallest amount by which the autocorrelation of a longer season is larger
-MAX_USUAL_LOSS = 0.03  # largest amount by which the autocorrelation of a usual season is below that of a neighbor
-SIGNIFICANCE = 0.05  # largest probability that white noise has the autocorrelation of a season at any lag
+MAX_USUAL_LOSS = 0.03  # a usual season replaces a close peak if its autocorrelation is lower by at most this
+SIGNIFICANCE = 0.05  # probability that white noise has, at some lag, an autocorrelation that counts as a season
 
 
 class Seasons(NamedTuple):
@@ -110,13 +110,12 @@ def find_seasons(series: Sequence[Floats], calendar: Sequence[int] = ()) -> list
     calendar : sequence of int
         Seasons of a frequency.
     """
-    n = np.array([len(y) for y in series], np.intp)
-    length = int(np.median(n))
+    length = int(np.median([len(y) for y in series]))
     usual = [season for season in calendar or USUAL_SEASONS if 2 * season <= length]
     longest = min(max([length // MIN_CYCLES, *usual]), MAX_SEASON)
-    long = [y for y in series if len(y) >= 2 * longest]
     if longest < 2:
         return []
+    long = [y for y in series if len(y) >= 2 * longest]
     n = np.array([len(y) for y in long], np.intp)
     Y = np.full((len(long), n.max()), np.nan)
     for row, y in zip(Y, long, strict=True):
