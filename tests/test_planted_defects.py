@@ -38,3 +38,15 @@ def test_casts_pointers_definitions_comments_and_texts_have_no_defects(line):
 def test_interval_covers_the_fraction():
     low, high = planted_defects.interval(76, 80)
     assert 0.87 < low < 0.95 < high < 0.99
+
+
+def test_line_runs_tests_that_execute_it_or_all_if_it_runs_at_import():
+    copy = planted_defects.ROOT
+    [run] = planted_defects.select_tests(copy, ["tests.test_norm.test_a", "tests.test_files.test_b"])
+    assert run == ["-k", "test_a or test_b", "tests/test_files.py", "tests/test_norm.py"]
+    first, others = planted_defects.select_tests(copy, ["", "tests.test_norm.test_a"])
+    assert first == ["tests/test_norm.py"]
+    assert "tests/test_files.py" in others
+    assert "tests/test_norm.py" not in others
+    engine, _ = planted_defects.select_tests(copy, [])
+    assert "tests/test_gradients.py" in engine

@@ -7,11 +7,12 @@
 
 COPY is a copy of the checkout, whose files are changed and restored. The first command compiles the core in it, runs
 all tests, and records which test functions execute each line of nnc/, and which lines of src/ are executed. The second
-command draws defects from these lines. The third command plants one defect at a time and runs the tests that execute
-its line: first the quick tests (those of `pytest`), and if they pass, the others. Tests of texts and of the structure
-are left out, because they would find a defect only by its spelling. The last command prints the fraction of the defects
-that both sets of tests find. Defects that cannot change a result are left out by a file with one number in each line,
-followed by the reason.
+command draws defects from these lines, twice as many as needed: a defect that does not compile is replaced by the next
+one. The third command plants one defect at a time and runs the tests that execute its line: first the quick tests
+(those of `pytest`), and if they pass, the others. A test that fails must fail again alone, and pass in the checkout of
+this tool, whose core must be compiled in place. Tests of texts and of the structure are left out, because they would
+find a defect only by its spelling. The last command prints the fraction of the defects that both sets of tests find.
+Defects that cannot change a result are left out by a file with one number in each line, followed by the reason.
 
 The commands need the package coverage, and "lines" also gcov.
 """
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 1800  # seconds of a run of the tests, after which a defect counts as found: it causes an endless loop
+TEST_LIMIT = 300  # seconds of a test, after which its process ends
+COUNTS = {"nnc/": 80, "src/": 40}  # number of defects that compile
+MARKERS = {"quick": "not exhaustive", "exhaustive": "exhaustive"}
 # Tests that are left out: they read texts, or measure the structure of the code.
 TEXT_TESTS = {
     *("test_architecture", "test_catalogs", "test_changes", "test_docstrings", "test_first_page", "test_house"),
@@ -169,18 +173,18 @@ def _between(text: str, start: tuple[int, int], end: tuple[int, int]) -> str:
     return "".join(lines)[start[1] :]
 
 
-def draw(lines: dict[str, dict[str, list[str]]], seed: int, counts: dict[str, int]) -> list[Defect]:
+def draw(lines: dict[str, dict[str, list[str]]], seed: int) -> list[Defect]:
     """Return random defects in executed lines. Each line has the same probability, and so has each defect of a line."""
     rng = random.Random(seed)
     drawn = []
-    for folder, count in counts.items():
+    for folder, count in COUNTS.items():
         by_line = defaultdict(list)
         for file in sorted(file for file in lines if file.startswith(folder)):
             text = (ROOT / file).read_text(encoding="utf-8")
             for defect in defects_of(file, text):
                 if str(defect.start[0]) in lines[file] and _is_valid(defect, text):
                     by_line[file, defect.start[0]].append(defect)
-        drawn += [rng.choice(by_line[line]) for line in rng.sample(sorted(by_line), count)]
+        drawn += [rng.choice(by_line[line]) for line in rng.sample(sorted(by_line), 2 * count)]
     return drawn
 
 
@@ -256,40 +260,65 @@ def run(copy: Path, defect: Defect, contexts: Sequence[str]) -> dict[str, str]:
     text = path.read_text(encoding="utf-8")
     path.write_text(defect.plant(text), encoding="utf-8")
     try:
-        is_core = defect.file.startswith("src/")
-        if is_core and not build(copy):
+        if defect.file.startswith("src/") and not build(copy):
             return {"invalid": "the core with the defect cannot be compiled"}
-        functions = sorted({_function(context) for context in contexts if context})
-        # Lines that a module executes when it is imported, and lines of the core, may influence all tests.
-        tests = functions if functions and not is_core and "" not in contexts else ["tests"]
-        for name, marker in ("quick", "not exhaustive"), ("exhaustive", "exhaustive"):
-            if found := _first_failure(copy, tests, marker):
-                return {name: found}
+        for name, marker in MARKERS.items():
+            for arguments in select_tests(copy, contexts):
+                if found := _find_failure(copy, ["-m", marker, *arguments]):
+                    return {name: found}
         return {"none": ""}
     finally:
         path.write_text(text, encoding="utf-8")
 
 
-def _function(context: str) -> str:
-    """Return the argument of pytest for a context of coverage, such as "tests.test_files.test_name"."""
-    parts = context.removeprefix("tests.").split(".")
-    return f"tests/{parts[0]}.py::{'::'.join(parts[1:])}"
+def select_tests(copy: Path, contexts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the arguments of each run of pytest for contexts of coverage, such as "tests.test_files.test_name".
+
+    Lines that a module executes when it is imported, and lines of the core, may influence all tests. The tests that
+    probably find the defect run first.
+    """
+    modules = {context.split(".")[1] for context in contexts if context}
+    names = sorted({path.stem for path in (copy / "tests").glob("test_*.py")} - TEXT_TESTS)
+    files = [f"tests/{name}.py" for name in names]
+    first = [f"tests/{name}.py" for name in names if name in modules]
+    if first and "" not in contexts:
+        yield ["-k", " or ".join(sorted({context.split(".")[-1] for context in contexts})), *first]
+        return
+    if not first:
+        first = [file for file in files if "mark.engine" in (copy / file).read_text(encoding="utf-8")]
+    yield first
+    yield [file for file in files if file not in first]
 
 
-def _first_failure(copy: Path, tests: Sequence[str], marker: str) -> str:
-    """Run tests until one fails, and return its name; "" if none fails."""
-    tests = [test for test in tests if not any(name in test for name in TEXT_TESTS)]
-    ignored = [f"--ignore=tests/{name}.py" for name in sorted(TEXT_TESTS)]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marker, *ignored, *tests]
+def _find_failure(copy: Path, arguments: Sequence[str]) -> str:
+    """Run tests until one finds the defect, and return its name; "" if none does."""
+    ignored: list[str] = []  # tests that fail without the defect, or not again
+    while True:
+        status, failure = _run_tests(copy, [*arguments, *ignored])
+        if not failure:
+            return "" if status in {0, 5} else f"exit status {status}"  # 5: no test was selected
+        if _run_tests(copy, ["-m", "", failure])[1] and not _run_tests(ROOT, ["-m", "", failure])[1]:
+            return failure
+        print(f"{failure} does not depend on the defect", flush=True)
+        if f"--deselect={failure}" in ignored:
+            raise RuntimeError(f"tests must be collected in {ROOT}, got an error in {failure}")
+        ignored.append(f"--deselect={failure}")
+
+
+def _run_tests(copy: Path, arguments: Sequence[str]) -> tuple[int, str]:
+    """Run tests in a checkout until one fails, and return the exit status and the name of this test."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options += ["-o", f"faulthandler_timeout={TEST_LIMIT}", "-o", "faulthandler_exit_on_timeout=true"]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", *options, *arguments]
     try:
         result = subprocess.run(
             command, cwd=copy, env=environment, text=True, capture_output=True, timeout=TIME_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        return "time limit"
-    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
-    return failures[0] if failures else "" if result.returncode in {0, 5} else f"exit status {result.returncode}"
+        return 124, ""  # the status of the program timeout
+    failure = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", result.stdout, re.MULTILINE)
+    return result.returncode, failure[1] if failure else ""
 
 
 def interval(found: int, n: int) -> tuple[float, float]:
@@ -336,8 +365,6 @@ def main() -> None:
             command.add_argument(path, type=Path)
         if name == "draw":
             command.add_argument("--seed", type=int, default=1)
-            command.add_argument("--python", type=int, default=80, help="number of defects in nnc/")
-            command.add_argument("--cython", type=int, default=40, help="number of defects in src/")
         if name == "report":
             command.add_argument("--leave-out", type=Path, help="file with numbers of defects and reasons")
     options = parser.parse_args()
@@ -345,8 +372,7 @@ def main() -> None:
         options.lines.write_text(json.dumps(record_lines(options.copy.resolve())))
         return
     if options.command == "draw":
-        counts = {"nnc/": options.python, "src/": options.cython}
-        defects = draw(json.loads(options.lines.read_text()), options.seed, counts)
+        defects = draw(json.loads(options.lines.read_text()), options.seed)
         options.defects.write_text("\n".join(json.dumps(defect) for defect in defects) + "\n")
         return
     defects = [_parse(line) for line in options.defects.read_text().splitlines()]
@@ -358,14 +384,19 @@ def main() -> None:
         report(defects, results, {int(row.split()[0]): row.split(maxsplit=1)[1] for row in rows})
         return
     lines = json.loads(options.lines.read_text())
+    missing = dict(COUNTS)
     for number, defect in enumerate(defects):
+        folder = defect.file[:4]
+        if not missing[folder]:
+            continue
         if number not in results:
             begin = time.monotonic()
-            result = run(options.copy.resolve(), defect, lines[defect.file][str(defect.start[0])])
-            row = {"number": number, "result": result, "seconds": round(time.monotonic() - begin)}
+            results[number] = run(options.copy.resolve(), defect, lines[defect.file][str(defect.start[0])])
+            row = {"number": number, "result": results[number], "seconds": round(time.monotonic() - begin)}
             with options.results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
+        missing[folder] -= "invalid" not in results[number]
 
 
 def _parse(line: str) -> Defect:
