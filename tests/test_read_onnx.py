@@ -558,6 +558,27 @@ def test_nodes_without_effect_on_outputs_are_ignored(tmp_path):
     assert read_content(content, tmp_path).predict([[1.0, 2.0, 3.0]]).tolist() == [[6.0, 6.0]]
 
 
+def test_fields_without_influence_on_predictions_are_skipped(tmp_path):
+    """The numbers of the fields are those of onnx.proto; training_info contains a graph that trains the model."""
+    entry, text = message((1, "key"), (2, "value")), "a text"
+    dense = [(1, ["X", "W"]), (2, ["z"]), (4, "MatMul")]
+    weights = message((1, [3, 2]), (2, 1), (8, "W"), (9, np.ones(6, "f4").tobytes()), (12, text), (16, entry))
+    shape = message((1, [message((1, n), (3, text)) for n in (1, 3)]))
+    tensor_type = message((1, message((1, 1), (2, shape))), (6, text))
+    graph = message(
+        (1, message(*dense, (3, "node"), (6, text), (9, entry), (10, entry))),
+        *((2, text), (5, weights), (10, text), (13, value("z", (2,))), (16, entry)),
+        (11, message((1, "X"), (2, tensor_type), (3, text), (4, entry))),
+        (12, value("z", ())),
+    )
+    training_info = message((1, message((2, "initialization"))), (2, message((1, message(*dense)))), (3, entry))
+    content = message(
+        *((1, 8), (3, text), (4, text), (5, 7), (6, text), (7, graph), (8, message((1, ""), (2, 17)))),
+        *((14, entry), (20, training_info), (26, entry)),
+    )
+    assert read_content(content, tmp_path).predict([[1.0, 2.0, 4.0]]).tolist() == [[7, 7]]
+
+
 def test_memory_for_small_malicious_file_is_limited(tmp_path):
     """Small files that declare large images, or use one matrix many times, need little memory."""
     import tracemalloc
