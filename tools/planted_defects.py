@@ -14,7 +14,8 @@ this tool, whose core must be compiled in place. Tests of texts and of the struc
 find a defect only by its spelling. The last command prints the fraction of the defects that both sets of tests find.
 Defects that cannot change a result are left out by a file with one number in each line, followed by the reason.
 
-The commands need the package coverage, and "lines" also gcov.
+The commands need the package coverage, and "lines" also gcov, and a user other than root: root could not write the
+lines of tests that give up its permissions.
 """
 
 from __future__ import annotations
@@ -227,13 +228,15 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     _run_in(copy, ["coverage", "json", "-q", "--rcfile=coverage.ini", "--show-contexts", "-o", "coverage.json"])
     report = json.loads((copy / "coverage.json").read_text())
     lines = {file: content["contexts"] for file, content in report["files"].items()}
-    for line in _run_in(copy, ["sh", "-c", "gcov --stdout $(find build -name '*.gcda')"]).splitlines():
-        if match := re.match(r"\s*-:\s*0:Source:(.*)", line):
-            name = match[1]
+    # Without --json-format, gcov omits the lines of .pxd, because Cython names these files without their folder.
+    for report in _run_in(copy, ["sh", "-c", "gcov --json-format --stdout $(find build -name '*.gcda')"]).splitlines():
+        for content in json.loads(report)["files"]:
+            name = content["file"]
             is_short = not Path(name).is_absolute() and (copy / "src" / name).is_file()
-            file = f"src/{name}" if is_short else name  # Cython omits src/ of .pxd
-        elif (match := re.match(r"\s*\d+\*?:\s*(\d+):", line)) and file.startswith("src/"):
-            lines.setdefault(file, {})[match[1]] = []
+            file = f"src/{name}" if is_short else name
+            if file.startswith("src/"):
+                executed = {str(line["line_number"]): [] for line in content["lines"] if line["count"]}
+                lines.setdefault(file, {}).update(executed)
     return lines
 
 
@@ -254,8 +257,11 @@ def _run_in(copy: Path, command: Sequence[str], check: bool = False) -> str:
 # -------------------------------------------------------------------------------------------- runs
 
 
-def run(copy: Path, defect: Defect, contexts: Sequence[str]) -> dict[str, str]:
-    """Plant a defect, run the tests, and return which of them found it first, for each set of tests."""
+def run(copy: Path, defect: Defect, contexts: Sequence[str], failing: set[str]) -> dict[str, str]:
+    """Plant a defect, run the tests, and return which of them found it first, for each set of tests.
+
+    The set `failing` contains tests that also fail without a defect. They are left out, and further ones are added.
+    """
     path = copy / defect.file
     text = path.read_text(encoding="utf-8")
     path.write_text(defect.plant(text), encoding="utf-8")
@@ -264,7 +270,7 @@ def run(copy: Path, defect: Defect, contexts: Sequence[str]) -> dict[str, str]:
             return {"invalid": "the core with the defect cannot be compiled"}
         for name, marker in MARKERS.items():
             for arguments in select_tests(copy, contexts):
-                if found := _find_failure(copy, ["-m", marker, *arguments]):
+                if found := _find_failure(copy, ["-m", marker, *arguments], failing):
                     return {name: found}
         return {"none": ""}
     finally:
@@ -290,19 +296,21 @@ def select_tests(copy: Path, contexts: Sequence[str]) -> Iterator[list[str]]:
     yield [file for file in files if file not in first]
 
 
-def _find_failure(copy: Path, arguments: Sequence[str]) -> str:
+def _find_failure(copy: Path, arguments: Sequence[str], failing: set[str]) -> str:
     """Run tests until one finds the defect, and return its name; "" if none does."""
-    ignored: list[str] = []  # tests that fail without the defect, or not again
+    ignored = set(failing)
     while True:
-        status, failure = _run_tests(copy, [*arguments, *ignored])
+        status, failure = _run_tests(copy, [*arguments, *(f"--deselect={test}" for test in sorted(ignored))])
         if not failure:
             return "" if status in {0, 5} else f"exit status {status}"  # 5: no test was selected
-        if _run_tests(copy, ["-m", "", failure])[1] and not _run_tests(ROOT, ["-m", "", failure])[1]:
+        if _run_tests(ROOT, ["-m", "", failure])[1]:
+            failing.add(failure)
+        elif _run_tests(copy, ["-m", "", failure])[1]:
             return failure
         print(f"{failure} does not depend on the defect", flush=True)
-        if f"--deselect={failure}" in ignored:
+        if failure in ignored:
             raise RuntimeError(f"tests must be collected in {ROOT}, got an error in {failure}")
-        ignored.append(f"--deselect={failure}")
+        ignored.add(failure)
 
 
 def _run_tests(copy: Path, arguments: Sequence[str]) -> tuple[int, str]:
@@ -384,14 +392,15 @@ def main() -> None:
         report(defects, results, {int(row.split()[0]): row.split(maxsplit=1)[1] for row in rows})
         return
     lines = json.loads(options.lines.read_text())
-    missing = dict(COUNTS)
+    missing, failing = dict(COUNTS), set()
     for number, defect in enumerate(defects):
         folder = defect.file[:4]
         if not missing[folder]:
             continue
         if number not in results:
             begin = time.monotonic()
-            results[number] = run(options.copy.resolve(), defect, lines[defect.file][str(defect.start[0])])
+            contexts = lines[defect.file][str(defect.start[0])]
+            results[number] = run(options.copy.resolve(), defect, contexts, failing)
             row = {"number": number, "result": results[number], "seconds": round(time.monotonic() - begin)}
             with options.results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
