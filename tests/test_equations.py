@@ -10,9 +10,11 @@ from numerical import numerical_derivative
 
 import nnc
 from nnc import NeuralNetwork, pde
-from nnc._training.arguments import FitArguments
-from nnc._training.preparation import prepare
-from nnc.pde.loops import SecondOrderProblemLoop
+from nnc._training.options import TrainingOptions
+from nnc._training.records import EpochRecords
+from nnc._training.second_order import SecondOrder
+from nnc._training.state import TrainingState
+from nnc.pde.objective import EquationObjective
 from nnc.pde.program import CODES, OPERATIONS, Graph, Program
 from nnc.pde.symbols import FUNCTIONS, Symbol
 
@@ -57,10 +59,10 @@ def set_vector(problem, values):
 
 
 def loss_and_gradient(problem, seeds=None):
-    training = problem.core_training(None, {"method": "sgd"}, 1)
-    problem.refresh(training)
+    core = smooth_objective(problem).core
+    core.refresh()
     flat, by_coefficients = problem.net.model.zeros(), np.empty(len(problem.values))
-    loss = training.loss(np.empty(len(problem.terms)), flat, by_coefficients, seeds)
+    loss = core.training.loss(np.empty(len(problem.terms)), flat, by_coefficients, seeds)
     return loss, np.concatenate([problem.net.model.pack(flat), by_coefficients])
 
 
@@ -181,22 +183,21 @@ def test_values_of_several_outputs_are_a_mean_over_points_and_outputs(transform)
     assert loss == pytest.approx(expected, rel=1e-12)
     r, _ = jacobian(problem)
     assert (r * r).sum() == pytest.approx(loss, rel=1e-12)
-    assert np.allclose(2 * second_order_loop(problem).transposed_product(*[vector(problem)] * 2), gradient, rtol=1e-9)
+    assert np.allclose(2 * smooth_objective(problem).transposed_product(*[vector(problem)] * 2), gradient, rtol=1e-9)
     history = problem.fit(1, optimizer="adam")
     assert (history.loss[0], history["values"][0]) == pytest.approx((expected, expected), rel=1e-12)
 
 
 def jacobian(problem):
-    parts = list(second_order_loop(problem).least_squares(vector(problem)))
+    parts = list(smooth_objective(problem).least_squares(vector(problem)))
     return np.concatenate([r for r, _ in parts]), np.concatenate([J for _, J in parts])
 
 
-def second_order_loop(problem, optimizer="levenberg_marquardt"):
-    state, options = prepare(problem.net, FitArguments(epochs=1, optimizer=optimizer), False)
-    loop = SecondOrderProblemLoop(problem, options, state, {}, {})
-    loop.create_training(1)
-    loop.initial = loop.all_params()
-    return loop
+def smooth_objective(problem):
+    model = problem.net.model
+    objective = EquationObjective(model, problem.setting, problem.terms, problem._padded, problem.moments)
+    objective.start(EpochRecords(TrainingState.new(model, "sgd", problem.net.streams), 1))
+    return objective
 
 
 def test_seeds_give_product_of_transposed_jacobian_with_residuals_of_other_parameters():
@@ -207,7 +208,7 @@ def test_seeds_give_product_of_transposed_jacobian_with_residuals_of_other_param
     set_vector(problem, there)
     r, _ = jacobian(problem)
     set_vector(problem, here)
-    product = second_order_loop(problem).transposed_product(here, there)
+    product = smooth_objective(problem).transposed_product(here, there)
     assert np.allclose(product, J.T @ r, rtol=1e-10, atol=1e-12)
 
 
@@ -504,13 +505,14 @@ def test_diverged_training_keeps_finite_weights():
 def test_fewer_curvature_pairs_replace_earlier_ones():
     problem = new_problem()
     problem.fit(2, optimizer="lbfgs")
-    loop = second_order_loop(problem, optimizer=None)
-    n, rng = len(loop.initial), np.random.default_rng(0)
+    objective = smooth_objective(problem)
+    minimizer = SecondOrder(problem.net.model, objective, TrainingOptions(1, {}), problem.net.state)
+    n, rng = len(objective.variables), np.random.default_rng(0)
     pairs = [tuple(rng.normal(size=(2, n))) for _ in range(3)]
     for memory in (pairs, pairs[:1]):
-        loop.memory = memory
-        loop.save_progress()
-    stored = loop.read_pairs()
+        minimizer.memory = memory
+        minimizer.save_progress()
+    stored = minimizer.read_pairs()
     assert all(np.array_equal(a, b) for a, b in zip(stored[0], pairs[0], strict=True))
     assert not any(np.any(vector) for pair in stored[1:] for vector in pair)
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 import nnc
 from nnc import NeuralNetwork
 from nnc._model import cores
-from nnc._training import second_order
-from nnc._training.curvature import lbfgs, levenberg_marquardt
-from nnc._training.second_order import SecondOrderLoop
+from nnc._training import curvature, second_order
+from nnc._training.second_order import NetworkObjective
 from nnc._utils import memory
 
 pytestmark = pytest.mark.engine
@@ -68,8 +67,24 @@ def exponential(noise=0.0):
     return Problem(lambda p: p[0] * np.exp(-p[1] * T) + p[2] - y, jacobian, [1, 0.3, 0], [2.5, 1.3, 0.5])
 
 
-def run_lm(problem, epochs=200, **settings):
-    return levenberg_marquardt(problem.blocks, problem.loss, problem.start, epochs=epochs, **settings)
+def complete(iterations, seen=None):
+    """Return the Result after all iterations, which are appended to the list `seen`."""
+    while True:
+        try:
+            iteration = next(iterations)
+        except StopIteration as end:
+            return end.value
+        if seen is not None:
+            seen.append(iteration)
+
+
+def lbfgs(*arguments, seen=None, **settings):
+    return complete(curvature.lbfgs(*arguments, **settings), seen)
+
+
+def run_lm(problem, epochs=200, seen=None, **settings):
+    iterations = curvature.levenberg_marquardt(problem.blocks, problem.loss, problem.start, epochs=epochs, **settings)
+    return complete(iterations, seen)
 
 
 def run_lbfgs(problem, epochs=500, **settings):
@@ -226,16 +241,16 @@ def assert_strong_wolfe(evaluate, points):
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 12), history_size=st.integers(1, 5))
 def test_lbfgs_steps_meet_strong_wolfe_conditions(seed, n, history_size):
-    points = [np.random.default_rng(seed).normal(0, 2, n)]
+    start, seen = np.random.default_rng(seed).normal(0, 2, n), []
     lbfgs(
         rosenbrock_chain,
-        points[0],
+        start,
         epochs=12,
         history_size=history_size,
         gradient_tolerance=1e-3,  # stop before rounding errors decide whether a step is accepted
-        keep_going=lambda epoch, loss, params, pairs: not points.append(params),
+        seen=seen,
     )
-    assert_strong_wolfe(rosenbrock_chain, points)
+    assert_strong_wolfe(rosenbrock_chain, [start, *(iteration.params for iteration in seen)])
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e4, 1e12])
@@ -407,25 +422,13 @@ def test_optimizers_stop_after_epochs(optimize):
 
 
 @for_both_optimizers
-def test_keep_going_sees_each_epoch_and_ends_run(optimize):
-    seen = []
-
-    def keep_going(epoch, loss, params, memory):
-        seen.append((epoch, loss, params))
-        return epoch < 4
-
-    problem = rosenbrock()
-    params, losses, reason, *_ = optimize(problem, keep_going=keep_going)
-    assert reason == "callback"
-    assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4]
-    assert losses[1:] == [loss for _, loss, _ in seen] == [problem.loss(params) for _, _, params in seen]
-    assert np.array_equal(params, seen[-1][2])
-
-
-@for_both_optimizers
-def test_error_in_keep_going_is_raised(optimize):
-    with pytest.raises(ZeroDivisionError):
-        optimize(rosenbrock(), keep_going=lambda epoch, loss, params, memory: 1 / 0)
+def test_each_iteration_is_yielded(optimize):
+    seen, problem = [], rosenbrock()
+    params, losses, reason, *_ = optimize(problem, 4, seen=seen)
+    assert reason == "epochs"
+    assert [iteration.epoch for iteration in seen] == [1, 2, 3, 4]
+    assert losses[1:] == [iteration.loss for iteration in seen] == [problem.loss(step.params) for step in seen]
+    assert np.array_equal(params, seen[-1].params)
 
 
 @for_both_optimizers
@@ -628,19 +631,19 @@ def test_transposed_product_is_that_of_jacobian(loss, settings):
     net = NeuralNetwork([3, 5, 2], activation="tanh", loss=loss, seed=1, output="identity")
     X, Y, checked = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), []
 
-    class Loop(SecondOrderLoop):
+    class Objective(NetworkObjective):
         def transposed_product(self, params, point):
             product = super().transposed_product(params, point)
             J = np.concatenate([J for _, J in self.least_squares(params)])
             r = np.concatenate([r for r, _ in self.least_squares(point)])
             assert product == pytest.approx(J.T @ r, rel=1e-10, abs=1e-12)
-            assert float(r @ r) * SUM_FACTORS.get(loss, 1) == pytest.approx(self.compute_loss(point), rel=1e-12)
+            assert float(r @ r) * SUM_FACTORS.get(loss, 1) == pytest.approx(self.loss(point), rel=1e-12)
             checked.append(product)
             return product
 
     with pytest.MonkeyPatch.context() as patch:
         # Patched, because the public API does not return the product.
-        patch.setattr(second_order, "SecondOrderLoop", Loop)
+        patch.setattr(second_order, "NetworkObjective", Objective)
         net.fit(X, Y, epochs=3, optimizer="levenberg_marquardt", **settings)
         if isinstance(loss, str):
             dY = np.where(rng.random((40, 2, 3)) < 0.2, np.nan, 0.5)

@@ -13,6 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 
 rng = np.random.default_rng(5)
@@ -65,7 +66,8 @@ def test_rejected_fit_leaves_network_unchanged(options, data):
 @pytest.mark.parametrize("method", ["create_training", "save_progress", "history"])
 def test_interrupt_ends_short_fit_with_consistent_state(method, monkeypatch):
     net, expected = build_network(), build_network()
-    original, calls = getattr(TrainingLoop, method), []
+    owner = FirstOrder if method == "create_training" else TrainingLoop
+    original, calls = getattr(owner, method), []
 
     def interrupt_first_call(loop, *arguments):
         calls.append(method)
@@ -74,7 +76,7 @@ def test_interrupt_ends_short_fit_with_consistent_state(method, monkeypatch):
         return original(loop, *arguments)
 
     # The method is patched because a callback would disable the fast path of short fits.
-    monkeypatch.setattr(TrainingLoop, method, interrupt_first_call)
+    monkeypatch.setattr(owner, method, interrupt_first_call)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y, epochs=2, lr=0.1)
     n_epochs = 0 if method == "create_training" else 2

@@ -36,6 +36,8 @@ from threadpoolctl import threadpool_limits
 import nnc
 import nnc.sklearn as nnc_mlp
 from nnc import NeuralNetwork
+from nnc._training.first_order import FirstOrder
+from nnc._training.loop import TrainingLoop
 from nnc.layers import BatchNorm, Dense, Scale
 from nnc.sklearn import MLPClassifier, MLPRegressor
 from nnc.sklearn.runs import RowOrders
@@ -258,15 +260,15 @@ def test_fit_ends_after_same_epoch(seed, patience, rate, batch):
 def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
     """Another thread can draw from the random generator while the core trains."""
     free = []
-    go_on = nnc_mlp.runs.DenseLoop.run_slice
+    go_on = FirstOrder.run_slice
 
-    def drawing(run):
-        thread = threading.Thread(target=run.draw.random.rand, daemon=True)
-        run.training, training = Waiting(run.training, thread), run.training
+    def drawing(minimizer, rows_left):
+        thread = threading.Thread(target=minimizer.source.draw.random.rand, daemon=True)
+        minimizer.training, training = Waiting(minimizer.training, thread), minimizer.training
         try:
-            go_on(run)
+            go_on(minimizer, rows_left)
         finally:
-            run.training = training
+            minimizer.training = training
 
     class Waiting:
         """Wrapper of the core's training that starts a thread before each call and waits for its draw."""
@@ -284,7 +286,7 @@ def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
             self.training.resume(*arguments)
 
     # The method is patched to start another thread that draws random numbers while the core trains.
-    monkeypatch.setattr(nnc_mlp.runs.DenseLoop, "run_slice", drawing)
+    monkeypatch.setattr(FirstOrder, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
     assert len(free) >= 3
@@ -294,11 +296,9 @@ def test_random_state_is_not_locked_during_training(random_state, monkeypatch):
 def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
     """Python regains control only after epochs in which a rule can end the fit, or for a callback."""
     checks = []
-    check_epoch = nnc_mlp.runs.DenseLoop.check_epoch
+    check_epoch = TrainingLoop.check_epoch
     # The number of epochs in a call of the core is visible in no result, and a callback would change it.
-    monkeypatch.setattr(
-        nnc_mlp.runs.DenseLoop, "check_epoch", lambda run: (checks.append(run.epoch), check_epoch(run))[1]
-    )
+    monkeypatch.setattr(TrainingLoop, "check_epoch", lambda run: (checks.append(run.epoch), check_epoch(run))[1])
     parameters = {**SMALL, "batch_size": batch, "tol": 0}
     MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))
     assert checks == [20]

@@ -21,7 +21,7 @@ import nnc
 from nnc import DivergedError, NeuralNetwork, fit_many
 from nnc._model.data import Data
 from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, TrainingLock
-from nnc._training import loop
+from nnc._training import first_order, loop
 from nnc._training.threads import ThreadTuner
 from nnc._utils import processors
 
@@ -71,13 +71,13 @@ def test_slices_use_chosen_thread_count_after_more_threads_started(monkeypatch, 
         def record(self, threads, rows, seconds):
             """Ignore the measured speed, from which the tuner would choose again."""
 
-    set_limit("nnc._training.loop.MIN_THREAD_MULTIPLY_ADDS", 1)
+    set_limit("nnc._training.first_order.MIN_THREAD_MULTIPLY_ADDS", 1)
     # No public result shows the number of threads of a single slice.
     monkeypatch.setattr(loop, "Team", RecordingTeam)
     # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
     # The measured choice depends on the load of the machine; here it must decrease after the first slice.
-    monkeypatch.setattr(loop, "borrow_tuner", lambda workload, sizes, limit: DecreasingTuner(sizes, limit))
+    monkeypatch.setattr(first_order, "borrow_tuner", lambda workload, sizes, limit: DecreasingTuner(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
@@ -586,10 +586,10 @@ def test_stop_reason_distinguishes_callback_errors_and_interrupts():
 @pytest.mark.parametrize(
     ("optimizer", "where"),
     [
-        ("sgd", "loop.TrainingLoop.advance"),
-        ("lbfgs", "second_order.SecondOrderLoop.read_pairs"),
-        ("lbfgs", "second_order.SecondOrderLoop.objective"),
-        ("levenberg_marquardt", "second_order.SecondOrderLoop.compute_loss"),
+        ("sgd", "first_order.FirstOrder.train_epochs"),
+        ("lbfgs", "second_order.SecondOrder.read_pairs"),
+        ("lbfgs", "second_order.NetworkObjective.loss_and_gradient"),
+        ("levenberg_marquardt", "second_order.NetworkObjective.loss"),
     ],
 )
 def test_memory_error_of_an_optimizer_is_raised(monkeypatch, make_fail, optimizer, where):

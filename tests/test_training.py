@@ -24,7 +24,7 @@ import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _cpu
 from nnc._registry.activations import HIDDEN
 from nnc._team import Interrupt, Team
-from nnc._training import loop
+from nnc._training import first_order
 from nnc._training.threads import ThreadTuner, avoid_caller_processor, may_set_affinity
 from nnc._utils import processors
 
@@ -937,11 +937,11 @@ def test_changing_thread_count_between_slices_does_not_change_bits(monkeypatch, 
             used.append(self.candidates[len(used) % len(self.candidates)])
             return used[-1], 0.0
 
-    set_limit("nnc._training.loop.MIN_THREAD_MULTIPLY_ADDS", 1)
+    set_limit("nnc._training.first_order.MIN_THREAD_MULTIPLY_ADDS", 1)
     # Thread counts are limited by the processors of the machine, which may have only two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     # The measured choice depends on the load of the machine; it must change with each slice here.
-    monkeypatch.setattr(loop, "borrow_tuner", lambda workload, sizes, limit: AlternatingTuner(sizes, limit))
+    monkeypatch.setattr(first_order, "borrow_tuner", lambda workload, sizes, limit: AlternatingTuner(sizes, limit))
     nets = []
     for n_threads in (1, 3, None):
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nnc._team import Interrupt, LockGroup, Team
 from nnc._training.advice import findings
 from nnc._training.divergence import DivergedError
+from nnc._training.first_order import FirstOrder
 from nnc._training.history import History
-from nnc._training.loop import TrainingLoop
 from nnc._training.options import uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
 from nnc._training.start import begin, bound_network, with_checked_batches
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nnc._parallel.source import Source
     from nnc._training.advice import TrainingWarning
     from nnc._training.arguments import FitArguments
+    from nnc._training.loop import TrainingLoop
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
 
@@ -252,16 +253,16 @@ class _Worker:
     def train(self, group: Group) -> None:
         """Train the networks of a group; those without callbacks and validation are trained in one call of the core."""
         runs = [(index, job, job.create_loop(self.interrupt)) for index, job in group.jobs]
-        plain_runs: dict[Any, list[TrainingLoop]] = {}
+        plain_runs: dict[Any, list[tuple[TrainingLoop, FirstOrder]]] = {}
         for _, job, run in runs:
-            if len(runs) > 1 and type(run) is TrainingLoop and run.is_plain:
+            if len(runs) > 1 and run.is_plain and isinstance(run.minimizer, FirstOrder):
                 begin(job.network, run)
-                plain_runs.setdefault(run.model.core, []).append(run)
+                plain_runs.setdefault(run.model.core, []).append((run, run.minimizer))
         for core, core_runs in plain_runs.items():
             _train_together(core, core_runs, group.seconds, self.interrupt)
         for index, job, run in runs:
             try:
-                if run.training is not None:
+                if run.minimizer.training is not None:
                     history = run.run_epochs()
                 elif self.interrupt:
                     continue
@@ -277,7 +278,9 @@ class _Worker:
         self.advance(len(group.jobs))
 
 
-def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
+def _train_together(
+    core: Any, runs: list[tuple[TrainingLoop, FirstOrder]], seconds: float, interrupt: Interrupt
+) -> None:
     """Train runs without callbacks and validation until all are complete or interrupted.
 
     All runs advance in one call of the core for each slice of time, so the GIL is acquired once for all of them.
@@ -286,29 +289,34 @@ def _train_together(core: Any, runs: list[TrainingLoop], seconds: float, interru
     ----------
     core : module
         Build of the core that all runs use.
-    runs : list of TrainingLoop
-        Runs that have not started.
+    runs : list of (TrainingLoop, FirstOrder)
+        Runs that have not started, with their minimizers.
     seconds : float
         Estimated total duration of the runs.
     interrupt : Interrupt
         Active context that ends the runs on Ctrl-C.
     """
-    for run in runs:
+    for run, _ in runs:
         run.start(interrupt, Team(1))
-    steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or ASSUMED_EPOCHS)
+    run, minimizer = runs[0]
+    steps = -(-minimizer.n // minimizer.batch_size) * (run.options.epochs or ASSUMED_EPOCHS)
     blocks = maxsize if seconds <= SLICE_SECONDS else max(1, int(steps * SLICE_SECONDS / seconds))
-    durations = dict.fromkeys(runs, 0.0)
+    durations = {run: 0.0 for run, _ in runs}
     active_runs = runs
     while active_runs and not interrupt:
-        for run in active_runs:
-            run.set_goal(run.next_check())
-        with LockGroup(run.model.snapshot_lock for run in active_runs):
-            slice_durations = core.work_each([run.training for run in active_runs], blocks)
-        for run, duration in zip(active_runs, slice_durations, strict=True):
+        for run, minimizer in active_runs:
+            minimizer.set_goal(run.next_check())
+        with LockGroup(run.model.snapshot_lock for run, _ in active_runs):
+            slice_durations = core.work_each([minimizer.training for _, minimizer in active_runs], blocks)
+        for (run, _), duration in zip(active_runs, slice_durations, strict=True):
             durations[run] += duration
         if blocks < maxsize:
             blocks = max(1, int(blocks * min(10, SLICE_SECONDS / sum(slice_durations))))
-        active_runs = [run for run in active_runs if not (run.training.stopped or run.epoch == run.options.epochs)]
+        active_runs = [
+            (run, minimizer)
+            for run, minimizer in active_runs
+            if not (minimizer.training.stopped or run.epoch == run.options.epochs)
+        ]
     now = perf_counter()
-    for run in runs:
+    for run, _ in runs:
         run.records.start_time = now - durations[run]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc._registry import activations
-from nnc._training.batches import BatchLoop
 from nnc._training.divergence import LARGE_INPUT, suggested_scaler
 
 if TYPE_CHECKING:
@@ -116,14 +115,14 @@ def advise(run: TrainingLoop, history: History, stacklevel: int) -> None:
 
 def _is_unremarkable(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
     """Return True if a quick check of about a microsecond shows that the training needs no warning."""
-    model = run.model
+    model = run.minimizer.model
     return (
         run.is_plain
         and run.state.schedule is None
         and run.dataset.converter.max_abs_input <= LARGE_INPUT
         and (len(loss) < MIN_CHECKED_EPOCHS or loss.item(-1) <= LARGE_LOSS_RATIO * loss.item(0))
         and not model.uses_lanes
-        and run.training.is_healthy(model.saturation_ranges, MIN_RISING_EPOCHS, SATURATED_FRACTION)
+        and run.minimizer.training.is_healthy(model.saturation_ranges, MIN_RISING_EPOCHS, SATURATED_FRACTION)
     )
 
 
@@ -135,7 +134,7 @@ def findings(run: TrainingLoop, history: History) -> Iterable[tuple[type[Trainin
 
 def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
     """Yield the class and the message of each warning about a training."""
-    model, options, loss = run.model, run.options, history.loss
+    model, options, loss = run.minimizer.model, run.options, history.loss
     epochs = len(loss)
     if history.stop_reason == "epochs" and (options.target_loss is not None or options.patience is not None):
         unmet = _unmet_goal(options, history)
@@ -161,7 +160,7 @@ def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
             'equal; use different initial weights (leave out init="zeros")',
         )
     saturated_outputs = 0.0
-    n_rising, loss_before = run.loss_rises()
+    n_rising, loss_before = run.minimizer.loss_rises()
     if n_rising >= MIN_RISING_EPOCHS and loss[-1] > 1.5 * abs(loss_before):
         yield (
             LearningRateWarning,
@@ -191,7 +190,7 @@ def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
                 f"but outputs of {model.activations[-1]} only from {low:g} to {high:g}; scale the targets into that "
                 'range, or choose another output, such as output="identity"',
             )
-        elif run.data.n >= MIN_LAYER_ROWS or not isinstance(run, BatchLoop):
+        elif run.data.n >= MIN_LAYER_ROWS or not run.minimizer.reads_batches:
             saturated_outputs = saturated_output_fraction(run)
     largest = run.dataset.converter.max_abs_input
     if largest > LARGE_INPUT:
@@ -217,7 +216,7 @@ def _check_layers(
     saturated_outputs : float
         Fraction of the outputs of the last layer that are saturated although their targets are at the opposite limit.
     """
-    model = run.model
+    model = run.minimizer.model
     fractions = {
         l: fraction
         for l, fraction in enumerate(_saturated_fractions(run))
@@ -325,18 +324,19 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     The core reports the fractions for the last block of rows that it trained. If a fraction is large, all fractions are
     computed again from more rows. The list is empty if only a small batch is in memory.
     """
-    if run.training.epoch:  # false if the optimizer runs in Python, because the core then counts no epochs
-        fractions = run.model.saturated_fractions(run.training)
+    model, training = run.minimizer.model, run.minimizer.training
+    if training is not None:  # None if the optimizer runs in Python
+        fractions = model.saturated_fractions(training)
         if not fractions or max(fractions) <= SATURATED_FRACTION or run.data.lengths is not None:
             return fractions
     from nnc._training.output_checks import sample_rows
 
     rows = sample_rows(run.data).X
-    if (len(rows) < MIN_LAYER_ROWS and isinstance(run, BatchLoop)) or run.data.lengths is not None:
+    if (len(rows) < MIN_LAYER_ROWS and run.minimizer.reads_batches) or run.data.lengths is not None:
         return []
-    outs = run.model.forward(rows)
-    fractions = [0.0] * len(run.model.saturation_ranges)
-    for l, (limits, out) in enumerate(zip(run.model.saturation_ranges, outs[:-1], strict=True)):
+    outs = model.forward(rows)
+    fractions = [0.0] * len(model.saturation_ranges)
+    for l, (limits, out) in enumerate(zip(model.saturation_ranges, outs[:-1], strict=True)):
         if limits is not None:
             low, high = limits
             fractions[l] = float(((out <= low) | (out >= high)).mean())

@@ -24,13 +24,13 @@ from nnc._utils.checks import check_choice, check_count, check_not_negative, che
 from nnc._utils.memory import check_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     Vector = NDArray[np.float64]
     Pair = tuple[Vector, Vector]
-    Hook = Callable[[int, float, Vector, Any], bool]
+    Iterations = Generator["Iteration", None, "Result"]
 
 __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
@@ -57,8 +57,8 @@ class Result(NamedTuple):
         Loss before the first iteration and after each iteration. `losses[:-1]` are the losses before each step, as in
         `History.loss` for the full batch, and `losses[-1]` is the loss at `params`.
     reason : str
-        "epochs" (all iterations are done), "converged", "callback" (`keep_going` returned False), "interrupt" (Ctrl-C)
-        or "diverged" (the loss or its derivatives are not finite, for shorter steps too).
+        "epochs" (all iterations are done), "converged", "interrupt" (Ctrl-C) or "diverged" (the loss or its derivatives
+        are not finite, for shorter steps too).
     damping : float or None
         Last damping of Levenberg-Marquardt, with which a further call can continue.
     pairs : list of (array (n,), array (n,)) or None
@@ -70,6 +70,27 @@ class Result(NamedTuple):
     reason: str
     damping: float | None = None
     pairs: list[Pair] | None = None
+
+
+class Iteration(NamedTuple):
+    """Iteration of an optimizer.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the iteration, counted from 1.
+    loss : float
+        Loss after the iteration.
+    params : float64 array (n,)
+        Parameters after the iteration.
+    memory : float or list of pairs
+        Damping of Levenberg-Marquardt, or the pairs of L-BFGS, a list that later iterations change.
+    """
+
+    epoch: int
+    loss: float
+    params: NDArray[np.float64]
+    memory: Any
 
 
 # ---------------------------------------------------------------------------------------- Levenberg-Marquardt
@@ -87,8 +108,7 @@ def levenberg_marquardt(
     gradient_tolerance: float = 1e-12,
     step_tolerance: float = 1e-12,
     dtype: DTypeLike = np.float64,
-    keep_going: Hook | None = None,
-) -> Result:
+) -> Iterations:
     """Minimize a sum of squares by the method of Levenberg (1944) and Marquardt (1963), with geodesic acceleration.
 
     With residuals r and their Jacobian J, an iteration solves (J'J + damping D) step = -J'r, where D is the identity or
@@ -124,13 +144,11 @@ def levenberg_marquardt(
         params. It has also converged if no step decreases the loss and the damping exceeds 1e12.
     dtype : dtype, default float64
         All parameters are rounded to this dtype.
-    keep_going : callable, optional
-        Called as keep_going(epoch, loss, params, damping) after each iteration. Epochs are counted from 1. The method
-        ends if it returns False.
 
-    Returns
-    -------
-    Result
+    Yields
+    ------
+    Iteration
+        Each iteration, which decreases the loss. The generator returns the Result.
 
     Raises
     ------
@@ -190,8 +208,7 @@ def levenberg_marquardt(
             current = trial
             losses.append(loss)
             damping = max(trial_damping / DAMPING_DECREASE, MIN_DAMPING)
-            if keep_going is not None and not keep_going(epoch, loss, current, damping):
-                return result("callback")
+            yield Iteration(epoch, loss, current, damping)
     except KeyboardInterrupt:
         return result("interrupt")
     return result("epochs")
@@ -294,8 +311,7 @@ def lbfgs(
     gradient_tolerance: float = 1e-9,
     loss_tolerance: float = 1e-14,
     dtype: DTypeLike = np.float64,
-    keep_going: Hook | None = None,
-) -> Result:
+) -> Iterations:
     """Minimize a function by L-BFGS (Liu and Nocedal, 1989).
 
     An iteration estimates the inverse Hessian from the last steps and the changes of the gradient along them, and
@@ -323,13 +339,11 @@ def lbfgs(
         The method has converged if no step decreases the loss by more than this fraction of it.
     dtype : dtype, default float64
         All parameters and the pairs are rounded to this dtype.
-    keep_going : callable, optional
-        Called as keep_going(epoch, loss, params, pairs) after each iteration. Epochs are counted from 1. The method
-        ends if it returns False. Later iterations change the list of pairs.
 
-    Returns
-    -------
-    Result
+    Yields
+    ------
+    Iteration
+        Each iteration, which decreases the loss. The generator returns the Result.
 
     Raises
     ------
@@ -396,8 +410,7 @@ def lbfgs(
                 del stored[:-history_size]
             current, gradient = point.params, point.gradient
             losses.append(point.loss)
-            if keep_going is not None and not keep_going(epoch, point.loss, current, stored):
-                return result("callback")
+            yield Iteration(epoch, point.loss, current, stored)
     except KeyboardInterrupt:
         return result("interrupt")
     return result("epochs")

@@ -41,6 +41,24 @@ class DivergedError(ArithmeticError):
         return type(self), (str(self), self.history, self.epoch, self.layer)
 
 
+class NotFiniteError(Exception):
+    """Signal of a minimizer that a loss or parameters are not finite; `TrainingLoop` raises a DivergedError instead.
+
+    Parameters
+    ----------
+    X : array (n, n_in) or None
+        Rows of the last step.
+    broken_layer : int
+        Layer of the core, as in `divergence_error`.
+    reason : str, optional
+        Message about a custom loss, which replaces a message about layers.
+    """
+
+    def __init__(self, X: NDArray[Any] | None = None, broken_layer: int = 0, reason: str = "") -> None:
+        super().__init__(reason)
+        self.X, self.broken_layer, self.reason = X, broken_layer, reason
+
+
 def divergence_error(
     model: Model, X: NDArray[Any] | None, broken_layer: int, epoch: int, history: History, cause: str
 ) -> DivergedError:
@@ -51,7 +69,7 @@ def divergence_error(
     model : Model
         Network with its last finite parameters.
     X : array (n, n_in) or None
-        Rows of the last step; None for a step from gradients.
+        Rows of the last step; None for a step from gradients, or without rows.
     broken_layer : int
         Layer of the core, counted from 1, in which a step would make parameters infinite or NaN; 0 if only the loss is
         not finite.
@@ -66,12 +84,20 @@ def divergence_error(
     if layer:
         what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
     else:
-        assert X is not None
-        broken, last = _first_broken_layer(model, X), len(model.activations)
+        broken, last = 0 if X is None else _first_broken_layer(model, X), len(model.activations)
         layer = broken or last
-        what = f"the loss of epoch {epoch} is not finite, "
-        what += f"because outputs of layer {layer} are not finite" if broken else f"but the outputs of layer {last} are"
+        what = f"the loss of epoch {epoch} is not finite"
+        if broken:
+            what += f", because outputs of layer {layer} are not finite"
+        elif X is not None:
+            what += f", but the outputs of layer {last} are"
     return DivergedError(f"{what}; the network keeps the last finite weights. {cause}", history, epoch, layer)
+
+
+def custom_loss_error(reason: str, epoch: int, history: History, cause: str) -> DivergedError:
+    """Return the error to raise for a custom loss or a derivative of it that is not finite, as `reason` describes."""
+    message = f"{reason}; in epoch {epoch} the network keeps the weights from before this step. {cause}"
+    return DivergedError(message, history, epoch)
 
 
 def _first_broken_layer(model: Model, X: NDArray[Any]) -> int:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._training.sources import model_for
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
 
 SLICE_MULTIPLY_ADDS = 1e9  # number of multiply-adds between two checks for Ctrl-C
+ASSUMED_BLOCK_ROWS = 128  # assumed number of rows in a block of the core
 
 
 class Evaluator:
@@ -28,10 +31,13 @@ class Evaluator:
         Rows of the fit, of which `metric_rows` are evaluated.
     options : TrainingOptions
         Source of the metrics.
-    columns : dict of lists
-        Destination of the values: each metric has a list, and the validation loss the list "val_loss".
     outputs : array (n, n_out), optional
         Destination of the outputs.
+
+    Attributes
+    ----------
+    columns : list of str
+        Names of the values that `evaluate` returns: "val_loss" if there are validation rows, and the metrics.
     """
 
     def __init__(
@@ -39,17 +45,18 @@ class Evaluator:
         model: Model,
         dataset: Dataset,
         options: TrainingOptions,
-        columns: dict[str, list[float]],
         outputs: NDArray[np.floating] | None = None,
     ) -> None:
-        self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
+        self.model = model = model_for(model, dataset.metric_rows)
+        self.dataset, self.options = dataset, options
+        self.columns = [*(["val_loss"] if dataset.validation is not None else []), *options.metrics]
         self.evaluation: Any = None  # core.Evaluation, which the first call of evaluate() creates
         if outputs is None and (options.metrics or options.callbacks) and model.custom is None:
             outputs = np.empty((dataset.metric_rows.n, model.sizes[-1]), model.dtype)
         self.outputs = outputs
 
-    def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None, block: int) -> None:
-        """Append the validation loss and metrics of an epoch; NaN if Ctrl-C has interrupted the evaluation.
+    def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None) -> list[float]:
+        """Return the validation loss and the metrics of an epoch; NaN if Ctrl-C has interrupted the evaluation.
 
         Parameters
         ----------
@@ -59,40 +66,33 @@ class Evaluator:
             Number of threads to use.
         interrupt : Interrupt or None
             Context that records Ctrl-C.
-        block : int
-            Rows in a block of the core.
         """
         if self.model.custom is not None:
-            self._evaluate_custom()
-            return
+            return self._evaluate_custom()
         dataset, threads = self.dataset, team.grow(n_threads)
         if self.evaluation is None or self.evaluation.threads != threads:
             self.evaluation = self.model.evaluation(dataset.metric_rows, self.outputs, threads)
         self.evaluation.restart()
-        blocks = max(1, int(SLICE_MULTIPLY_ADDS / (len(self.model.theta) * block)))
+        blocks = max(1, int(SLICE_MULTIPLY_ADDS / (len(self.model.theta) * ASSUMED_BLOCK_ROWS)))
         while not self.evaluation.done and not interrupt:
             team.run(self.evaluation.task, blocks, threads)
         done = self.evaluation.done
         if done and self.outputs is not None and self.model.heads is not None:
             self.model.heads.outputs(self.outputs)
-        if dataset.validation is not None:
-            self.columns["val_loss"].append(self.evaluation.loss if done else np.nan)
-        self._append_metrics(self.outputs if done else None)
+        losses = [] if dataset.validation is None else [self.evaluation.loss if done else np.nan]
+        return [*losses, *self._metrics(self.outputs if done else None)]
 
-    def _evaluate_custom(self) -> None:
-        """Compute the validation loss and the metrics with a custom loss, and append them to their columns."""
+    def _evaluate_custom(self) -> list[float]:
+        """Return the validation loss and the metrics with a custom loss."""
         rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
         P = self.outputs = self.model.engine_outputs(rows.X, rows.lengths)
-        if self.dataset.validation is not None:
-            self.columns["val_loss"].append(custom.value_of_rows(P, rows))
-        self._append_metrics(P)
+        losses = [] if self.dataset.validation is None else [custom.value_of_rows(P, rows)]
+        return [*losses, *self._metrics(P)]
 
-    def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
-        """Compute each metric from the outputs P and append it to its column; append NaN if P is None."""
+    def _metrics(self, P: NDArray[np.floating] | None) -> list[float]:
+        """Return each metric of the outputs P; NaN if P is None."""
         rows, converter = self.dataset.metric_rows, self.dataset.converter
         if self.model.stack.input.any_steps and not converter.is_bound:
             converter = converter.at(self.model.input_shape[0])
-        for name, metric in self.options.metrics.items():
-            value = np.nan if P is None else converter.measure(metric, rows, P)
-            self.columns[name].append(value)
+        return [np.nan if P is None else converter.measure(metric, rows, P) for metric in self.options.metrics.values()]

@@ -28,9 +28,9 @@ def sample_rows(data: Data) -> Data:
 
 def unreachable_targets(run: TrainingLoop) -> tuple[float, float] | None:
     """Return the smallest and the largest target if too many targets are outside the output range, else None."""
-    low, high = activations.ROWS[run.model.activations[-1]].output_range
+    low, high = activations.ROWS[run.minimizer.model.activations[-1]].output_range
     # Skip losses that require a certain output activation: their targets were checked before the training.
-    if low == -high == -np.inf or losses.ROWS[run.model.loss].output_required:
+    if low == -high == -np.inf or losses.ROWS[run.minimizer.model.loss].output_required:
         return None
     Y = sample_rows(run.data).target
     if not ((low > Y) | (high < Y)).any():
@@ -48,14 +48,14 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
     Return 0 if few rows have a target at the opposite limit of the output range. Return 0 too if the derivative of the
     output activation is not a factor of the gradient, because the layer then learns although it is saturated.
     """
-    row = activations.ROWS[run.model.activations[-1]]
-    if row.saturation_range is None or losses.ROWS[run.model.loss].output_required:
+    row = activations.ROWS[run.minimizer.model.activations[-1]]
+    if row.saturation_range is None or losses.ROWS[run.minimizer.model.loss].output_required:
         return 0.0
-    if run.data.lengths is not None and len(run.model.stack.output_shape) == 2:
+    if run.data.lengths is not None and len(run.minimizer.model.stack.output_shape) == 2:
         return 0.0  # skip padded sequences: outputs after their end are 0 and would count as saturated
     low, high = row.saturation_range
     rows = sample_rows(run.data)
-    P, Y = run.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target
+    P, Y = run.minimizer.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target
     fraction = np.count_nonzero((low >= P) | (high <= P)) / P.size
     if not fraction:
         return 0.0

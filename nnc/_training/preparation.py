@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._training.batches import epoch_batches
 from nnc._training.dataset import Dataset
+from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, checked_options
+from nnc._training.sources import BatchSource, epoch_batches
 from nnc._training.state import TrainingState
 from nnc._utils.random import SHUFFLE
 
 if TYPE_CHECKING:
+    from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
+    from nnc._training.custom import CustomObjective
     from nnc._training.trainable import Trainable
 
 CHUNK_BYTES = 1 << 18  # with a custom loss, read several batches at once, up to this many bytes of inputs
@@ -68,23 +71,40 @@ def loop_on(
     if rows is not dataset.rows or validation is not dataset.validation:
         dataset = Dataset(converter, rows, validation)
     if is_first_order and model.custom is not None:
-        from nnc._training.custom import CustomLossLoop
-
         state.streams = state.streams.copy()
         chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
         start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
-        return CustomLossLoop(model, converter, start_epoch, options, state, validation, rows, -(-n // size))
+        source = BatchSource(model, start_epoch, size, -(-n // size), custom_objective(model))
+        return TrainingLoop(model, dataset, options, state, batch_minimizer(source, options, state))
     if shuffles:
         options.order = np.arange(n, dtype=np.int32)
         options.settings["key"] = state.streams.key(SHUFFLE)
     if options.target_loss is not None:
         options.settings["target_loss"] = options.target_loss
     if arguments.truncate is not None:
-        from nnc._training.truncation import truncated_loop
+        from nnc._training.truncation import truncated_rows
 
-        return truncated_loop(model, dataset, options, state, arguments.truncate, arguments.warm_up)
+        short, chunks = truncated_rows(model, rows, options, arguments.truncate, arguments.warm_up)
+        return TrainingLoop(model, dataset, options, state, FirstOrder(short, chunks, options, state))
     if is_first_order:
         return TrainingLoop(model, dataset, options, state)
-    from nnc._training.second_order import SecondOrderLoop
+    from nnc._training.second_order import NetworkObjective, SecondOrder, check_second_order
 
-    return SecondOrderLoop(model, dataset, options, state)
+    check_second_order(model, rows, options, state)
+    objective = NetworkObjective(model, rows, options.settings.get("l2", 0.0), "biases_too" in options.settings)
+    return TrainingLoop(model, dataset, options, state, SecondOrder(model, objective, options, state))
+
+
+def custom_objective(model: Model) -> CustomObjective | None:
+    """Return the objective of a custom loss, or None for a network with another loss."""
+    if model.custom is None:
+        return None
+    from nnc._training.custom import CustomObjective
+
+    return CustomObjective()
+
+
+def batch_minimizer(source: BatchSource, options: TrainingOptions, state: TrainingState) -> FirstOrder:
+    """Return the minimizer for a source of batches."""
+    model = source.model_for(source.rows)
+    return FirstOrder(model, source.rows, options, state, source, source.custom)

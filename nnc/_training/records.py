@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from nnc._training.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -48,8 +47,8 @@ class EpochRecords:
         Number of epochs for which `rates` has values and `losses` has memory.
     time_points : list of (epochs, seconds)
         Numbers of completed epochs, which may be fractional, and the seconds from the start until then.
-    columns : dict of lists
-        Validation loss and metrics of each epoch.
+    columns : dict of lists or arrays
+        Validation loss and metrics of each epoch. An array may be longer than the number of epochs.
     """
 
     def __init__(self, state: TrainingState, capacity: int, steps_per_epoch: int = 1) -> None:
@@ -60,7 +59,7 @@ class EpochRecords:
         self.rates: NDArray[np.float64] | float = 0.0
         self.planned_epochs = 0
         self.time_points = [(0.0, 0.0)]
-        self.columns: dict[str, list[float]] = {}
+        self.columns: dict[str, Any] = {}
 
     def plan(self, epoch: int, goal: int) -> None:
         """Compute learning rates and allocate memory for losses, for the epochs after `epoch` up to at most `goal`."""
@@ -105,9 +104,16 @@ class EpochRecords:
 
     def record_time(self, epochs: float, now: float) -> None:
         """Record that `epochs` epochs are complete at the time `now`, unless the last record is recent."""
-        seconds = now - self.start_time
-        if seconds - self.time_points[-1][1] > MIN_RECORD_SECONDS:
-            self.time_points.append((epochs, seconds))
+        if now - self.start_time - self.time_points[-1][1] > MIN_RECORD_SECONDS:
+            self.add_time(epochs, now)
+
+    def add_time(self, epochs: float, now: float) -> None:
+        """Record that `epochs` epochs are complete at the time `now`."""
+        self.time_points.append((epochs, now - self.start_time))
+
+    def is_out_of_time(self, max_seconds: float | None) -> bool:
+        """Return whether the run has lasted for at least `max_seconds`."""
+        return max_seconds is not None and perf_counter() - self.start_time >= max_seconds
 
     def history(
         self, epochs: int, reason: str, best_epoch: int | None, n_threads: int, settings: dict[str, Any] | None = None

@@ -1,12 +1,10 @@
-"""Training with L-BFGS or Levenberg-Marquardt, which use all rows in each iteration."""
+"""Minimizers that use the curvature of the loss: L-BFGS and Levenberg-Marquardt, with all rows in each iteration."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from contextlib import nullcontext
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,12 +12,8 @@ from nnc._model.channels import Channels
 from nnc._model.custom import LeastSquares
 from nnc._registry import losses
 from nnc._registry.optimizers import LBFGS, LevenbergMarquardt
-from nnc._team import Interrupt, Team
 from nnc._training.curvature import lbfgs, levenberg_marquardt
-from nnc._training.divergence import scaling_advice
-from nnc._training.loop import TrainingLoop
-from nnc._training.threads import ThreadTuner
-from nnc._utils import processors
+from nnc._training.divergence import NotFiniteError, scaling_advice
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.checks import MAX_COUNT
 
@@ -28,213 +22,341 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._model.data import Data
     from nnc._model.model import Model
-    from nnc._training.curvature import Pair, Vector
-    from nnc._training.dataset import Dataset
-    from nnc._training.history import History
+    from nnc._team import Interrupt, Team
+    from nnc._training.curvature import Iterations, Pair, Result, Vector
     from nnc._training.options import TrainingOptions
+    from nnc._training.records import EpochRecords
     from nnc._training.state import TrainingState
 
 MAX_JACOBIAN_NUMBERS = 1_000_000  # maximum number of elements of a block of rows of the Jacobian
 
 
-class SecondOrderRun(TrainingLoop):
-    """Training run with L-BFGS or Levenberg-Marquardt, on one thread. Subclasses define the objective.
-
-    Attributes
-    ----------
-    completed_epochs : int
-        Number of complete epochs, which are iterations of the optimizer.
-    stop_reason : str
-        Why `check_epoch` ended the run, or "".
-    previous_loss : float
-        Loss before the current epoch.
-    memory : float, list of pairs or None
-        Damping of Levenberg-Marquardt, or pairs (step, change of the gradient) of L-BFGS; None before the run.
-    initial : array (n,)
-        All parameters before the run.
-    trainable : slice or bool array (n,)
-        Parameters of layers that are not frozen.
-    accepted : array or None
-        Trainable parameters of the last iteration, which an exception in a trial step restores; None while callbacks
-        may change the parameters.
-    """
-
-    completed_epochs = 0
-    stop_reason = ""
-    previous_loss = math.nan
-    memory: Any = None
-    initial: Vector
-    trainable: Any
-    accepted: Vector | None = None
-
-    def prepare_iterations(self) -> None:
-        """Prepare the run, after the constructor of TrainingLoop."""
-        self.is_plain, self.check_interval = False, 1
-        self.trainable = slice(None)
-        if self.model.frozen:
-            layers = self.model.stack.parametric_layers
-            parts = [np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen) for layer in layers]
-            others = len(self.all_params()) - self.model.n_params
-            self.trainable = np.concatenate([*parts, np.ones(others, bool)])
+class SmoothObjective(Protocol):
+    """Objective of a second-order minimizer."""
 
     @property
-    def epoch(self) -> int:
-        return self.completed_epochs
+    def variables(self) -> Variables:
+        """Numbers that the minimizer changes."""
 
-    def run(self, interrupt: Interrupt | None = None) -> History:
-        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
-        context = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with context as self.interrupt, processors.active_fits, Team(1) as self.team:
-            self.tuner = ThreadTuner([1])
-            self.create_training(1)
-            try:
-                self.initial = self.all_params()
-                self.accepted = self.initial[self.trainable]
-                self.memory = self.read_pairs() if self.state.damping is None else self.state.damping
-                reason = ""
-                while not reason:
-                    reason = self.minimize(min(epochs, self.next_change()))
-                    if reason == "epochs" and self.epoch < epochs:
-                        reason = ""
-                self.accepted = None
-                return self.finish(reason)
-            except BaseException as error:
-                if self.accepted is not None:
-                    self.assign(self.accepted)
-                self.fail(error)
-                raise
+    @property
+    def data(self) -> Data | None:
+        """Rows of the objective, or None."""
 
-    def minimize(self, goal: int) -> str:
-        """Run the optimizer until epoch `goal`, and return why it ended."""
-        optimizer, start, first = self.state.optimizer, self.accepted, self.completed_epochs
-        assert start is not None
-        self.previous_loss = self.loss_before(start)
-        settings: dict[str, Any] = {
-            "epochs": goal - first,
-            "dtype": self.model.dtype,
-            "keep_going": lambda epoch, *rest: self.continue_after(first + epoch, *rest),
-        }
-        if isinstance(optimizer, LevenbergMarquardt):
-            result = levenberg_marquardt(
-                self.least_squares,
-                self.compute_loss,
-                start,
-                transposed_product=self.transposed_product,
-                damping=self.memory,
-                scaling=optimizer.scaling,
-                **settings,
-            )
-        else:
-            assert isinstance(optimizer, LBFGS)
-            result = lbfgs(self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings)
-            self.memory = result.pairs
-        self.assign(result.params)
-        self.accepted = result.params if result.reason == "epochs" else None
-        if result.reason == "diverged":
-            self.raise_divergence()
-        return self.stop_reason or result.reason
+    @property
+    def n(self) -> int:
+        """Number of rows or points."""
 
-    def continue_after(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
-        """Record an iteration, and return whether the optimizer continues."""
-        records = self.records
-        records.plan(self.completed_epochs, epoch)
-        with self.model.snapshot_lock:
-            records.losses[epoch - 1], self.previous_loss = self.previous_loss, loss
-            self.completed_epochs, self.memory = epoch, memory
-            self.assign(params)
-            records.time_points.append((epoch, perf_counter() - records.start_time))
-        self.accepted = None
-        self.stop_reason = self.check_epoch()
-        self.accepted = params
-        return not self.stop_reason
+    @property
+    def training(self) -> Any:
+        """Run of the core that the objective uses, or None."""
 
-    # ------------------------------------------------------------------------------------------ objective
+    @property
+    def divergence_cause(self) -> str:
+        """Sentence about the most likely cause of a divergence; "" if it is that of a network."""
 
-    def loss_before(self, params: Vector) -> float:
-        """Return the loss for the parameters with which the optimizer starts."""
-        is_damped = isinstance(self.state.optimizer, LevenbergMarquardt)
-        return self.compute_loss(params) if is_damped else self.objective(params)[0]
+    def start(self, records: EpochRecords) -> None:
+        """Prepare the first evaluation."""
 
-    @abstractmethod
-    def compute_loss(self, params: Vector) -> float:
+    def loss(self, params: Vector) -> float:
         """Return the loss for the given values of the trainable parameters; NaN if residuals are not finite."""
 
-    @abstractmethod
-    def objective(self, params: Vector) -> tuple[float, Vector]:
+    def loss_and_gradient(self, params: Vector) -> tuple[float, Vector]:
         """Return the loss and its gradient with respect to the trainable parameters."""
 
-    @abstractmethod
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows."""
 
-    @abstractmethod
     def transposed_product(self, params: Vector, point: Vector) -> Vector:
         """Return J'r with the Jacobian at `params` and the residuals at `point`."""
 
-    # ------------------------------------------------------------------------------------------ parameters
+    def restart(self, params: Vector) -> None:
+        """Prepare iterations from these parameters on, whose loss was just computed."""
 
-    def all_params(self) -> Vector:
-        """Return all parameters, also those of frozen layers."""
-        return self.model.params.astype(np.float64)
-
-    def assign(self, params: Vector) -> None:
-        """Set the trainable parameters."""
-        self.model.params = self.full_vector(params)
-
-    def full_vector(self, params: Vector, frozen: float | None = None) -> Vector:
-        """Return a vector of all parameters, in which the trainable parameters have the values `params`.
-
-        The other parameters have their initial values, or the value `frozen` if it is given.
-        """
-        if isinstance(self.trainable, slice):
-            return params
-        vector = self.initial.copy() if frozen is None else np.full(len(self.initial), frozen)
-        vector[self.trainable] = params
-        return vector
-
-    # ------------------------------------------------------------------------------------------ training state
-
-    def save_progress(self) -> None:
-        with self.model.snapshot_lock:
-            super().save_progress()
-            if self.memory is None:  # no iteration is complete, so there is nothing to save
-                return
-            if self.state.damping is not None:
-                self.state.damping = self.memory
-                return
-            self.clear_moments()
-            half = len(self.state.moments) // 2
-            for i, pair in enumerate(self.memory):
-                for row, vector in zip((i, half + i), pair, strict=True):
-                    self.write_moment(row, self.full_vector(vector, frozen=0.0))
-
-    def read_pairs(self) -> list[Pair]:
-        """Return the curvature pairs that `save_progress` has stored. L-BFGS ignores unused pairs, which are zero."""
-        n = len(self.state.moments)
-        vectors = [self.read_moment(row)[self.trainable] for row in range(n)]
-        return list(zip(vectors[: n // 2], vectors[n // 2 :], strict=True))
-
-    def clear_moments(self) -> None:
-        """Set all curvature pairs to 0, because L-BFGS may have fewer pairs than before."""
-        self.state.moments[...] = 0
-
-    def write_moment(self, row: int, vector: Vector) -> None:
-        """Store a vector of all parameters in a row of the training state."""
-        self.model.unpack(vector, self.state.moments[row])
-
-    def read_moment(self, row: int) -> Vector:
-        """Return a row of the training state as a vector of all parameters."""
-        return self.model.pack(self.state.moments[row]).astype(np.float64)
+    def record(self, epoch: int, params: Vector) -> None:
+        """Record an accepted iteration with these parameters, besides its loss."""
 
 
-class SecondOrderLoop(SecondOrderRun):
-    """Training run of one call of `fit` with L-BFGS or Levenberg-Marquardt.
+class Variables:
+    """Trainable parameters of a network, and coefficients of equations, as one float64 vector.
 
     Parameters
     ----------
-    model, dataset, options, state
+    model : Model
+        Network.
+    coefficients : array (k,), optional
+        Coefficients, which are assigned in place.
+    moments : array (rows, at least k), optional
+        Rows of the training state for the coefficients.
+
+    Attributes
+    ----------
+    initial : array (n + k,)
+        All parameters and coefficients at first.
+    trainable : slice or bool array (n + k,)
+        Parameters of layers that are not frozen, and all coefficients.
+    """
+
+    def __init__(
+        self, model: Model, coefficients: NDArray[Any] | None = None, moments: NDArray[Any] | None = None
+    ) -> None:
+        self.model, self.moments = model, moments
+        self.coefficients = np.empty(0) if coefficients is None else coefficients
+        self.initial = np.concatenate([model.params, self.coefficients], dtype=np.float64)
+        self.trainable: Any = slice(None)
+        if model.frozen:
+            layers = model.stack.parametric_layers
+            parts = [np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen) for layer in layers]
+            self.trainable = np.concatenate([*parts, np.ones(len(self.coefficients), bool)])
+
+    def __len__(self) -> int:
+        """Return the number of parameters and coefficients, with those of frozen layers."""
+        return len(self.initial)
+
+    def assign(self, params: Vector) -> None:
+        """Set the trainable parameters and the coefficients."""
+        full, n = self.full_vector(params, self.initial), self.model.n_params
+        self.model.params = full[:n]
+        self.coefficients[:] = full[n:]
+
+    def full_vector(self, params: Vector, others: Vector) -> Vector:
+        """Return a vector of all parameters and coefficients, in which those of frozen layers are from `others`."""
+        if isinstance(self.trainable, slice):
+            return params
+        vector = others.copy()
+        vector[self.trainable] = params
+        return vector
+
+    def write(self, moments: NDArray[Any], rows: dict[int, Vector]) -> None:
+        """Store vectors of trainable parameters in rows of the moments of the training state; clear other rows."""
+        n = self.model.n_params
+        moments[...] = 0
+        if self.moments is not None:
+            self.moments[...] = 0
+        for row, values in rows.items():
+            vector = self.full_vector(values, np.zeros(len(self)))
+            self.model.unpack(vector[:n], moments[row])
+            if self.moments is not None:
+                self.moments[row, : len(vector) - n] = vector[n:]
+
+    def read(self, moments: NDArray[Any], row: int) -> Vector:
+        """Return the vector of trainable parameters that `write` has stored in a row."""
+        own = self.coefficients[:0] if self.moments is None else self.moments[row, : len(self.coefficients)]
+        vector: Vector = np.concatenate([self.model.pack(moments[row]), own], dtype=np.float64)[self.trainable]
+        return vector
+
+
+class SecondOrder:
+    """Minimizer of a run with L-BFGS or Levenberg-Marquardt, on one thread. An epoch is one iteration.
+
+    Parameters
+    ----------
+    model : Model
+        Network to train.
+    objective : SmoothObjective
+        Loss, gradient and residuals.
+    options, state
         As in `TrainingLoop`.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of complete epochs.
+    iterations : generator or None
+        Optimizer; None before the first iteration and after the objective has changed.
+    previous_loss : float
+        Loss before the next iteration.
+    memory : float, list of pairs or None
+        Damping of Levenberg-Marquardt, or pairs (step, change of the gradient) of L-BFGS; None before the run.
+    accepted : array
+        Trainable parameters after the last iteration.
+    is_trying : bool
+        Whether the network may have the parameters of a trial step.
+    """
+
+    is_plain = is_short = reads_batches = False
+    steps_per_epoch = n_threads = main_threads = 1
+    epoch = 0
+    iterations: Iterations | None = None
+    previous_loss = math.nan
+    memory: Any = None
+    accepted: Vector
+    is_trying = False
+    records: EpochRecords
+
+    def __init__(
+        self, model: Model, objective: SmoothObjective, options: TrainingOptions, state: TrainingState
+    ) -> None:
+        model.check_parameters()
+        self.model, self.objective, self.options, self.state = model, objective, options, state
+        self.data, self.batch_size = objective.data, objective.n
+        self.is_damped = isinstance(state.optimizer, LevenbergMarquardt)
+
+    @property
+    def training(self) -> Any:
+        """Run of the core that the objective uses, or None."""
+        return self.objective.training
+
+    def max_threads(self) -> int:
+        """Return 1, because iterations use one thread."""
+        return 1
+
+    def start(self, records: EpochRecords, interrupt: Interrupt | None, team: Team) -> None:
+        """Prepare the first iteration."""
+        self.records, variables = records, self.objective.variables
+        self.objective.start(records)
+        self.accepted = variables.initial[variables.trainable]
+
+    def advance(self, goal: int) -> str:
+        """Take one iteration; return the reason to end the run, or ""."""
+        self.is_trying = True
+        if self.iterations is None:
+            self.iterations = self.begin()
+        try:
+            _, loss, params, memory = next(self.iterations)
+        except StopIteration as end:
+            return self.finish(end.value)
+        records, epoch = self.records, self.epoch + 1
+        self.objective.record(epoch, params)
+        with self.model.snapshot_lock:
+            records.losses[epoch - 1], self.previous_loss = self.previous_loss, loss
+            self.epoch, self.memory, self.accepted = epoch, memory, params
+            self.objective.variables.assign(params)
+            records.add_time(epoch, perf_counter())
+        self.is_trying = False
+        return ""
+
+    def begin(self) -> Iterations:
+        """Return the iterations of the optimizer from the current parameters on."""
+        objective, state, optimizer, start = self.objective, self.state, self.state.optimizer, self.accepted
+        if self.memory is None:
+            self.memory = self.read_pairs() if state.damping is None else state.damping
+        self.previous_loss = objective.loss(start) if self.is_damped else objective.loss_and_gradient(start)[0]
+        objective.restart(start)
+        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs - self.epoch
+        if isinstance(optimizer, LevenbergMarquardt):
+            return levenberg_marquardt(
+                objective.least_squares,
+                objective.loss,
+                start,
+                transposed_product=objective.transposed_product,
+                epochs=epochs,
+                damping=self.memory,
+                scaling=optimizer.scaling,
+                dtype=self.model.dtype,
+            )
+        assert isinstance(optimizer, LBFGS)
+        return lbfgs(
+            objective.loss_and_gradient,
+            start,
+            epochs=epochs,
+            history_size=optimizer.history_size,
+            pairs=self.memory,
+            dtype=self.model.dtype,
+        )
+
+    def finish(self, result: Result) -> str:
+        """Assign the parameters of an optimizer that has ended, and return its reason."""
+        self.objective.variables.assign(result.params)
+        if result.pairs is not None:
+            self.memory = result.pairs
+        self.is_trying = False
+        if result.reason == "diverged":
+            raise NotFiniteError(None if self.data is None else self.data.X)
+        return result.reason
+
+    def restore(self) -> None:
+        """Assign the parameters of the last iteration after an exception in a trial step."""
+        if self.is_trying:
+            self.objective.variables.assign(self.accepted)
+
+    def change_objective(self) -> None:
+        """Start the optimizer anew, with its damping or its pairs."""
+        self.iterations = None
+
+    def end(self) -> None:
+        """Do nothing, because later runs use nothing of this one."""
+
+    def loss_rises(self) -> tuple[int, float]:
+        """Return (0, loss), because the loss never rises."""
+        return 0, self.previous_loss
+
+    def divergence_cause(self, max_abs_input: float) -> str:
+        """Return a sentence about the most likely cause of a divergence."""
+        return self.objective.divergence_cause or f"Probably {scaling_advice(max_abs_input)}."
+
+    def save_progress(self) -> None:
+        """Store the damping or the curvature pairs in the training state."""
+        if self.memory is None:  # an error occurred before the first iteration, so there is nothing to save
+            return
+        if self.state.damping is not None:
+            self.state.damping = self.memory
+            return
+        moments = self.state.moments
+        vectors = {i + k * (len(moments) // 2): pair[k] for i, pair in enumerate(self.memory) for k in (0, 1)}
+        self.objective.variables.write(moments, vectors)
+
+    def read_pairs(self) -> list[Pair]:
+        """Return the curvature pairs that `save_progress` has stored. L-BFGS ignores unused pairs, which are zero."""
+        moments = self.state.moments
+        vectors = [self.objective.variables.read(moments, row) for row in range(len(moments))]
+        return list(zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True))
+
+
+def check_second_order(model: Model, data: Data, options: TrainingOptions, state: TrainingState) -> None:
+    """Raise ValueError if the network or an argument of a fit does not fit to a second-order optimizer."""
+    settings, loss = options.settings, losses.ROWS[model.loss]
+    for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
+        if settings.get(name):
+            raise ValueError(
+                f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
+            )
+    if options.batch_size is not None and options.batch_size < data.n:
+        raise ValueError(
+            f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "
+            f"iteration, got {options.batch_size}"
+        )
+    if model.stack.has_batch_norm:
+        raise ValueError(
+            f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
+            "statistics would include rejected steps; use another optimizer"
+        )
+    if isinstance(state.optimizer, LevenbergMarquardt) and (model.uses_lanes or model.stack.has_steps):
+        raise ValueError(
+            "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
+            "that process sequences step by step, because it supports only dense layers; use another optimizer"
+        )
+    function = None if model.custom is None else model.custom.function
+    has_residuals = isinstance(function, LeastSquares) or bool(loss.squared_error_factor)
+    if isinstance(state.optimizer, LevenbergMarquardt) and not has_residuals:
+        choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
+        raise ValueError(
+            f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "
+            f"'levenberg_marquardt', got {model.loss_function or model.loss!r}"
+        )
+    for layer in model.stack.parametric_layers:
+        if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
+            raise ValueError(
+                f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
+                f"{state.optimizer.name!r}, which has no learning rate, "
+                f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
+            )
+
+
+class NetworkObjective:
+    """Loss of a network on all rows, for a second-order minimizer.
+
+    Parameters
+    ----------
+    model : Model
+        Network to train.
+    data : Data
+        Training rows.
+    l2 : float
+        L2 penalty.
+    penalizes_biases : bool
+        Whether the penalty includes the biases.
 
     Attributes
     ----------
@@ -250,73 +372,45 @@ class SecondOrderLoop(SecondOrderRun):
         Trainable parameters to which `l2` applies.
     """
 
-    def __init__(self, model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState) -> None:
-        data, settings = dataset.rows, options.settings
-        loss = losses.ROWS[model.loss]
-        for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
-            if settings.get(name):
-                raise ValueError(
-                    f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
-                )
-        if options.batch_size is not None and options.batch_size < data.n:
-            raise ValueError(
-                f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "
-                f"iteration, got {options.batch_size}"
-            )
-        if model.stack.has_batch_norm:
-            raise ValueError(
-                f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
-                "statistics would include rejected steps; use another optimizer"
-            )
-        if isinstance(state.optimizer, LevenbergMarquardt) and (model.uses_lanes or model.stack.has_steps):
-            raise ValueError(
-                "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
-                "that process sequences step by step, because it supports only dense layers; use another optimizer"
-            )
-        function = None if model.custom is None else model.custom.function
+    training = None
+    divergence_cause = ""
+
+    def __init__(self, model: Model, data: Data, l2: float, penalizes_biases: bool) -> None:
+        self.model, self.data, self.n, self.l2, self.variables = model, data, data.n, l2, Variables(model)
+        function, loss = None if model.custom is None else model.custom.function, losses.ROWS[model.loss]
         self.least_squares_loss = function if isinstance(function, LeastSquares) else None
-        has_residuals = self.least_squares_loss is not None or bool(loss.squared_error_factor)
-        if isinstance(state.optimizer, LevenbergMarquardt) and not has_residuals:
-            choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
-            raise ValueError(
-                f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "
-                f"'levenberg_marquardt', got {model.loss_function or model.loss!r}"
-            )
-        for layer in model.stack.parametric_layers:
-            if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
-                raise ValueError(
-                    f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
-                    f"{state.optimizer.name!r}, which has no learning rate, "
-                    f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
-                )
-        super().__init__(model, dataset, options, state)
         self.channels = None if model.slope_weight is None else Channels(range(model.sizes[0]))
-        self.prepare_iterations()
-        self.total_weight, self.l2 = data.total_weight, settings.get("l2", 0.0)
+        self.total_weight = data.total_weight
         scale = 1.0
         if loss.squared_error_factor:
             n_residuals = self.total_weight * model.sizes[-1]
             scale = loss.squared_error_factor * n_residuals / loss.divisor(self.total_weight, model.sizes[-1])
-        self.root_l2 = math.sqrt(self.l2 / (2 * scale))
+        self.root_l2 = math.sqrt(l2 / (2 * scale))
         self.penalized = np.concatenate(
             [
-                np.full(part.size, (name == "W" and not layer.kind.columnwise) or "biases_too" in settings)
+                np.full(part.size, (name == "W" and not layer.kind.columnwise) or penalizes_biases)
                 for layer, *parts in zip(model.stack.parametric_layers, model.W, model.b, strict=True)
                 for name, part in zip("Wb", parts, strict=True)
                 if part is not None
             ]
-        )[self.trainable]
+        )[self.variables.trainable]
 
-    def divergence_cause(self) -> str:
-        return f"Probably {scaling_advice(self.dataset.converter.max_abs_input)}."
+    def start(self, records: EpochRecords) -> None:
+        """Do nothing, because the constructor has prepared everything."""
 
-    def compute_loss(self, params: Vector) -> float:
+    def restart(self, params: Vector) -> None:
+        """Do nothing, because iterations depend only on the parameters."""
+
+    def record(self, epoch: int, params: Vector) -> None:
+        """Do nothing, because there is only one loss."""
+
+    def loss(self, params: Vector) -> float:
         """Return the loss, including the penalty, for the given values of the trainable parameters.
 
         The result is NaN if the residuals of a custom loss are not finite.
         """
         model, data = self.model, self.data
-        self.assign(params)
+        self.variables.assign(params)
         if model.custom is None:
             return model.compute_loss(data) + self.penalty(params)
         return model.custom.value_of_rows(model.engine_outputs(data.X), data) + self.penalty(params)
@@ -325,11 +419,11 @@ class SecondOrderLoop(SecondOrderRun):
         """Return the L2 penalty."""
         return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
 
-    def objective(self, params: Vector) -> tuple[float, Vector]:
+    def loss_and_gradient(self, params: Vector) -> tuple[float, Vector]:
         """Return the loss and its gradient, both including the penalty."""
-        self.assign(params)
+        self.variables.assign(params)
         loss, gradient = self.model.loss_and_gradient(self.data)
-        return loss + self.penalty(params), gradient[self.trainable] + self.l2 * self.penalized * params
+        return loss + self.penalty(params), gradient[self.variables.trainable] + self.l2 * self.penalized * params
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Yield residuals and their Jacobian with respect to the trainable parameters, for blocks of rows.
@@ -337,7 +431,7 @@ class SecondOrderLoop(SecondOrderRun):
         Residuals are divided by the square root of their number, so that the damping does not depend on it.
         """
         model, n_out = self.model, self.model.sizes[-1]
-        self.assign(params)
+        self.variables.assign(params)
         n_channels = 1 if self.channels is None else self.channels.count
         rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * n_channels * model.n_params))
         for start in range(0, self.data.n, rows):
@@ -345,7 +439,7 @@ class SecondOrderLoop(SecondOrderRun):
             P, J = self.outputs_and_jacobian(self.data.X[part])
             r, D = self.residuals(P, part)
             J = J * D[..., None] if D.ndim == 2 else np.einsum("imk,ikp->imp", D, J)
-            yield r.ravel(), J.reshape(-1, model.n_params)[:, self.trainable]
+            yield r.ravel(), J.reshape(-1, model.n_params)[:, self.variables.trainable]
         if self.l2:  # represent the penalty by residuals, whose squares add up to its value
             yield self.root_l2 * params[self.penalized], self.root_l2 * np.eye(len(params))[self.penalized]
 
@@ -398,12 +492,13 @@ class SecondOrderLoop(SecondOrderRun):
         All elements are NaN if the outputs at `point` are not finite.
         """
         model = self.model
-        model.params = as_contiguous(self.full_vector(point), model.dtype)  # the conversion may overflow in float32
+        full = self.variables.full_vector(point, self.variables.initial)
+        model.params = as_contiguous(full, model.dtype)  # the conversion may overflow in float32
         P = self.outputs()
         if not np.isfinite(P).all():  # do not call the function of a custom loss with infinite or NaN outputs
             return np.full(len(params), np.nan)
         r, D = self.residuals(P)
-        self.assign(params)
+        self.variables.assign(params)
         if D.ndim == 3:
             D = self.residuals(model.engine_outputs(self.data.X))[1]
         dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
@@ -413,7 +508,7 @@ class SecondOrderLoop(SecondOrderRun):
             gradient = model.pack(flat)
         else:
             gradient = self.channels.gradient(model, self.data.X, dP.reshape(len(dP), model.sizes[-1], -1))
-        product: Vector = gradient[self.trainable].astype(np.float64)
+        product: Vector = gradient[self.variables.trainable].astype(np.float64)
         return product + self.root_l2**2 * self.penalized * point if self.l2 else product
 
     def outputs(self) -> NDArray[Any]:

@@ -215,7 +215,7 @@ def with_selection(
         for decay in decays
     ]
     runs = [trial.run for curve in curves for trial in curve.trials]
-    max_threads = max(run.max_threads() for run in runs)
+    max_threads = max(run.minimizer.max_threads() for run in runs)
     with (
         Interrupt() if interrupt is None else nullcontext(interrupt) as active,
         processors.active_fits,
@@ -224,7 +224,7 @@ def with_selection(
         for run in runs:
             run.start(active, team)
         best = train_trials(curves, ends, active)
-        curves[best].trials[0].run.store_tuner()  # keep the thread tuner of the trial with the most epochs
+        curves[best].trials[0].run.minimizer.end()  # keep the thread tuner of the trial with the most epochs
     if active:
         options.is_interrupted = True
         return arguments, state, options

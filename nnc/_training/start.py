@@ -12,11 +12,11 @@ from nnc._data.rows import Batch, unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
-from nnc._training.batches import BatchLoop, check_epoch_schedule, epoch_batches
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, uses_automatic_settings
-from nnc._training.preparation import loop_on, prepare
+from nnc._training.preparation import batch_minimizer, custom_objective, loop_on, prepare
+from nnc._training.sources import BatchSource, check_epoch_schedule, epoch_batches
 from nnc._training.state import TrainingState
 from nnc._utils.checks import check_bool, check_count, check_not_negative
 from nnc._utils.random import SPLIT
@@ -244,7 +244,7 @@ def with_first_batch(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Cal
     return first, lambda: first_epoch.pop() if first_epoch else start_epoch()
 
 
-def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:
+def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> TrainingLoop:
     """Return the training loop of `fit_batches`."""
     converter = network.converter.copy_for_fit()
     state, options = prepare_batches(network, arguments)
@@ -285,17 +285,16 @@ def _batch_loop(
     arguments: FitArguments,
     options: TrainingOptions,
     n_batches: int | None = None,
-) -> BatchLoop:
-    """Return a CustomLossLoop for a network with a custom loss, otherwise a BatchLoop."""
+) -> TrainingLoop:
+    """Return the training loop on batches that are read one after the other."""
     if options.metrics and arguments.validation is None:
         raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
-    kind = BatchLoop
-    if network.model.custom is not None:
-        from nnc._training.custom import CustomLossLoop
-
-        kind = CustomLossLoop
-    validation = converter.validation(arguments.validation)
-    return kind(network.model, converter, start_epoch, options, state, validation, n_batches=n_batches)
+    model, validation = network.model, converter.validation(arguments.validation)
+    if n_batches is None:
+        check_epoch_schedule(state)
+    source = BatchSource(model, start_epoch, options.batch_size, n_batches, custom_objective(model))
+    dataset = Dataset(converter, source.first, validation)
+    return TrainingLoop(model, dataset, options, state, batch_minimizer(source, options, state))
 
 
 def _lazy_epochs(

@@ -15,7 +15,7 @@ from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_g
 from nnc._data.sequences import Sequences
 from nnc._model.data import Data, RunSettings
 from nnc._team import Stepper
-from nnc._training.divergence import divergence_error, likely_cause
+from nnc._training.divergence import custom_loss_error, divergence_error, likely_cause
 from nnc._training.options import settings
 from nnc._training.state import RESTART_HINT, TrainingState
 from nnc._utils.arrays import not_finite_error
@@ -354,14 +354,13 @@ class GeneralStep:
     def custom_error(self, model: Model, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float) -> Exception:
         """Return the error to raise if a custom loss has failed: DivergedError if its result is not finite."""
         from nnc._model.custom import NonFiniteLossError
-        from nnc._training.custom import custom_divergence_error
 
         if not isinstance(error, NonFiniteLossError):
             return error
         state = self.state
         assert state is not None
         cause = likely_cause(rate, self.check(model, X, Y, "y"))
-        return custom_divergence_error(error, state.epoch + 1, state.history, cause)
+        return custom_loss_error(str(error), state.epoch + 1, state.history, cause)
 
     @staticmethod
     def data(

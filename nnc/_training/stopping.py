@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._training.history import History
+    from nnc._training.minimizer import Run
     from nnc._training.options import TrainingOptions
 
 
 class Monitor:
-    """Observer of the monitored value of a run.
-
-    A smaller value is better. The caller negates values for which larger is better.
+    """Observer with the stopping rules of the options: it determines the best epoch and ends a run out of patience.
 
     Parameters
     ----------
@@ -25,8 +25,12 @@ class Monitor:
 
     Attributes
     ----------
+    interval : int
+        Number of epochs between two checks; 0 if only callbacks need them.
+    checked_epochs : int
+        Number of epochs that were checked.
     best : float
-        Best value of this run.
+        Best value of this run. A smaller value is better; values for which larger is better are negated.
     best_epoch : int or None
         Epoch of the best value, counted from 1.
     last_improvement : int
@@ -37,6 +41,8 @@ class Monitor:
         Best value of the fits that this run continues; None before it is computed.
     """
 
+    interval = 0
+    checked_epochs = 0
     best = np.inf
     best_epoch: int | None = None
     last_improvement = 0
@@ -45,6 +51,40 @@ class Monitor:
 
     def __init__(self, options: TrainingOptions) -> None:
         self.options = options
+
+    def next_check(self, epoch: int) -> int:
+        """Return the epoch after which `check` has to be called."""
+        return epoch + self.interval if self.interval else sys.maxsize
+
+    def check(self, run: Run) -> str:
+        """Evaluate the last epoch and call the callbacks; return the reason to end the run, or "" to continue."""
+        epoch, options, reason = run.epoch, self.options, ""
+        if epoch == self.checked_epochs:
+            return reason
+        is_best = self.compare(run, epoch)
+        self.checked_epochs = epoch
+        if options.patience is not None and epoch - self.last_improvement >= options.patience:
+            reason = "patience"
+        is_last = bool(reason) or epoch == options.epochs or bool(run.limit())
+        return "callback" if run.run_callbacks(epoch, is_best, is_last) else reason
+
+    def compare(self, run: Run, epoch: int) -> bool:
+        """Evaluate an epoch, and return whether it is the best one so far.
+
+        If the training loss is monitored, earlier epochs since the last check are compared too.
+        """
+        options, losses = self.options, run.records.losses
+        run.evaluate()
+        values = run.records.columns.get(options.monitor)
+        if values is None:
+            index = self.checked_epochs + int(losses[self.checked_epochs : epoch].argmin())
+            value = float(losses[index])
+        else:
+            index, value = epoch - 1, values[-1]
+        signed = -value if options.larger_is_better else value
+        if run.state.plateau is not None:
+            run.state.plateau.observe(signed)
+        return self.observe(signed, index + 1, epoch, run.params)
 
     def observe(self, value: float, value_epoch: int, epoch: int, params: NDArray[np.floating]) -> bool:
         """Update the best value.
@@ -85,11 +125,6 @@ class Monitor:
         if self.params is None:
             self.params = np.empty_like(params)
         self.params[...] = params
-
-    def is_out_of_patience(self, epoch: int) -> bool:
-        """Return whether the last improvement is at least `patience` epochs ago."""
-        patience = self.options.patience
-        return patience is not None and epoch - self.last_improvement >= patience
 
     def beats_earlier_fits(self, histories: list[History]) -> bool:
         """Return whether the best value of this run is better than those of the earlier fits that it continues.

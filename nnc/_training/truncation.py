@@ -16,7 +16,6 @@ import numpy as np
 
 from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
-from nnc._training.loop import TrainingLoop
 from nnc._utils.checks import check_count
 from nnc.layers import Conv1D, Dense, Dropout
 from nnc.layers.recurrent import RecurrentLayer
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
-    from nnc._training.dataset import Dataset
     from nnc._training.options import TrainingOptions
     from nnc._training.state import TrainingState
 
@@ -132,26 +130,26 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
     return chunks, (sequences, n + batch_size, stride, warm_up)
 
 
-def truncated_loop(
-    model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState, truncate: int, warm_up: int
-) -> TrainingLoop:
-    """Return the training loop of a fit with truncated backpropagation through time.
+def truncated_rows(
+    model: Model, rows: Data, options: TrainingOptions, truncate: int, warm_up: int
+) -> tuple[Model, Data]:
+    """Return the network with an engine for chunks, and the chunks of a fit with truncated backpropagation.
 
     Parameters
     ----------
-    model, dataset, options, state
-        As for TrainingLoop.
+    model : Model
+        Network to train.
+    rows : Data
+        Sequences.
+    options : TrainingOptions
+        Options of the fit, to which the settings of the core are added.
     truncate : int
         Maximum number of steps of a chunk.
     warm_up : int
         Number of steps at the start of each chunk that do not count in the loss.
     """
-    n = dataset.rows.n
-    options.batch_size = n if options.batch_size is None else min(n, options.batch_size)
+    options.batch_size = rows.n if options.batch_size is None else min(rows.n, options.batch_size)
     chunks, options.settings["chunks"] = split_into_chunks(
-        dataset.rows, model.input_shape[0], truncate, warm_up, options.batch_size
+        rows, model.input_shape[0], truncate, warm_up, options.batch_size
     )
-    loop = TrainingLoop(model, dataset, options, state, chunks)
-    # Train on chunks; validation uses whole sequences and keeps its engine.
-    loop.model = model_for_steps(model, truncate)
-    return loop
+    return model_for_steps(model, truncate), chunks

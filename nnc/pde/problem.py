@@ -8,15 +8,19 @@ import numpy as np
 
 from nnc import _serialization
 from nnc._model.channels import check_smooth
-from nnc._model.data import Data, RunSettings
+from nnc._model.data import Data
 from nnc._network import NeuralNetwork
 from nnc._training.arguments import FitArguments
+from nnc._training.dataset import Dataset
+from nnc._training.first_order import FirstOrder
+from nnc._training.loop import TrainingLoop
 from nnc._training.options import RESERVED
 from nnc._training.preparation import prepare
+from nnc._training.second_order import SecondOrder
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
 from nnc._utils.checks import check_real
-from nnc.pde.loops import ProblemLoop, SecondOrderProblemLoop
+from nnc.pde.objective import CoreTerms, EquationObjective, PointEvaluation, PointObserver
 from nnc.pde.symbols import Points
 from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_points
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import Callback, Rate
     from nnc._training.history import History
+    from nnc._training.minimizer import Minimizer
+    from nnc._training.options import TrainingOptions
+    from nnc._training.state import TrainingState
 
     Resampler = Callable[[int, Callable[[Any], NDArray[Any]]], Any]
 
@@ -142,7 +149,6 @@ class Problem:
             Term(term, name, self.setting, model.dtype, model.core.POINTS)
             for term, name in zip(definitions, _term_names(definitions), strict=True)
         ]
-        self.has_functions = any(term.definition.derivatives is not None for term in self.terms)
         self.net, net.converter = net, converter
         padded = -(-len(values) // model.core.LANES) * model.core.LANES
         self._padded = aligned_zeros(padded, model.dtype)
@@ -242,16 +248,38 @@ class Problem:
                 options.network = self  # type: ignore[assignment]
             if options.target_loss is not None:
                 options.settings["target_loss"] = options.target_loss
-            kind = ProblemLoop if hasattr(state.optimizer, "lr") else SecondOrderProblemLoop
-            loop = kind(self, options, state, resamplers, points)
             moments = self.moments
             if state.epoch == 0 or len(moments) != len(state.moments):
                 moments = np.zeros((len(state.moments), len(self._padded)), net.model.dtype)
                 if state.optimizer.stores_step_sizes:
                     moments[-1] = state.rates(0, 1)[0]
+            run = self._loop(options, state, moments, resamplers, points)
             with net.model.snapshot_lock:
                 net.state, net.streams, self.moments = state, state.streams, moments
-            return loop.run()
+            return run.run()
+
+    def _loop(
+        self,
+        options: TrainingOptions,
+        state: TrainingState,
+        moments: NDArray[Any],
+        resample: Mapping[str, Resampler],
+        validation: Mapping[str, ArrayLike],
+    ) -> TrainingLoop:
+        """Return the training loop of `fit`; `moments` are those of the coefficients."""
+        model = self.net.model
+        objective = EquationObjective(model, self.setting, self.terms, self._padded, moments)
+        options.batch_size = objective.n
+        minimizer: Minimizer = (
+            FirstOrder(model, None, options, state, objective=objective)
+            if hasattr(state.optimizer, "lr")
+            else SecondOrder(model, objective, options, state)
+        )
+        observer = PointObserver(objective, resample, self.magnitude, state.epoch)
+        points = [self.term(name).at(X) for name, X in validation.items()]
+        evaluation = PointEvaluation(CoreTerms(model, self.setting, points, self._padded)) if points else None
+        dataset = Dataset(self.net.converter, Data(np.empty((0, model.sizes[0]), model.dtype)))
+        return TrainingLoop(model, dataset, options, state, minimizer, (observer,), evaluation=evaluation)
 
     def _by_term(self, name: str, argument: Any) -> dict[str, Any]:
         """Return an argument of `fit` as a dict by the names of terms; one value belongs to the only Residual term."""
@@ -277,39 +305,6 @@ class Problem:
             if term.name == name:
                 return term
         raise ValueError(f"name must be one of {', '.join(term.name for term in self.terms)}, got {name!r}")
-
-    # ------------------------------------------------------------------------------------------ the core
-
-    def core_training(self, moments: Any, settings: dict[str, Any], threads: int, terms: Any = None) -> Any:
-        """Return a run of the core on `terms`; default: the terms of the problem."""
-        model = self.net.model
-        row = Data(*(np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])))
-        run_settings = RunSettings(1, settings, moments=moments, threads=threads)
-        training = model.core.EquationTraining(model.engine, model.theta_view, row, run_settings)
-        self.set_terms(training, threads, terms, moments is not None)
-        return training
-
-    def set_terms(self, training: Any, threads: int, terms: Any = None, with_moments: bool = True) -> None:
-        """Set or replace the terms of a run of the core by `terms`; default: the terms of the problem."""
-        described = [term.core_term() for term in (self.terms if terms is None else terms)]
-        moments = self.moments if with_moments else self.moments[:0]
-        training.set_terms(described, (self._padded, len(self.values)), moments, threads)
-
-    def refresh(self, training: Any, terms: Any = None) -> None:
-        """Linearize those residuals that the caller defines with `derivatives`, at the current parameters."""
-        for t, term in enumerate(self.terms if terms is None else terms):
-            if term.definition.derivatives is not None:
-                k = self.setting.n_out * len(term.program.channels)
-                out = np.empty((len(term.X), k * term.lanes), self.net.model.dtype)
-                training.values(t, out, True)
-                channels = term.from_blocks(out, k).reshape(self.setting.n_out, -1, len(term.points))
-                term.refresh(channels, self.coefficients)
-
-    def residuals(self, training: Any, t: int, term: Term) -> NDArray[Any]:
-        """Return the residuals of term number t of a run of the core as (blocks, n_results * lanes)."""
-        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.net.model.dtype)
-        training.values(t, out)
-        return out
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -339,9 +334,9 @@ class Problem:
         array (n,), or (n, m) for a term with m residuals
         """
         term = self.term(name).at(X)
-        training = self.core_training(None, {"method": "sgd"}, 1, [term])
-        self.refresh(training, [term])
-        r = term.from_blocks(self.residuals(training, 0, term), len(term.program.results))
+        core = CoreTerms(self.net.model, self.setting, [term], self._padded)
+        core.refresh()
+        r = term.from_blocks(core.residuals(0), len(term.program.results))
         return r[0].copy() if len(r) == 1 else r.T.copy()
 
     def magnitude(self, points: ArrayLike, name: str) -> NDArray[np.float64]:

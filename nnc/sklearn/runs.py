@@ -1,4 +1,4 @@
-"""Training loops of MLPClassifier and MLPRegressor, with the stopping rules and row orders of scikit-learn."""
+"""Training of MLPClassifier and MLPRegressor with the stopping rules and row orders of scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,73 +7,82 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._training.batches import BatchLoop
-from nnc._training.dataset import Dataset
-from nnc._training.evaluation import Evaluator
-from nnc._training.loop import TrainingLoop
+from nnc._training.divergence import NotFiniteError
+from nnc._training.sources import Batches
 from nnc._utils.sklearn_private import SGDOptimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
-    from nnc._network import NeuralNetwork
-    from nnc._training.options import TrainingOptions
-    from nnc._training.state import TrainingState
+    from nnc._team import Interrupt, Team
+    from nnc._training.evaluation import Evaluator
+    from nnc._training.first_order import FirstOrder
+    from nnc._training.minimizer import Run
 
 
-class EstimatorLoop(TrainingLoop):
-    """Training loop of a stochastic solver; it applies the stopping rules of scikit-learn."""
+class ScikitLearnRules:
+    """Stopping rules of scikit-learn, which also update the attributes of the estimator after each epoch.
 
-    def set_estimator(self, estimator: Any, rows: int, factor: float) -> None:
-        """Set the estimator, the number of training rows, and the ratio of scikit-learn's loss to the engine's loss."""
-        self.estimator, self.n, self.factor = estimator, rows, factor
-        self.is_plain, self.check_interval = False, 1
-        self.has_nan = False  # whether the training produced NaN or infinite weights
-        self.val_offset = 0.0
-        validation, columns = self.dataset.validation, self.records.columns
-        if validation is not None:
-            self.val_offset = mean(estimator._offsets(validation.Y), validation.weights)
-            outputs = np.empty((len(validation.X), self.model.sizes[-1]), self.model.dtype)
-            self.evaluator = Evaluator(self.model, self.dataset, self.options, columns, outputs)
-        if estimator.early_stopping:
-            columns["val_score"] = []
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Estimator in training.
+    rows : DenseRows or SparseRows
+        Training rows.
+    validation : Data or None
+        Validation rows.
+    checks_each_epoch : bool
+        Whether each epoch needs a check for another reason than the patience.
+    epochs : int
+        Number of epochs of the run.
+    """
 
-    def raise_divergence(self) -> None:
-        """Set all parameters to NaN, because the loss is not finite."""
-        # Like scikit-learn, continue with NaN parameters and warn at the end, but compute no further steps.
-        self.params[...] = np.nan
-        self.has_nan = True
+    def __init__(
+        self,
+        estimator: Any,
+        rows: DenseRows | SparseRows,
+        validation: Data | None,
+        checks_each_epoch: bool,
+        epochs: int,
+    ) -> None:
+        self.estimator, self.rows, self.validation, self.epochs = estimator, rows, validation, epochs
+        self.checks_each_epoch = checks_each_epoch
+        self.checked_epochs = 0
 
-    def check_epoch(self) -> str:
-        """Apply the stopping rules to each epoch since the last call; return the reason to stop, or "" to continue."""
+    def next_check(self, epoch: int) -> int:
+        """Return the next epoch after which a stopping rule can end the training."""
+        if self.rows.has_nan or self.checks_each_epoch:
+            return epoch + 1
+        patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
+        remaining = self.epochs - epoch
+        return epoch + (remaining if patience >= remaining else max(1, int(patience) + 1))
+
+    def check(self, run: Run) -> str:
+        """Apply the stopping rules to each epoch since the last call; return the reason to stop, or ""."""
         reason = ""
-        while not reason and self.epoch > self.checked_epochs:
+        while not reason and run.epoch > self.checked_epochs:
             self.checked_epochs += 1
-            reason = self.after_epoch(self.checked_epochs)
-        if self.interrupt:
-            return "interrupt"
-        return reason or ("max_seconds" if self.is_out_of_time() else "")
+            reason = self.after_epoch(run, self.checked_epochs)
+        return reason
 
-    def after_epoch(self, epoch: int) -> str:
+    def after_epoch(self, run: Run, epoch: int) -> str:
         """Update the attributes of the estimator after an epoch; return the reason to stop, or "" to continue."""
-        estimator, state = self.estimator, self.state
-        losses = self.records.losses
-        loss = losses[epoch - 1] = float(losses[epoch - 1]) + self.offset()
+        estimator, state, losses = self.estimator, run.state, run.records.losses
+        loss = losses[epoch - 1] = float(losses[epoch - 1]) + self.rows.offset()
         estimator.n_iter_ = epoch
         estimator.loss_ = loss
-        estimator.t_ += self.n
+        estimator.t_ += self.rows.n
         estimator.loss_curve_.append(loss)
         if estimator.verbose:
             print(f"Iteration {epoch}, loss = {loss:.8f}")
-        if self.evaluator is not None:
-            self.evaluate()
-            values = self.records.columns["val_loss"]
-            loss = values[-1] = values[-1] * self.factor + self.val_offset
+        if run.evaluation is not None:
+            run.evaluate()
+            loss = run.records.columns["val_loss"][-1]
             estimator.validation_loss_curve_.append(loss)
-        is_best = self.improve(estimator) if estimator.early_stopping else _improve_loss(estimator)
+        is_best = self.improve(run) if estimator.early_stopping else _improve_loss(estimator)
         if state.plateau is not None:
             state.plateau.observe(loss)
         optimizer = estimator._optimizer
@@ -94,140 +103,195 @@ class EstimatorLoop(TrainingLoop):
             # change: in scikit-learn, a new learning rate does not change the velocity.
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
-        if self.run_callbacks(epoch, is_best, is_last=bool(reason) or epoch == self.options.epochs):
+        if run.run_callbacks(epoch, is_best, is_last=bool(reason) or epoch == self.epochs):
             reason = reason or "callback"
         return reason
 
-    def offset(self) -> float:
-        """Return scikit-learn's loss of the last epoch minus the engine's loss."""
-        return 0.0
-
-    def improve(self, estimator: Any) -> bool:
+    def improve(self, run: Run) -> bool:
         """Compute the validation score of an epoch; if it is the best so far, store the parameters and return True."""
-        assert self.evaluator is not None
-        score = estimator._score_of(self.dataset.validation, self.evaluator.outputs)
+        estimator = self.estimator
+        assert run.evaluation is not None
+        score = estimator._score_of(self.validation, run.evaluation.outputs)
         estimator.validation_scores_.append(score)
-        self.records.columns["val_score"].append(score)
+        run.records.columns.setdefault("val_score", []).append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         if not _improves(estimator, score, estimator.best_validation_score_):
             return False
         estimator.best_validation_score_ = score
-        self.monitor.save_params(self.params)
+        run.save_best()
         return True
 
 
-class DenseLoop(EstimatorLoop):
-    """Training loop on a dense array; a call of the core trains one or several epochs.
+class ScaledEvaluation:
+    """Validation loss in the units of scikit-learn.
 
     Parameters
     ----------
-    draw : callable or None
-        Function that writes the row order of the next epoch to `options.order`, with the random numbers of
-        scikit-learn. None: the rows are not shuffled.
+    evaluator : Evaluator
+        Evaluation of the loss of the engine.
+    factor, offset : float
+        The loss of scikit-learn is the loss of the engine times `factor`, plus `offset`.
     """
+
+    columns = ("val_loss",)
+
+    def __init__(self, evaluator: Evaluator, factor: float, offset: float) -> None:
+        self.evaluator, self.factor, self.offset = evaluator, factor, offset
+
+    @property
+    def outputs(self) -> Any:
+        """Outputs for the validation rows."""
+        return self.evaluator.outputs
+
+    def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None) -> list[float]:
+        """Return the validation loss."""
+        return [value * self.factor + self.offset for value in self.evaluator.evaluate(team, n_threads, interrupt)]
+
+
+class DenseRows:
+    """Source of all rows of a dense array; a call of the core trains one or several epochs.
+
+    Like in scikit-learn, a training goes on after a loss that is not finite: all parameters become NaN, and the epochs
+    are counted without training steps.
+
+    Parameters
+    ----------
+    rows : Data
+        All rows.
+    batch_size : int
+        Rows in a batch.
+    order : int array (n,) or None
+        Buffer with the order of the rows, which `draw` writes.
+    draw : callable or None
+        Function that writes the row order of the next epoch to `order`, with the random numbers of scikit-learn. None:
+        the rows are not shuffled.
+    core_shuffles : bool
+        Whether the core draws the orders.
+    offsets : array (n,) or None
+        Loss of scikit-learn minus the loss of the engine for each row.
+
+    Attributes
+    ----------
+    has_nan : bool
+        Whether the training produced NaN or infinite weights.
+    nan_epochs : int
+        Number of epochs without training steps.
+    """
+
+    reads_batches = False
+    has_nan = False
+    nan_epochs = 0
 
     def __init__(
         self,
-        estimator: Any,
-        factor: float,
-        draw: Any,
-        net: NeuralNetwork,
-        data: Data,
-        validation: Data | None,
-        options: TrainingOptions,
-        state: TrainingState,
+        rows: Data,
+        batch_size: int,
+        order: NDArray[np.int32] | None,
+        draw: RowOrders | None,
+        core_shuffles: bool,
+        offsets: NDArray[Any] | None,
     ) -> None:
-        super().__init__(net.model, Dataset(net.converter, data, validation), options, state)
-        self.set_estimator(estimator, len(data.X), factor)
-        self.offsets = estimator._offsets(data.Y)
-        self.draw, self.drawn_epochs = draw, 0
-        self.core_shuffles = "generator" in options.settings
-        self.nan_epochs = 0
-        weighted = self.offsets is not None and data.weights is not None
-        # One call of the core trains several epochs, unless an epoch needs more than a check of the patience.
-        self.skips_checks = (
-            (options.order is None or self.core_shuffles)
-            and not (estimator.verbose or validation or options.callbacks or state.plateau or weighted)
-            and estimator.learning_rate != "invscaling"
-        )
+        self.rows, self.n, self.batch_size, self.order, self.draw = rows, rows.n, batch_size, order, draw
+        self.core_shuffles, self.offsets = core_shuffles, offsets
+        self.steps_per_epoch = -(-rows.n // batch_size)
+        self.drawn_epochs = 0
 
-    @property
-    def epoch(self) -> int:
-        """Number of completed epochs, including those without training steps after the parameters became NaN."""
-        return super().epoch + self.nan_epochs
+    def count_epochs(self, core_epochs: int) -> int:
+        """Return the number of completed epochs, including those without training steps."""
+        return core_epochs + self.nan_epochs
 
-    def next_check(self) -> int:
-        """Return the number of the epoch after which the stopping rules are checked next."""
-        self.check_interval = self.unchecked_epochs()
-        return super().next_check()
-
-    def unchecked_epochs(self) -> int:
-        """Return the smallest number of further epochs after which a stopping rule can end the training."""
-        if self.has_nan or not self.skips_checks:
-            return 1
-        patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
-        assert self.options.epochs is not None
-        remaining = self.options.epochs - self.epoch
-        return remaining if patience >= remaining else max(1, int(patience) + 1)
-
-    def advance(self, goal: int) -> None:
+    def train(self, minimizer: FirstOrder, goal: int) -> None:
         """Train until the total number of completed epochs is `goal`."""
         if self.has_nan or not self.core_shuffles:
             while self.draw is not None and self.drawn_epochs < goal:
                 self.draw()
                 self.drawn_epochs += 1
-        self.records.losses[self.epoch : goal] = np.nan  # the core replaces NaN by the losses of completed epochs
+        minimizer.records.losses[minimizer.epoch : goal] = np.nan  # the core replaces NaN in completed epochs
         if not self.has_nan:
-            super().advance(goal)
-        if self.has_nan and self.epoch < goal:
+            try:
+                minimizer.train_epochs(goal)
+            except NotFiniteError:
+                self.has_nan = True
+                minimizer.model.theta[...] = np.nan
+        if self.has_nan and minimizer.epoch < goal:
             self.nan_epochs += 1
         if self.core_shuffles:
-            self.drawn_epochs = self.epoch
+            self.drawn_epochs = minimizer.epoch
 
     def offset(self) -> float:
         """Return scikit-learn's loss minus the engine's loss, averaged over all rows.
 
         Sample weights are normalized in each batch of the last epoch, as in the loss.
         """
-        if self.offsets is None or self.data.weights is None:
+        if self.offsets is None or self.rows.weights is None:
             return mean(self.offsets, None)
-        n, batch, order = self.n, self.batch_size, self.options.order
+        n, batch, order = self.n, self.batch_size, self.order
         total = 0.0
         for start in range(0, n, batch):
             rows: Any = slice(start, start + batch) if order is None else order[start : start + batch]
-            total += min(batch, n - start) * mean(self.offsets[rows], self.data.weights[rows])
+            total += min(batch, n - start) * mean(self.offsets[rows], self.rows.weights[rows])
         return total / n
 
 
-class SparseLoop(EstimatorLoop, BatchLoop):
-    """Training loop on a sparse matrix; each batch of rows is converted to a dense array."""
+class SparseRows:
+    """Source of the rows of a sparse matrix; each batch of rows is converted to a dense array.
+
+    Parameters
+    ----------
+    start_epoch : callable
+        Function that returns an iterator of the batches (Data) of an epoch.
+    n : int
+        Number of rows in an epoch.
+    offsets_of : callable
+        Function that returns scikit-learn's loss minus the engine's loss for each of some targets.
+
+    Attributes
+    ----------
+    has_nan : bool
+        Whether the training produced NaN or infinite weights; see `DenseRows`.
+    """
+
+    reads_batches = True
+    steps_per_epoch = 1
+    has_nan = False
 
     def __init__(
-        self,
-        estimator: Any,
-        factor: float,
-        rows: int,
-        net: NeuralNetwork,
-        start_epoch: Any,
-        validation: Data | None,
-        options: TrainingOptions,
-        state: TrainingState,
+        self, start_epoch: Callable[[], Iterator[Data]], n: int, offsets_of: Callable[[Any], NDArray[Any] | None]
     ) -> None:
-        BatchLoop.__init__(self, net.model, net.converter, start_epoch, options, state, validation)
-        self.set_estimator(estimator, rows, factor)
+        self.batches, self.n, self.offsets_of = Batches(start_epoch), n, offsets_of
+        self.rows = self.batches.first
+        self.epochs = 0
 
-    def advance(self, goal: int) -> None:
-        """Train one epoch, unless an interrupt or the time limit ends it; `goal` is not used."""
-        total = 0.0
-        for data in self.batches():
-            loss = np.nan if self.has_nan else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
-            total += loss * len(data.X)
-            if self.interrupt or self.is_out_of_time():
+    def count_epochs(self, core_epochs: int) -> int:
+        """Return the number of complete epochs; in the core, each step is an epoch."""
+        return self.epochs
+
+    def train(self, minimizer: FirstOrder, goal: int) -> None:
+        """Train one epoch, unless an interrupt or the time limit ends it."""
+        total, records = 0.0, minimizer.records
+        minimizer.training.refresh()
+        for data in self.batches:
+            total += self.step(minimizer, data) * data.n
+            if minimizer.is_interrupted():
                 return
-        self.records.losses[self.completed_epochs] = total / self.n
-        self.completed_epochs += 1
-        self.record_time(perf_counter())
+        records.losses[self.epochs] = total / self.n
+        self.epochs += 1
+        records.add_time(self.epochs, perf_counter())
+
+    def step(self, minimizer: FirstOrder, data: Data) -> float:
+        """Take a step, and return the loss of scikit-learn before it; NaN without a step after a divergence."""
+        if self.has_nan:
+            return np.nan
+        loss = minimizer.take_step(data, minimizer.records.rate_of_step(self.epochs))
+        if not minimizer.is_finite:
+            self.has_nan = True
+            minimizer.model.theta[...] = np.nan
+        return loss + mean(self.offsets_of(data.Y), data.weights)
+
+    def offset(self) -> float:
+        """Return 0, because the loss of a step already has the units of scikit-learn."""
+        return 0.0
 
 
 def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:

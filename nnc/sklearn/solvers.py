@@ -20,12 +20,17 @@ from nnc._model.model import fill_arrays
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
 from nnc._training.callbacks import Record, call_callback, call_method
+from nnc._training.dataset import Dataset
+from nnc._training.evaluation import Evaluator
+from nnc._training.first_order import FirstOrder
+from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
+from nnc._training.sources import check_epoch_schedule
 from nnc._training.state import TrainingState
 from nnc._utils.notices import warn_user
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
-from nnc.sklearn.runs import DenseLoop, RowOrders, SparseLoop, batches, mean
+from nnc.sklearn.runs import DenseRows, RowOrders, ScaledEvaluation, ScikitLearnRules, SparseRows, batches, mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +72,6 @@ class Solvers:
         if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
         state = self._state_for(net, optimizer, incremental)
-        _, loss_factor, _ = self._loss_and_factors()
         settings = self._settings(net, state)
         draw = RowOrders(n, self._random_state, net.model.core) if self.shuffle else None
         # The core needs no row order if a batch contains all rows, or if `batches` selects the rows of a sparse X.
@@ -80,14 +84,15 @@ class Solvers:
         options.batch_size, options.order = batch, order
         options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
         options.network, options.callbacks = net, callbacks_of(self.callback)
-        run: Any
+        rows: DenseRows | SparseRows
         if issparse(X):
-            start_epoch = partial(batches, data, batch, draw)
-            run = SparseLoop(self, loss_factor, n, net, start_epoch, validation_data, options, state)
+            check_epoch_schedule(state)
+            rows = SparseRows(partial(batches, data, batch, draw), n, self._offsets)
         else:
-            run = DenseLoop(self, loss_factor, draw, net, data, validation_data, options, state)
+            rows = DenseRows(data, batch, order, draw, "generator" in settings, self._offsets(data.Y))
+        run = self._loop(net, rows, validation_data, options, state)
         if self.early_stopping and not self.loss_curve_:
-            run.monitor.save_params(run.params)  # the initial weights are restored if all scores are NaN
+            run.save_best()  # the initial weights are restored if all scores are NaN
         self.n_iter_ = 0
         net.state = state
         reason = run.run().stop_reason
@@ -104,6 +109,37 @@ class Solvers:
                 "converged yet.",
                 ConvergenceWarning,
             )
+
+    def _loop(
+        self: Any,
+        net: NeuralNetwork,
+        rows: DenseRows | SparseRows,
+        validation: Data | None,
+        options: TrainingOptions,
+        state: TrainingState,
+    ) -> TrainingLoop:
+        """Return the training loop of a stochastic solver."""
+        dataset, evaluation = Dataset(net.converter, rows.rows, validation), None
+        if validation is not None:
+            outputs = np.empty((validation.n, net.sizes[-1]), net.model.dtype)
+            _, factor, _ = self._loss_and_factors()
+            offset = mean(self._offsets(validation.Y), validation.weights)
+            evaluation = ScaledEvaluation(Evaluator(net.model, dataset, options, outputs), factor, offset)
+        # One call of the core trains several epochs, unless an epoch needs more than a check of the patience.
+        checks_each_epoch = bool(
+            isinstance(rows, SparseRows)
+            or not (rows.order is None or rows.core_shuffles)
+            or self.verbose
+            or validation is not None
+            or options.callbacks
+            or state.plateau
+            or (rows.offsets is not None and rows.rows.weights is not None)
+            or self.learning_rate == "invscaling"
+        )
+        assert options.epochs is not None
+        rules = ScikitLearnRules(self, rows, validation, checks_each_epoch, options.epochs)
+        minimizer = FirstOrder(net.model, rows.rows, options, state, rows)
+        return TrainingLoop(net.model, dataset, options, state, minimizer, (), rules, evaluation)
 
     def _split(self: Any, batch: Batch) -> tuple[Batch, Batch]:
         """Split the rows like scikit-learn; return the training rows and the validation rows."""

@@ -57,9 +57,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
-TRAINING_PLAN_VERSION = (
-    5  # version of the rows and seeds of members; checkpoints of other versions are rejected
-)
+TRAINING_PLAN_VERSION = 5  # version of the rows and seeds of members; checkpoints of other versions are rejected
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
