@@ -101,5 +101,4 @@ class CustomObjective:
         assert model.custom is not None
         loss, dP = model.custom.of_rows(P, data)
         source.step(minimizer, data.with_output_gradient(dP))
-        penalty = float(minimizer.training.penalty)
-        source.add(data, loss + penalty, penalty)
+        source.add(minimizer, data, loss + float(minimizer.training.penalty))

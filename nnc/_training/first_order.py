@@ -26,6 +26,7 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # A run with at most this number of multiply-adds takes about 1 ms. It installs no handler for Ctrl-C, because Python
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
+NO_LOSS = np.empty(0)
 ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of one thread, assumed until it is measured
 
 
@@ -92,12 +93,16 @@ class FirstOrder:
         Number of rows in an epoch of the core.
     batch_size : int
         Number of rows in a step.
+    is_plain : bool
+        Whether the core trains several epochs in one call.
     tuner : ThreadTuner
         Choice of the number of threads.
     tuner_key : tuple or None
         Workload under which the ThreadTuner is stored for later runs.
     rows_by_threads : dict of int to int
         Number of training rows for each number of threads.
+    step_loss : array (1,)
+        Loss of a step on a batch of the source.
     """
 
     training: Any = None
@@ -118,21 +123,18 @@ class FirstOrder:
     ) -> None:
         self.model, self.data, self.options, self.state = model, data, options, state
         self.source, self.objective = source, objective
+        self.is_plain = source is None
         self.n = n = 1 if data is None else data.n
         size = n if options.batch_size is None else min(n, options.batch_size)
         self.batch_size = size if data is not None else options.batch_size or 1
         self.rows_by_threads: dict[int, int] = {}
+        self.step_loss = NO_LOSS if source is None else np.empty(1)
         model.check_parameters()
         if model.min_batch_rows > 1:
             model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         self.steps_per_epoch = 1
         if state.changes_by_step:
             self.steps_per_epoch = -(-n // size) if source is None else source.steps_per_epoch
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether the core trains several epochs in one call."""
-        return self.source is None
 
     @property
     def reads_batches(self) -> bool:
@@ -273,27 +275,22 @@ class FirstOrder:
             self.records.record_time(training.epoch + training.row / self.n, perf_counter())
         self.check_finite(self.data)
 
-    def take_step(self, data: Data, rate: float) -> float:
-        """Take a step on a batch with this learning rate, and return the loss before the step, penalties included."""
-        training, loss = self.training, np.full(1, np.nan)
+    def take_step(self, data: Data, rate: float) -> None:
+        """Take a step on a batch with this learning rate; `step_loss` receives the loss before, penalties included."""
+        training, loss = self.training, self.step_loss
+        loss[0] = np.nan
         training.set_rows(data)
         training.set_epochs(loss, rate, 1)
         while not training.done:
             self.run_slice(np.inf)
-        return float(loss[0])
 
-    @property
-    def is_finite(self) -> bool:
-        """Return whether the core has computed only finite numbers.
+    def check_finite(self, data: Data | None) -> None:
+        """Raise NotFiniteError if the core has computed numbers that are not finite from these rows.
 
         The parameters are always finite: the core takes no step if the loss is not finite, and it keeps the old value
         of each parameter that a step would make infinite or NaN.
         """
-        return not self.training.diverged and not self.training.broken_layer
-
-    def check_finite(self, data: Data | None) -> None:
-        """Raise NotFiniteError if the core has computed numbers that are not finite from these rows."""
-        if not self.is_finite:
+        if self.training.diverged or self.training.broken_layer:
             raise NotFiniteError(None if data is None else data.X, self.training.broken_layer)
 
     def run_slice(self, rows_left: float) -> None:

@@ -181,16 +181,16 @@ class TrainingLoop:
 
     def run_epochs(self) -> History:
         """Run all epochs, and return the History."""
-        reason = "interrupt" if self.options.is_interrupted else ""
+        reason, minimizer = "interrupt" if self.options.is_interrupted else "", self.minimizer
         try:
-            while not reason and self.epoch != self.options.epochs:
+            while not reason and minimizer.epoch != self.options.epochs:
                 reason = self.advance(self.next_check()) or self.check_epoch()
             return self.close(reason or "epochs", restores=True)
         except BaseException as error:
             self.fail(error)
             raise
         finally:
-            self.minimizer.end()
+            minimizer.end()
 
     def advance(self, goal: int) -> str:
         """Train at most until epoch `goal` is complete; return the reason to end the run, or ""."""
@@ -245,7 +245,7 @@ class TrainingLoop:
 
     def next_check(self) -> int:
         """Return the epoch at which the minimizer returns, and prepare learning rates up to it."""
-        epoch, options, first = self.epoch, self.options, self.records.earlier_epochs
+        epoch, options, first = self.minimizer.epoch, self.options, self.records.earlier_epochs
         if options.epoch_settings is not None:
             options.epoch_settings(self.minimizer.training, first + epoch)
         goal = sys.maxsize if options.epochs is None else options.epochs
@@ -320,7 +320,7 @@ class TrainingLoop:
         """Update the training state, for checkpoints. Any thread may call this method."""
         with self.model.snapshot_lock:
             self.minimizer.save_progress()
-            self.state.epoch = self.records.earlier_epochs + self.epoch
+            self.state.epoch = self.records.earlier_epochs + self.minimizer.epoch
 
     def current_history(self) -> History:
         """Update the training state, and return the History of the run so far."""
@@ -335,8 +335,8 @@ class TrainingLoop:
         reason : str
             Value of `History.stop_reason`.
         """
-        threads = self.minimizer.main_threads
-        return self.records.history(self.epoch, reason, self.monitor.best_epoch, threads, self.settings)
+        epoch, threads = self.minimizer.epoch, self.minimizer.main_threads
+        return self.records.history(epoch, reason, self.monitor.best_epoch, threads, self.settings)
 
     def divergence(self, error: NotFiniteError) -> DivergedError:
         """Return the error to raise after the minimizer has computed numbers that are not finite."""

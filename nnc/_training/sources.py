@@ -129,7 +129,8 @@ class BatchSource:
         minimizer.training.refresh()
         for data in self.batches:
             if self.custom is None:
-                self.add(data, self.step(minimizer, data), minimizer.training.penalty)
+                self.step(minimizer, data)
+                self.add(minimizer, data, float(minimizer.step_loss[0]))
             else:
                 self.custom.train_on(data, minimizer, self)
             if minimizer.is_interrupted():
@@ -145,21 +146,20 @@ class BatchSource:
             self.epochs += 1
             records.add_time(self.epochs, perf_counter())
 
-    def add(self, data: Data, loss: float, penalty: float) -> None:
-        """Add the loss of a batch, which includes the penalty, to the sums of the epoch."""
-        rows = data.loss_weight(self.model_for(data).stack.output_shape)
+    def add(self, minimizer: FirstOrder, data: Data, loss: float) -> None:
+        """Add the loss of the last step on a batch, which includes the penalty, to the sums of the epoch."""
+        penalty, rows = minimizer.training.penalty, data.loss_weight(minimizer.model.stack.output_shape)
         self.total += (loss - penalty) * (1.0 if self.is_sum_loss else rows)
         self.penalties += penalty * rows
         self.weight += rows
 
-    def step(self, minimizer: FirstOrder, data: Data) -> float:
-        """Take a step on a batch, and return its loss before the step, penalties included."""
+    def step(self, minimizer: FirstOrder, data: Data) -> None:
+        """Take a step on a batch."""
         self.ensure_capacity(minimizer, data)
         at = self.steps if minimizer.state.changes_by_step else self.epochs
-        loss = minimizer.take_step(data, minimizer.records.rate_of_step(at))
+        minimizer.take_step(data, minimizer.records.rate_of_step(at))
         minimizer.check_finite(data)
         self.steps += 1
-        return loss
 
     def ensure_capacity(self, minimizer: FirstOrder, data: Data) -> None:
         """Create a new run of the core if the buffers of the current run do not fit the batch."""

@@ -283,11 +283,13 @@ class SparseRows:
         """Take a step, and return the loss of scikit-learn before it; NaN without a step after a divergence."""
         if self.has_nan:
             return np.nan
-        loss = minimizer.take_step(data, minimizer.records.rate_of_step(self.epochs))
-        if not minimizer.is_finite:
+        minimizer.take_step(data, minimizer.records.rate_of_step(self.epochs))
+        try:
+            minimizer.check_finite(data)
+        except NotFiniteError:
             self.has_nan = True
             minimizer.model.theta[...] = np.nan
-        return loss + mean(self.offsets_of(data.Y), data.weights)
+        return float(minimizer.step_loss[0]) + mean(self.offsets_of(data.Y), data.weights)
 
     def offset(self) -> float:
         """Return 0, because the loss of a step already has the units of scikit-learn."""
