@@ -17,13 +17,13 @@ from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat
                    restore_denormals, vsqrt)
 from simd cimport divide_by_root as divide_vec_by_root
 from squares cimport MAX_LANES, transpose as transpose_square
-from arena cimport ALIGNMENT_BYTES, EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate, allocate_zeros
+from arena cimport ALIGNMENT_BYTES, EVALUATE, PREDICT, TRAIN, Arena, Purpose, allocate
 cimport activations
 cimport conv
 cimport matmul
 cimport vmath
 from dropout cimport mask_row
-from losses cimport HEADS, MSE
+from losses cimport CUSTOM, HEADS, MSE
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
@@ -44,11 +44,13 @@ from evaluation cimport (EvaluationState, evaluate, fraction_beyond, is_done, la
 from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as backward_taylor, clear_gradient,
                      copy_lanes, forward as forward_taylor, is_supported_layer, lay_out as lay_out_taylor,
                      load_lanes, load_points, set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
+from objective cimport Objective
 from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
-from run cimport Run, compute_outputs, lay_out as lay_out_run, set_run_parameters, sort_rows, apply_gradient, train
-from residual cimport (EquationRun, Term, Workspace, add_parts, clear_slopes, coefficient_gradient, compute_part,
-                       compute_residuals, lay_out as lay_out_term_buffers, number_of_parts, propagate, term_loss,
-                       total_loss, train_on_terms)
+from run cimport (Run, add_gradients, apply_gradient, compute_outputs, lay_out as lay_out_run, lay_out_rounds,
+                  set_run_parameters, sort_rows, train)
+from residual cimport (Term, Terms, Workspace, clear_slopes, compute_part, compute_residuals,
+                       lay_out as lay_out_term_buffers, mean_square, number_of_parts, part_gradient, propagate,
+                       record_terms)
 cimport one_row
 cimport tiny
 

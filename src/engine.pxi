@@ -124,7 +124,7 @@ cdef class Engine:
         for i in range(n_in):
             self.inputs[i] = <int>i
         plan.channels = Channels(<int>n_in + 1, <int>n_in, 0, self.inputs, NULL, NULL)
-        plan.slope_weight, plan.by_points = weight, True
+        plan.slope_weight, plan.has_objective = weight, True
         return 0
 
     def __dealloc__(self):

@@ -9,12 +9,12 @@ def equation_parts(Py_ssize_t blocks):
 
 
 cdef class EquationTraining(Training):
-    """Training run whose loss is a weighted sum of squares of residuals; see train_on_terms() in residual.pxd.
+    """Training run whose loss is a weighted sum of squares of residuals (residual.pxd).
 
-    The constructor is that of Training. The run uses neither X nor Y, so one row of zeros suffices. `set_terms` must be
-    called before the first step. An epoch is one step on all points.
+    The constructor is that of Training; `rows` is None. `set_terms` must be called before the first step. An epoch is
+    one step on all points.
     """
-    cdef EquationRun equations
+    cdef Terms terms
     cdef void* term_memory        # memory block with all buffers of the terms
     cdef Term* items
     cdef list arrays              # references that keep the arrays of the terms and the coefficients alive
@@ -37,39 +37,46 @@ cdef class EquationTraining(Training):
         threads : int
             Maximum number of threads.
         """
-        cdef EquationRun* e = &self.equations
+        cdef Terms* e = &self.terms
+        cdef Run* run = &self.run
+        cdef Layer* group = &run.net.layers[run.net.count]
         cdef real[::1] values = coefficients[0]
         cdef real[:, ::1] m = moments
-        cdef int channels = 1, slots = 1, t, n_coefficients = coefficients[1]
+        cdef int channels = 1, slots = 1, t
         cdef Term* term
         cdef Arena arena = Arena(0, 0)
         self.arrays = [terms, coefficients, moments]
         free(self.items)
         free(self.term_memory)
         self.term_memory = NULL
-        self.items = e.terms.items = <Term*>calloc(len(terms), sizeof(Term))
+        self.items = e.items = <Term*>calloc(len(terms), sizeof(Term))
         if self.items is NULL:
             raise MemoryError
-        e.run, e.terms.count, e.terms.blocks, e.terms.n_coefficients = &self.run, len(terms), 0, n_coefficients
-        e.padded, e.coefficients = values.shape[0], &values[0] if values.shape[0] > 0 else NULL
-        e.terms.coefficients = e.coefficients
-        if m.shape[0] > 0 and m.shape[1] > 0:
-            e.m, e.v = &m[0, 0], &m[m.shape[0] - 1, 0]
+        e.count, e.blocks, e.n_coefficients = len(terms), 0, coefficients[1]
+        e.coefficients = &values[0] if values.shape[0] > 0 else NULL
         for t, description in enumerate(terms):
             term = &self.items[t]
-            self.set_term(term, description, n_coefficients)
-            e.terms.blocks += term.blocks
+            self.set_term(term, description)
+            e.blocks += term.blocks
             channels, slots = max(channels, term.channels.count), max(slots, term.n_inputs + term.count)
+        # the coefficients are one more group of parameters, without penalties
+        memset(group, 0, sizeof(Layer))
+        group.kind, group.rows, group.neurons, group.parameter_ld = SCALE, 1, e.n_coefficients, values.shape[0]
+        group.W = <real*>e.coefficients
+        if m.shape[0] > 0 and m.shape[1] > 0:
+            group.m, group.v = &m[0, 0], &m[m.shape[0] - 1, 0]
+        run.net.groups = run.net.count + 1
         self.lay_out_terms(&arena, threads, channels, slots)
         self.term_memory = allocate_arena(&arena, POINTS)
         self.lay_out_terms(&arena, threads, channels, slots)
         for t in range(threads):
-            set_taylor_parameters(&e.terms.workspaces[t].taylor, self.run.net.layers[0].W)
-        set_gradient(&self.run.net, e.gradient)
-        self.run.net.refreshed = True
-        self.task_struct = Task(equation_task, e)
+            set_taylor_parameters(&e.workspaces[t].taylor, run.net.layers[0].W)
+        run.net.refreshed = True              # no step needs the transposed weights
+        run.data.n = run.batch = e.parts
+        run.single_thread = e.parts == 1
+        run.objective = Objective(e, part_gradient, record_terms, True)
 
-    cdef int set_term(self, Term* term, description, int n_coefficients) except -1:
+    cdef int set_term(self, Term* term, description) except -1:
         # Fill the struct of a term from its description, a tuple as in set_terms().
         cdef const int[::1] inputs, left, right, results
         cdef const int[:, ::1] operations
@@ -84,30 +91,24 @@ cdef class EquationTraining(Training):
         term.results, term.n_results = &results[0], results.shape[0]
         term.n_columns, term.blocks = columns.shape[1], X.shape[0]
         term.n_inputs = (self.run.net.layers[self.run.net.count - 1].n_out * term.channels.count + term.n_columns +
-                         n_coefficients)
+                         self.terms.n_coefficients)
         term.X, term.columns, term.weights = &X[0, 0, 0], &columns[0, 0, 0], &weights[0, 0]
         return 0
 
     cdef void lay_out_terms(self, Arena* arena, int threads, int channels, int slots) noexcept:
-        # Allocate all buffers of the terms in the arena.
-        cdef EquationRun* e = &self.equations
-        lay_out_term_buffers(&e.terms, self.run.net.layers, self.run.net.count, arena, threads, channels, slots)
-        e.gradient = <real*>allocate(arena, e.terms.size * sizeof(real))
-        e.coefficient_gradient = <real*>allocate_zeros(arena, (e.padded + 1) * sizeof(real))
+        # Allocate all buffers of the terms in the arena, and the gradients of their parts.
+        lay_out_term_buffers(&self.terms, self.run.net.layers, self.run.net.count, arena, threads, channels, slots)
+        lay_out_rounds(&self.run, arena, self.terms.parts,
+                       self.engine.size + self.run.net.layers[self.run.net.count].parameter_ld)
 
     def __dealloc__(self):
         free(self.items)
         free(self.term_memory)
 
-    @property
-    def single_threaded(self):
-        """Return whether only one thread can work on this run."""
-        return self.equations.terms.parts == 1
-
     def set_term_losses(self, double[:, ::1] losses):
         """Set the array (epochs, terms) that receives the mean of the weighted squares of each term in each epoch."""
         self.arrays.append(losses)
-        self.equations.term_losses = &losses[0, 0]
+        self.terms.term_losses = &losses[0, 0]
 
     def loss(self, double[::1] term_losses, real[::1] gradient=None, double[::1] by_coefficients=None, seeds=None):
         """Return the loss for the current parameters, and compute its gradient if the array `gradient` is given.
@@ -123,24 +124,27 @@ cdef class EquationTraining(Training):
         seeds : real array, optional
             Compute J' times the seeds instead of the gradient, where J is the Jacobian that `jacobian` writes.
         """
-        cdef EquationRun* e = &self.equations
+        cdef Terms* e = &self.terms
+        cdef Run* run = &self.run
+        cdef const Layer* group = &run.net.layers[run.net.count]
         cdef const real[::1] values = seeds
         cdef const real* seed_values = &values[0] if seeds is not None else NULL
         cdef bint with_gradient = gradient is not None
         cdef unsigned int mode
         cdef int part, t
-        cdef double total
+        cdef double total = 0
         with nogil:
             mode = flush_denormals()
-            for part in range(e.terms.parts):
-                compute_part(&e.terms, part, &e.terms.workspaces[0], with_gradient, seed_values)
-            total = total_loss(&e.terms)
-            for t in range(e.terms.count):
-                term_losses[t] = term_loss(&e.terms, t) / e.terms.items[t].divisor
+            for part in range(e.parts):
+                total += compute_part(e, part, &e.workspaces[0], 1, NULL if not with_gradient else
+                                      run.block_gradients + part * run.gradient_size, seed_values)
+            for t in range(e.count):
+                term_losses[t] = mean_square(e, t)
             if with_gradient:
-                add_parts(&e.terms, 0, e.terms.size, &gradient[0])
-                for t in range(e.terms.n_coefficients):
-                    by_coefficients[t] = coefficient_gradient(&e.terms, t)
+                add_gradients(run, e.parts, True, 0, 1)
+                memcpy(&gradient[0], run.net.layers[0].gradient, gradient.shape[0] * sizeof(real))
+                for t in range(e.n_coefficients):
+                    by_coefficients[t] = group.gradient[t]
             restore_denormals(mode)
         return total
 
@@ -156,16 +160,16 @@ cdef class EquationTraining(Training):
         with_channels : bint
             Whether to write the channels instead of the residuals.
         """
-        cdef EquationRun* e = &self.equations
-        cdef const Term* term = &e.terms.items[t]
-        cdef Workspace* work = &e.terms.workspaces[0]
+        cdef const Terms* e = &self.terms
+        cdef const Term* term = &e.items[t]
+        cdef Workspace* work = &e.workspaces[0]
         cdef unsigned int mode
         cdef Py_ssize_t block
         cdef int i
         with nogil:
             mode = flush_denormals()
             for block in range(term.blocks):
-                compute_residuals(&e.terms, term, block, work)
+                compute_residuals(e, term, block, work)
                 for i in range(1 if with_channels else term.n_results):
                     memcpy(&out[block, i * POINT_VECS * VL], work.values + (0 if with_channels else term.results[i]) *
                            POINT_VECS, (out.shape[1] if with_channels else POINT_VECS * VL) * sizeof(real))
@@ -185,9 +189,9 @@ cdef class EquationTraining(Training):
         J : real array (rows, n_params + n_coefficients)
             Jacobian. Parameters are in the order of `Engine.gradients`.
         """
-        cdef EquationRun* e = &self.equations
-        cdef const Term* term = &e.terms.items[t]
-        cdef Workspace* work = &e.terms.workspaces[0]
+        cdef const Terms* e = &self.terms
+        cdef const Term* term = &e.items[t]
+        cdef Workspace* work = &e.workspaces[0]
         cdef const real* weights
         cdef Py_ssize_t lanes = POINT_VECS * VL, row = 0, block = first, slot
         cdef unsigned int mode
@@ -196,7 +200,7 @@ cdef class EquationTraining(Training):
         with nogil:
             mode = flush_denormals()
             while row < r.shape[0]:
-                compute_residuals(&e.terms, term, block, work)
+                compute_residuals(e, term, block, work)
                 weights = term.weights + block * lanes
                 for i in range(term.n_results):
                     clear_slopes(term, work)
@@ -205,21 +209,13 @@ cdef class EquationTraining(Training):
                         root = vsqrt(load(weights + b * VL) * <real>term.factor)
                         work.slopes[slot + b] = root
                         store(&r[row + b * VL], root * work.values[slot + b])
-                    propagate(&e.terms, term, work)
+                    propagate(e, term, work)
                     write_jacobian(&work.taylor, &J[row, 0], J.shape[1], lanes)
-                    slot = term.n_inputs - e.terms.n_coefficients
-                    for b in range(e.terms.n_coefficients):
+                    slot = term.n_inputs - e.n_coefficients
+                    for b in range(e.n_coefficients):
                         for lane in range(lanes):
                             J[row + lane, work.taylor.n_params + b] = (
                                 <const real*>(work.slopes + (slot + b) * POINT_VECS))[lane]
                     row += lanes
                 block += 1
             restore_denormals(mode)
-
-
-cdef void equation_task(void* context, int thread, Py_ssize_t amount) noexcept nogil:
-    # Train until the last epoch or the time limit as thread number `thread`; a Task of a thread team calls this
-    # function.
-    cdef unsigned int mode = flush_denormals()
-    train_on_terms(<EquationRun*>context, thread)
-    restore_denormals(mode)

@@ -54,13 +54,15 @@ cdef struct Plan:         # Description of a network, without parameters and buf
     Py_ssize_t size       # length of the parameter vector, padding included
     Channels channels     # channels of derivatives in the targets, see slopes.pxd; none if targets are values only
     double slope_weight   # weight of the squared error of the derivatives
-    bint by_points        # training puts one row of the batch into each lane of a vector (Run.block_gradient)
+    bint has_objective    # in training, an objective replaces the network and its loss (objective.pxd)
 
 # Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:
     int count             # number of layers
     int image_layers      # number of layers that process images; these are the first layers of the network
-    Layer* layers         # array of `count` layers
+    # array of `count` layers, and of one group of parameters that belongs to an objective and not to a layer
+    Layer* layers
+    int groups            # number of groups of parameters: `count`, or count + 1 with parameters of an objective
     int loss              # loss function of the network, a value of the enum Loss
     real parameter        # parameter of the loss function, such as delta of the Huber loss
     Heads heads           # output heads of the network, with their buffers
@@ -75,7 +77,6 @@ cdef struct Network:
     Block block           # block of rows that the network processes now
     real* output_mask     # mask of a padded row of outputs: 1 for an output, 0 for padding and one additional vector
     double* grain_losses  # array with the sum of the loss terms of each grain, which is 16 rows of the block
-    double block_loss     # sum of the loss terms over the block of one thread
     real* scratch         # workspace of all threads (threads, scratch_size)
     Py_ssize_t scratch_size  # number of elements in the workspace of one thread
 
@@ -85,7 +86,7 @@ cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogi
     # adding the gradients of the threads is then cheaper than dividing each layer among them.
     # With recurrent layers they always do, so that threads need not wait for each other at each step of a sequence.
     # With batch normalization, which needs all rows of the batch, such networks are trained by a single thread.
-    return plan.by_points or plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
+    return plan.has_objective or plan.batch_norms == 0 and (plan.recurrent_layers > 0 or (
         plan.image_layers == 0 and
         plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
         batch >= 2 * GRAIN))
@@ -95,7 +96,7 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     # Return the number of rows in a block, given the batch size.
     cdef Py_ssize_t width = 0, max_rows, count
     cdef int l
-    if plan.by_points and purpose == TRAIN:
+    if plan.has_objective and purpose == TRAIN:
         count = max(MIN_POINT_ROWS, (batch + MAX_POINT_BLOCKS - 1) // MAX_POINT_BLOCKS)
         return smaller(batch, (count + POINT_VECS * VL - 1) // (POINT_VECS * VL) * (POINT_VECS * VL))
     if plan.batch_norms > 0 and purpose == TRAIN and not plan.use_running_stats:
@@ -125,7 +126,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
     # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. The function is never
     # inlined, to keep the compiled code small.
-    cdef Layer* arena_layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
+    cdef Layer* arena_layers = <Layer*>allocate(arena, (plan.count + 1) * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
@@ -168,7 +169,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             arena_layers[l] = layer
             if is_tiny:
                 memset(layer.D, 0, SQUARE_REALS * sizeof(real))
-    net.count, net.image_layers = plan.count, plan.image_layers
+    net.count, net.groups, net.image_layers = plan.count, plan.count, plan.image_layers
     net.layers, net.input_gradient = arena_layers, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
@@ -231,7 +232,7 @@ cdef inline void set_parameters(const Network* net, real* params) noexcept nogil
 cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil:
     # Point the gradient of each layer to its part of `gradient`, a vector of Plan.size numbers.
     cdef int l
-    for l in range(net.count):
+    for l in range(net.groups):
         net.layers[l].gradient = gradient
         gradient += parameter_count(&net.layers[l])
 
@@ -490,7 +491,7 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
     cdef Layout layout = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
     cdef int l
-    for l in range(net.count):
+    for l in range(net.groups):
         layer = &net.layers[l]
         if not layer.frozen:
             learn_layer(layer, X, layout, rows, first_row(layer, thread, threads), end_row(layer, thread, threads),
@@ -521,12 +522,12 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
     cdef Py_ssize_t k, count = 0
     cdef Layer* layer
     cdef int l
-    for l in range(net.count):
+    for l in range(net.groups):
         count += parameter_rows(&net.layers[l])
     for k in range(count):
         total += squares[k]
     length = sqrt_double(total) + 1e-6    # PyTorch's clip_grad_norm_ also adds 1e-6 to the norm
-    for l in range(net.count):
+    for l in range(net.groups):
         layer = &net.layers[l]
         if layer.frozen:
             continue
@@ -585,7 +586,7 @@ cdef inline double sum_grain_losses(const Network* net, Py_ssize_t rows) noexcep
 cdef inline bint is_broken(const Network* net) noexcept nogil:
     # Return whether the last step would have made any parameter infinite or NaN.
     cdef int l
-    for l in range(net.count):
+    for l in range(net.groups):
         if net.layers[l].broken:
             return True
     return False

@@ -35,7 +35,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if layer.frozen or layer.param_group is not NULL:
             return False
-    return (run.batch == 1 and plan.loss != HEADS and not plan.by_points and plan.size <= MAX_PARAMETERS
+    return (run.batch == 1 and plan.loss != HEADS and not plan.has_objective and plan.size <= MAX_PARAMETERS
             and run.data.weights is NULL and optimizer.clip_norm == 0 and optimizer.max_norm == 0
             and optimizer.l1 == 0 and optimizer.l2 == 0)
 

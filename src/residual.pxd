@@ -4,21 +4,17 @@
 # nnc/pde/program.py compiles a program and describes its slots. Here, each slot contains POINT_VECS vectors with one
 # number for each point of a block.
 #
-# The blocks of all terms are divided between at most MAX_PARTS parts. Each part sums its blocks in order, and the sums
-# of the parts are added in order. The division depends only on the number of blocks, so results are bit-identical for
-# any number of threads.
+# The blocks of all terms are divided between at most MAX_PARTS parts. Each part sums its blocks in order. A run
+# treats a part as a row and as a block of the batch, so it adds the sums of the parts in order. The division depends
+# only on the number of blocks, so results are bit-identical for any number of threads.
 
 from libc.string cimport memcpy, memset
-from simd cimport (always_inlined, never_inlined, real, vec, VL, all_finite, load, madd, splat, store, sum_lanes, vabs,
-                   vsqrt)
+from simd cimport always_inlined, never_inlined, real, vec, VL, load, madd, splat, sum_lanes, vabs, vsqrt
 from arena cimport Arena, allocate
 from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward, clear_gradient, forward,
                      lay_out as lay_out_taylor, set_parameters, store_gradient)
-from layer cimport Layer, end_row, first_row, parameter_count
-from optimizers cimport Optimizer, count_step, update
-from threads cimport barrier_wait, now, smaller
-from network cimport Network, is_broken, learn, update_groups
-from run cimport Run, end_epoch
+from layer cimport Layer
+from threads cimport smaller
 from vmath cimport arctan, exp_any, log_any, sign, sin_cos, tanh
 
 cdef enum:
@@ -68,7 +64,7 @@ cdef struct Workspace:    # Buffers with which one thread computes the residuals
     vec* slopes           # derivatives of the loss with respect to all slots (slots, POINT_VECS)
     vec* coefficients     # sums of derivatives of the loss with respect to coefficients, per lane (n_coefficients)
 
-cdef struct Terms:        # Terms of a loss, and buffers for their sums.
+cdef struct Terms:        # Terms of a loss, which are the context of an Objective, and buffers for their sums.
     Term* items           # array of `count` terms
     int count
     int n_coefficients
@@ -76,10 +72,8 @@ cdef struct Terms:        # Terms of a loss, and buffers for their sums.
     Py_ssize_t blocks     # number of blocks of all terms
     int parts             # number of parts into which the blocks are divided; part p has the blocks p + i * parts
     Workspace* workspaces  # array with a workspace for each thread
-    real* gradients       # sum of the gradients of the blocks of each part (parts, size)
-    double* coefficient_gradients  # the same with respect to the coefficients (parts, n_coefficients)
     double* losses        # weighted sum of squares of each term, in each part (parts, count)
-    Py_ssize_t size       # length of the padded parameter vector
+    double* term_losses   # mean of the squares of each term in each epoch (epochs, count), owned by the caller
 
 
 cdef inline int number_of_parts(Py_ssize_t blocks) noexcept nogil:
@@ -89,7 +83,7 @@ cdef inline int number_of_parts(Py_ssize_t blocks) noexcept nogil:
 
 cdef inline never_inlined lay_out(Terms* terms, const Layer* layers, int layer_count, Arena* arena, int threads,
                                   int max_channels, int max_slots) noexcept nogil:
-    # Allocate the workspaces of all threads and the sums of all parts in the arena.
+    # Allocate the workspaces of all threads and the losses of all parts in the arena.
     cdef Workspace workspace
     cdef int t
     terms.parts = number_of_parts(terms.blocks)
@@ -101,9 +95,6 @@ cdef inline never_inlined lay_out(Terms* terms, const Layer* layers, int layer_c
         workspace.coefficients = <vec*>allocate(arena, (terms.n_coefficients + 1) * sizeof(vec))
         if arena.base:
             terms.workspaces[t] = workspace
-    terms.size = workspace.taylor.size
-    terms.gradients = <real*>allocate(arena, terms.parts * terms.size * sizeof(real))
-    terms.coefficient_gradients = <double*>allocate(arena, (terms.parts * terms.n_coefficients + 1) * sizeof(double))
     terms.losses = <double*>allocate(arena, terms.parts * terms.count * sizeof(double))
 
 
@@ -309,12 +300,12 @@ cdef inline void clear_slopes(const Term* term, Workspace* work) noexcept nogil:
 
 
 cdef inline double add_block(const Terms* terms, const Term* term, Py_ssize_t block, Workspace* work,
-                             bint with_gradient, const real* seeds) noexcept nogil:
-    # Return the weighted sum of squares of the residuals of a block, and add its gradient to the sums of the workspace.
-    # With `seeds` (blocks, n_results, POINT_VECS * VL), add J' times the seeds instead, where J is the Jacobian of the
-    # residuals after multiplication by the square roots of their factors in the loss.
+                             bint with_gradient, double scale, const real* seeds) noexcept nogil:
+    # Return the weighted sum of squares of the residuals of a block, and add `scale` times its gradient to the sums of
+    # the workspace. With `seeds` (blocks, n_results, POINT_VECS * VL), add J' times the seeds instead, where J is the
+    # Jacobian of the residuals after multiplication by the square roots of their factors in the loss.
     cdef const real* weights = term.weights + block * POINT_VECS * VL
-    cdef real factor = <real>(2 * term.factor), root = <real>term.factor
+    cdef real factor = <real>(2 * term.factor * scale), root = <real>term.factor
     cdef double loss = 0
     cdef Py_ssize_t slot
     cdef vec total, weight, r
@@ -345,15 +336,16 @@ cdef inline double add_block(const Terms* terms, const Term* term, Py_ssize_t bl
     return loss
 
 
-cdef inline never_inlined compute_part(const Terms* terms, int part, Workspace* work, bint with_gradient,
-                                       const real* seeds) noexcept nogil:
-    # Compute the losses of a part of the blocks, and their gradient; see add_block(). `seeds` has the shape (blocks,
-    # n_results, POINT_VECS * VL) for each term in turn.
+cdef inline double compute_part(const Terms* terms, Py_ssize_t part, Workspace* work, double scale, real* gradient,
+                                const real* seeds) noexcept nogil:
+    # Return the loss of a part of the blocks. Unless `gradient` is NULL, write `scale` times its gradient, in the order
+    # parameters, coefficients; see add_block(). `seeds` has the shape (blocks, n_results, POINT_VECS * VL) for each
+    # term.
     cdef const Term* term
     cdef Py_ssize_t block, first = 0
-    cdef double loss
+    cdef double loss, total = 0
     cdef int t, i
-    if with_gradient:
+    if gradient is not NULL:
         clear_gradient(&work.taylor)
         memset(work.coefficients, 0, terms.n_coefficients * sizeof(vec))
     for t in range(terms.count):
@@ -361,131 +353,41 @@ cdef inline never_inlined compute_part(const Terms* terms, int part, Workspace* 
         loss = 0
         block = (part - first % terms.parts + terms.parts) % terms.parts
         while block < term.blocks:
-            loss += add_block(terms, term, block, work, with_gradient, seeds)
+            loss += add_block(terms, term, block, work, gradient is not NULL, scale, seeds)
             block += terms.parts
         terms.losses[part * terms.count + t] = loss
+        total += term.factor * loss
         first += term.blocks
         if seeds is not NULL:
             seeds += term.blocks * term.n_results * POINT_VECS * VL
-    if with_gradient:
-        store_gradient(&work.taylor, terms.gradients + part * terms.size)
+    if gradient is not NULL:
+        store_gradient(&work.taylor, gradient)
         for i in range(terms.n_coefficients):
-            terms.coefficient_gradients[part * terms.n_coefficients + i] = sum_lanes(work.coefficients[i])
+            gradient[work.taylor.size + i] = <real>sum_lanes(work.coefficients[i])
+    return total
 
 
-cdef inline double term_loss(const Terms* terms, int t) noexcept nogil:
-    # Return the weighted sum of squares of term t over all parts.
+cdef inline double mean_square(const Terms* terms, int t) noexcept nogil:
+    # Return the weighted mean of the squares of term t, after the losses of all parts were computed.
     cdef double total = 0
     cdef int part
     for part in range(terms.parts):
         total += terms.losses[part * terms.count + t]
-    return total
+    return total / terms.items[t].divisor
 
 
-cdef inline double total_loss(const Terms* terms) noexcept nogil:
-    # Return the loss: the sum over all terms.
-    cdef double total = 0
+# The functions of the objective, see objective.pxd.
+
+cdef inline double part_gradient(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,
+                                 real* gradient) noexcept nogil:
+    # Return the loss of part number `first`, and write its gradient. A block has one part, so `rows` is 1.
+    cdef const Terms* terms = <const Terms*>context
+    return compute_part(terms, first, &terms.workspaces[thread], scale, gradient, NULL)
+
+
+cdef inline void record_terms(void* context, Py_ssize_t epoch) noexcept nogil:
+    # Record the mean squares of all terms in an epoch, which is one step.
+    cdef const Terms* terms = <const Terms*>context
     cdef int t
     for t in range(terms.count):
-        total += terms.items[t].factor * term_loss(terms, t)
-    return total
-
-
-cdef inline void add_parts(const Terms* terms, Py_ssize_t low, Py_ssize_t high, real* gradient) noexcept nogil:
-    # Write elements low <= i < high of the gradient, the sums over all parts. `low` and `high` are multiples of VL.
-    cdef Py_ssize_t i
-    cdef vec total
-    cdef int part
-    for i from low <= i < high by VL:
-        total = load(terms.gradients + i)
-        for part in range(1, terms.parts):
-            total = total + load(terms.gradients + part * terms.size + i)
-        store(gradient + i, total)
-
-
-cdef inline double coefficient_gradient(const Terms* terms, int i) noexcept nogil:
-    # Return the derivative of the loss with respect to coefficient i.
-    cdef double total = 0
-    cdef int part
-    for part in range(terms.parts):
-        total += terms.coefficient_gradients[part * terms.n_coefficients + i]
-    return total
-
-
-# Training on the terms of a loss.
-
-cdef struct EquationRun:  # State of a training run on terms; `run` contains the network, the optimizer and the epochs.
-    Run* run
-    Terms terms
-    real* gradient        # gradient with respect to the parameters of the network (size)
-    Py_ssize_t padded     # length of the arrays of coefficients: their number, rounded up to whole vectors
-    real* coefficients    # values of the coefficients, and m, v: their moments; owned by the caller
-    real* m
-    real* v
-    real* coefficient_gradient
-    double* term_losses   # mean of the squares of each term in each epoch (epochs, count), owned by the caller
-
-
-cdef inline bint update_coefficients(EquationRun* e) noexcept nogil:
-    # Take the optimizer step of the coefficients; return whether all of them are finite.
-    cdef vec nonfinite = splat(0)
-    cdef int i
-    if e.padded == 0:
-        return True
-    for i in range(e.terms.n_coefficients):
-        e.coefficient_gradient[i] = <real>coefficient_gradient(&e.terms, i)
-    update(&e.run.optimizer, e.coefficients, e.coefficient_gradient, e.m, e.v, e.padded, 1, False, True, &nonfinite)
-    return all_finite(nonfinite)
-
-
-cdef inline void train_on_terms(EquationRun* e, int thread) noexcept nogil:
-    # Train until the last epoch or the time limit. All run.threads threads call this function. An epoch is one step,
-    # which has two phases as in run.pxd: each thread computes the gradients of whole parts, and then updates its share
-    # of the parameters.
-    cdef Run* run = e.run
-    cdef Network* net = &run.net
-    cdef Layer* layer
-    cdef Optimizer* optimizer = &run.optimizer
-    cdef Optimizer before
-    cdef Py_ssize_t epoch = run.epoch
-    cdef int threads = run.threads, part, t, l
-    cdef double loss, deadline = now() + run.seconds
-    cdef real* gradient
-    cdef bint aborted
-    while epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
-        part = thread
-        while part < e.terms.parts:
-            compute_part(&e.terms, part, &e.terms.workspaces[thread], True, NULL)
-            part += threads
-        if thread == 0:
-            optimizer.lr = optimizer.bias_lr = run.learning_rates[epoch * run.rate_stride]
-            before = optimizer[0]
-            if not optimizer.plain:
-                count_step(optimizer, 1)
-            update_groups(net, optimizer)
-        aborted = threads > 1 and barrier_wait(&run.barrier)
-        loss = total_loss(&e.terms)
-        if aborted or not loss - loss == 0:      # take no step if a thread has failed or the loss is not finite
-            if thread == 0:
-                run.diverged = run.stop = not aborted
-                optimizer[0] = before
-            break
-        gradient = e.gradient
-        for l in range(net.count):
-            layer = &net.layers[l]
-            add_parts(&e.terms, gradient - e.gradient + first_row(layer, thread, threads) * layer.parameter_ld,
-                      gradient - e.gradient + end_row(layer, thread, threads) * layer.parameter_ld, e.gradient)
-            gradient += parameter_count(layer)
-        learn(net, 0, False, True, optimizer, NULL, thread, threads, NULL)
-        if thread == 0:
-            if not update_coefficients(e):
-                run.diverged = run.stop = True
-            for t in range(e.terms.count):
-                e.term_losses[epoch * e.terms.count + t] = term_loss(&e.terms, t) / e.terms.items[t].divisor
-            end_epoch(run, epoch, loss)
-            run.pause = now() > deadline
-        epoch += 1
-        if threads > 1 and barrier_wait(&run.barrier):
-            break
-    if thread == 0:
-        run.epoch = epoch - is_broken(net)
+        terms.term_losses[epoch * terms.count + t] = mean_square(terms, t)

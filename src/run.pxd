@@ -8,7 +8,7 @@
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from simd cimport LINE_REALS, real, vec, VL, load, store
+from simd cimport LINE_REALS, never_inlined, real, vec, VL, load, store
 from arena cimport TRAIN, Arena, allocate, allocate_zeros
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
@@ -19,7 +19,8 @@ from rows cimport (BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shu
 from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
                       lay_out as lay_out_network, learn, loss_scale, output_delta, set_gradient, set_inputs,
                       set_parameters, shares_blocks, step, sum_grain_losses, sum_penalties)
-from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
+from objective cimport Objective
+from slopes cimport SlopeTargets, block_gradient as gradient_of_slopes, lay_out as lay_out_slopes
 from taylor cimport set_parameters as set_taylor_parameters
 
 cdef enum:
@@ -29,15 +30,14 @@ cdef enum:
 
 cdef struct Run:
     Network net           # network of the run, whose buffers all threads share
-    Network* nets         # networks of the threads (net_count) if each thread processes whole blocks, else NULL
-    int net_count         # number of networks in the array `nets`
+    Objective objective   # objective that replaces the network and its loss, if it has a function `gradient`
+    # If each thread processes whole blocks: largest number of blocks in a round, the time between two barriers; else 0
+    int round_blocks
+    real* block_gradients  # gradient of each block of a round (round_blocks, gradient_size)
+    double* block_losses  # sum of the loss terms of each block of a round (round_blocks)
+    Py_ssize_t gradient_size  # length of the gradient of a block
+    Network* nets         # network for each block of a round; NULL with an objective, or if round_blocks is 0
     Data data             # training data and the order of its rows
-    # Function that replaces the network (slopes.pxd), or NULL. It returns the sum of the loss terms of the rows from
-    # `first` to first + rows - 1, in the order of the epoch. It writes the gradient of `scale` times this sum to
-    # `gradient`, in the layout of the parameters. `block_context` is its first argument.
-    double (*block_gradient)(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,
-                             real* gradient) noexcept nogil
-    void* block_context
     Optimizer optimizer   # options and step count of the optimizer
     Py_ssize_t batch      # batch size in rows
     Py_ssize_t epochs     # number of epochs after which train() stops
@@ -86,7 +86,6 @@ cdef struct Run:
 cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
                          bint is_tiny) noexcept nogil:
     # Allocate all buffers of the run in the arena.
-    cdef Network net
     cdef SlopeTargets work
     cdef SlopeTargets* works
     cdef Py_ssize_t rows = 0
@@ -95,52 +94,69 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
     if plan.has_lengths:
         run.sort_work = <int*>allocate(arena, (run.batch + plan.layers[0].in_shape.width + 1) * sizeof(int))
-    # one network for each thread: the first one shares the buffers of run.net, the others have their own buffers, and
-    # each has its own gradient
-    if shares_blocks(plan, run.batch):
-        run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
-        run.nets = <Network*>allocate(arena, run.net_count * sizeof(Network))
-        for t in range(run.net_count):
-            if t == 0:
-                net = run.net
-                net.layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
-                if arena.base:
-                    memcpy(net.layers, run.net.layers, plan.count * sizeof(Layer))
-            else:
-                lay_out_network(&net, plan, arena, block, TRAIN, &run.data, 1, False)
-            gradient = <real*>allocate(arena, plan.size * sizeof(real))
-            if arena.base:
-                set_gradient(&net, gradient)
-                run.nets[t] = net
-    if plan.channels.count > 0:
-        works = <SlopeTargets*>allocate(arena, run.net_count * sizeof(SlopeTargets))
-        for t in range(run.net_count):
-            lay_out_slopes(&work, plan, &run.data, arena, True)
-            if arena.base:
-                works[t] = work
-        run.block_gradient, run.block_context = block_gradient_of_slopes, works
     # store the whole gradient if it is summed over several blocks, or if clipping needs its norm
-    run.single_thread = plan.recurrent_layers > 0 and run.nets is NULL
-    if block < run.batch or run.nets is not NULL or run.optimizer.clip_norm > 0 or plan.recurrent_layers > 0:
+    run.single_thread = plan.recurrent_layers > 0 and not shares_blocks(plan, run.batch)
+    if shares_blocks(plan, run.batch):
+        lay_out_rounds(run, arena, <int>smaller(threads, (run.batch + block - 1) // block), plan.size)
+    elif block < run.batch or run.optimizer.clip_norm > 0 or plan.recurrent_layers > 0:
         gradient = <real*>allocate(arena, plan.size * sizeof(real))
         if arena.base:
             set_gradient(&run.net, gradient)
+    if plan.channels.count > 0:
+        works = <SlopeTargets*>allocate(arena, run.round_blocks * sizeof(SlopeTargets))
+        for t in range(run.round_blocks):
+            lay_out_slopes(&work, plan, &run.data, arena, True)
+            if arena.base:
+                works[t] = work
+        run.objective = Objective(works, gradient_of_slopes, NULL, False)
+    elif run.round_blocks > 0 and not plan.has_objective:
+        lay_out_networks(run, plan, arena, block)
     if run.optimizer.clip_norm > 0:
+        rows = 1                              # one row for the coefficients of an objective
         for l in range(plan.count):
             rows += parameter_rows(&plan.layers[l])
         # initialized with zeros, because frozen layers do not write their norms
         run.squares = <double*>allocate_zeros(arena, rows * sizeof(double))
 
 
+cdef inline void lay_out_rounds(Run* run, Arena* arena, int blocks, Py_ssize_t size) noexcept nogil:
+    # Allocate gradients of `size` numbers in the arena: of the batch, and of each block of a round.
+    cdef real* gradient = <real*>allocate(arena, size * sizeof(real))
+    run.round_blocks, run.gradient_size = blocks, size
+    run.block_gradients = <real*>allocate_zeros(arena, blocks * size * sizeof(real))  # padding stays 0
+    run.block_losses = <double*>allocate(arena, blocks * sizeof(double))
+    if arena.base:
+        set_gradient(&run.net, gradient)
+
+
+cdef inline void lay_out_networks(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block) noexcept nogil:
+    # Allocate a network for each block of a round. The first one shares the buffers of run.net, the others have their
+    # own buffers, and each has its own gradient.
+    cdef Network net
+    cdef int t
+    run.nets = <Network*>allocate(arena, run.round_blocks * sizeof(Network))
+    for t in range(run.round_blocks):
+        if t == 0:
+            net = run.net
+            net.layers = <Layer*>allocate(arena, plan.count * sizeof(Layer))
+            if arena.base:
+                memcpy(net.layers, run.net.layers, plan.count * sizeof(Layer))
+        else:
+            lay_out_network(&net, plan, arena, block, TRAIN, &run.data, 1, False)
+        if arena.base:
+            set_gradient(&net, run.block_gradients + t * run.gradient_size)
+            run.nets[t] = net
+
+
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
     # Set the parameters of all networks of the run. The networks share the parameters and the transposed weights.
+    cdef SlopeTargets* works = <SlopeTargets*>run.objective.context
     cdef int l, t
-    cdef SlopeTargets* works = <SlopeTargets*>run.block_context
     set_parameters(&run.net, params)
-    for t in range(run.net_count):
-        if run.block_gradient is block_gradient_of_slopes:
+    for t in range(run.round_blocks):
+        if run.objective.gradient is gradient_of_slopes:
             set_taylor_parameters(&works[t].taylor, params)
-        for l in range(run.net.count):
+        for l in range(run.net.count if run.nets is not NULL else 0):
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
 
@@ -161,45 +177,53 @@ cdef inline void compute_outputs(const Run* run, const Data* data, int thread, i
             unpad_outputs(last, row, low, end, data.order, out)
 
 
-cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
-                                        uint64_t drops, double scale) noexcept nogil:
-    # Compute loss and gradient of the block of this thread. The block of thread 0 starts at row `row`; those of the
-    # next threads follow.
-    cdef Network* net = &run.nets[thread]
-    cdef Py_ssize_t rows
-    row += thread * run.net.block.size
-    rows = smaller(run.net.block.size, end - row)
-    if thread >= run.net_count or rows <= 0:
-        return
-    if run.block_gradient is not NULL:
-        net.block_loss = run.block_gradient(run.block_context, thread, row, rows, scale, net.layers[0].gradient)
-        return
-    fetch(&net.block, &run.data, row, 0, rows)
-    forward(net, 0, rows, rows, 0, run.drop_key, drops, row - batch_start)
+cdef inline never_inlined compute_blocks(Run* run, int thread, Py_ssize_t row, Py_ssize_t rows,
+                                         Py_ssize_t batch_start, uint64_t drops, double scale) noexcept nogil:
+    # Compute losses and gradients of the blocks of this thread in a round of `rows` rows, which starts at row `row`.
+    # Block b belongs to thread b % threads.
+    cdef Py_ssize_t size = run.net.block.size, first, count
+    cdef int b = thread
+    while b * size < rows:
+        first, count = row + b * size, smaller(size, rows - b * size)
+        if run.objective.gradient is not NULL:
+            run.block_losses[b] = run.objective.gradient(run.objective.context, thread, first, count, scale,
+                                                         run.block_gradients + b * run.gradient_size)
+        else:
+            run.block_losses[b] = compute_block(&run.nets[b], run, first, count, batch_start, drops, scale)
+        b += run.threads
+
+
+cdef inline double compute_block(Network* net, const Run* run, Py_ssize_t first, Py_ssize_t rows,
+                                 Py_ssize_t batch_start, uint64_t drops, double scale) noexcept nogil:
+    # Compute the gradient of a block of the network in one thread, and return the sum of its loss terms.
+    fetch(&net.block, &run.data, first, 0, rows)
+    forward(net, 0, rows, rows, 0, run.drop_key, drops, first - batch_start)
     output_delta(net, 0, rows, scale, 0)
     backward(net, 0, rows, rows, 0)
     learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
-    net.block_loss = sum_grain_losses(net, rows)
+    return sum_grain_losses(net, rows)
 
 
-cdef inline void add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
+cdef inline never_inlined add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
     # Add the gradients of `count` blocks to the gradient of the batch, for this thread's share of the parameters.
     cdef const Layer* layer
+    cdef const real* block
     cdef Py_ssize_t i, low, high
     cdef vec x
-    cdef int l, t
-    for l in range(run.net.count):
+    cdef int l, b
+    for l in range(run.net.groups):
         layer = &run.net.layers[l]
         if layer.frozen:
             continue
+        block = run.block_gradients + (layer.gradient - run.net.layers[0].gradient)
         low = first_row(layer, thread, threads) * layer.parameter_ld
         high = end_row(layer, thread, threads) * layer.parameter_ld
         for i from low <= i < high by VL:
-            x = load(run.nets[0].layers[l].gradient + i)
+            x = load(block + i)
             if not first:
                 x = load(layer.gradient + i) + x
-            for t in range(1, count):
-                x = x + load(run.nets[t].layers[l].gradient + i)
+            for b in range(1, count):
+                x = x + load(block + b * run.gradient_size + i)
             store(layer.gradient + i, x)
 
 
@@ -260,18 +284,18 @@ cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds of one block per
-    # thread. All run.threads threads call this function.
+    # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds. All run.threads
+    # threads call this function.
     #
     # Each thread keeps its own copy of the position in the data, and the first thread stores it in `run` at the end.
     # Several threads need a time limit in addition to `blocks`, because their waiting time at barriers depends on the
-    # load of the machine. The first thread changes `pause` and `stop` only between the two barriers of a block; the
-    # others read them after the second barrier.
+    # load of the machine. An objective needs it too, because the duration of its blocks is not known. The first thread
+    # changes `pause` and `stop` only between the two barriers of a block; the others read them after the second one.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last, aborted
-    cdef int count, t
+    cdef int count, b
     cdef double weight = run.weight, total = run.total, batch_factor, loss
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
@@ -280,11 +304,16 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Optimizer before
     cdef PrefetchQueue queue
     # the hardware prefetcher is sufficient for short rows
-    cdef bint prefetches = (run.data.order is not NULL and run.nets is NULL
+    cdef bint prefetches = (run.data.order is not NULL and run.round_blocks == 0
                             and net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
                             net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
     cdef double scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
-    cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
+    cdef bint is_timed = thread == 0 and (threads > 1 or run.objective.gradient is not NULL)
+    cdef double deadline = now() + run.seconds if is_timed else 0
+    # largest number of rows between two barriers
+    cdef Py_ssize_t round_rows = net.block.size * (
+        1 if run.round_blocks == 0 else run.round_blocks if run.objective.in_one_round else
+        smaller(threads, run.round_blocks))
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
         if row == 0 and run.shuffles:
             if thread == 0:
@@ -292,19 +321,19 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             if threads > 1 and barrier_wait(&run.barrier):
                 break
         batch_end = smaller(n, batch_start + run.batch)
-        rows = smaller(net.block.size * (1 if run.nets is NULL else smaller(threads, run.net_count)), batch_end - row)
+        rows = smaller(round_rows, batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
         if first:
             weight = sum_weights(&run.data, batch_start, batch_end)
             scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
-            if run.nets is NULL:
+            if run.round_blocks == 0:
                 begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
-            elif thread < run.net_count:
+            elif run.nets is not NULL and thread < run.round_blocks:
                 begin_batch(&run.nets[thread], &run.data, batch_start, batch_end, weight, 0)
 
-        if run.nets is not NULL:
-            compute_block_gradient(run, thread, row, batch_end, batch_start, drops, scale)
+        if run.round_blocks > 0:
+            compute_blocks(run, thread, row, rows, batch_start, drops, scale)
         else:
             low = share_start(rows, thread, threads, GRAIN)
             high = share_start(rows, thread + 1, threads, GRAIN)
@@ -330,14 +359,14 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight_sum) *
                                     batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        # number of blocks that were processed at the same time if each thread processes whole blocks, else 0
+        # number of blocks of the round if each thread processes whole blocks, else 0
         count = 0
-        if run.nets is NULL:
+        if run.round_blocks == 0:
             total += sum_grain_losses(net, rows) * batch_factor
         else:
             count = <int>((rows + net.block.size - 1) // net.block.size)
-            for t in range(count):
-                total += run.nets[t].block_loss * batch_factor
+            for b in range(count):
+                total += run.block_losses[b] * batch_factor
         loss = loss_of_epoch(run, total) if row + rows == n else total
         # take no step if a thread has failed or the loss is not finite
         if aborted or not loss - loss == 0:
@@ -364,11 +393,13 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 if threads > 1 and barrier_wait(&run.barrier):
                     break
                 limit_norms(net, optimizer.max_norm, thread, threads)
+            if thread == 0 and run.objective.end_step is not NULL:
+                run.objective.end_step(run.objective.context, epoch)
         row += rows
         if thread == 0:
             if row == n:
                 end_epoch(run, epoch, loss)
-            if threads > 1 and now() > deadline:
+            if is_timed and now() > deadline:
                 run.pause = True
         if row == n:
             row = 0

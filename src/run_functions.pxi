@@ -58,7 +58,7 @@ cdef bint single_finish(void* context, X, dP, double rate, double* loss) noexcep
     if (not data_as_is(data, X, dP, run.net.layers[0].n_in, run.net.layers[run.net.count - 1].n_out)
             or data.n > run.batch):
         return False
-    run.is_forwarded = data.n <= run.net.block.size and run.nets is NULL
+    run.is_forwarded = data.n <= run.net.block.size and run.round_blocks == 0
     loss[0] = self.train_step(rate)
     run.is_forwarded = False
     return True

@@ -93,7 +93,7 @@ cdef inline void differentiate_losses(const SlopeTargets* work, real scale) noex
 cdef inline double block_gradient(void* context, int thread, Py_ssize_t first, Py_ssize_t rows, double scale,
                                   real* gradient) noexcept nogil:
     # Return the sum of the loss terms of some rows, and write the gradient of `scale` times this sum, in the layout of
-    # the parameters. `context` is an array with the workspace of each thread. See Run.block_gradient.
+    # the parameters. `context` is an array with the workspace of each thread. See Objective.gradient.
     cdef const SlopeTargets* work = <const SlopeTargets*>context + thread
     cdef const real* losses = <const real*>work.losses
     cdef double total = 0

@@ -27,7 +27,7 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
     cdef const Data* data = &run.data
     cdef int l
     # custom losses are not supported, because they need the outputs before the step; heads need other code
-    if plan.loss == CUSTOM or plan.loss == HEADS or plan.by_points:
+    if plan.loss == CUSTOM or plan.loss == HEADS or plan.has_objective:
         return False
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].param_group is not NULL:

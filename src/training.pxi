@@ -9,8 +9,9 @@ cdef class Training:
         Network.
     params : real array (engine.size)
         Trained in place.
-    rows : nnc._model.data.Data
-        Rows to train on. Their arrays are not copied.
+    rows : nnc._model.data.Data or None
+        Rows to train on. Their arrays are not copied. None if the objective of a subclass has no rows; the batch size
+        of the settings is then ignored.
     settings : nnc._model.data.RunSettings
         Sizes and buffers of the run. Of its `constants`, "method", a name of METHODS, is required. All others have
         defaults:
@@ -62,8 +63,10 @@ cdef class Training:
         cdef dict constants = settings.constants
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
-        source = rows.source
-        plan.has_lengths = source.lengths is not None
+        source = None if rows is None else rows.source
+        plan.has_lengths = rows is not None and source.lengths is not None
+        if rows is None:                      # the loss of the run is the sum of the terms of its objective
+            batch_size, plan.has_objective, plan.loss, plan.heads.count = 1, True, CUSTOM, 0
         cdef Py_ssize_t block = block_rows(&plan, batch_size, TRAIN)
         cdef Arena arena = Arena(0, 0)
         cdef bint is_tiny
@@ -73,12 +76,15 @@ cdef class Training:
         self.step_struct = SingleStep(single_step, single_outputs, single_finish, <void*>self)
         self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= MAX_GIL_WORK
         self.engine, self.params, self.rows, self.moments, self.order = engine, params, rows, moments, settings.order
-        if (source.labels is None and source.weights is None and source.lengths is None and source.dY is None
-                and self.order is None and rows.index is None):
-            data_as_is(&run.data, source.X, source.Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
-        if run.data.n == 0:
-            run.data = self.as_data(rows, self.order)
-        self.is_labelled = source.labels is not None
+        if rows is None:
+            run.data.n = batch_size
+        else:
+            if (source.labels is None and source.weights is None and source.lengths is None and source.dY is None
+                    and self.order is None and rows.index is None):
+                data_as_is(&run.data, source.X, source.Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+            if run.data.n == 0:
+                run.data = self.as_data(rows, self.order)
+            self.is_labelled = source.labels is not None
         if "chunks" in constants:
             self.set_chunks(&plan, constants["chunks"])
         run.batch, run.shuffles, run.target_loss = batch_size, self.order is not None, -1e308
@@ -116,7 +122,8 @@ cdef class Training:
         if moments is not None and moments.shape[0] > 0:
             set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
         self.resume(threads)
-        self.fetch_all()
+        if rows is not None:
+            self.fetch_all()
 
     cdef Data as_data(self, rows, order):
         # Return rows as a struct Data. With lengths, it always has an array `order`, which the run sorts by length
@@ -212,7 +219,7 @@ cdef class Training:
         self.run.optimizer.decay = decay
         for l, dropout_rate in enumerate(dropout):
             self.run.net.layers[l].dropout_rate = dropout_rate
-            for t in range(self.run.net_count):
+            for t in range(self.run.round_blocks if self.run.nets is not NULL else 0):
                 self.run.nets[t].layers[l].dropout_rate = dropout_rate
 
     def refresh(self):
@@ -257,7 +264,7 @@ cdef class Training:
         run.data = self.as_data(rows, self.order)
         run.epoch = run.row = run.rises = 0
         run.total, run.previous_loss, run.stop, run.diverged = 0, 1e308, False, False
-        for l in range(run.net.count):
+        for l in range(run.net.groups):
             run.net.layers[l].broken = False
         self.fetch_all()
 
@@ -439,8 +446,11 @@ cdef class Training:
 
     @property
     def diverged(self):
-        """Return whether the loss of a batch was not finite. The step on this batch was not taken."""
-        return self.run.diverged
+        """Return whether the loss of a batch was not finite, so that the step on this batch was not taken.
+
+        Also return True if a step would have made a parameter of the objective infinite or NaN.
+        """
+        return self.run.diverged or (is_broken(&self.run.net) and self.broken_layer == 0)
 
     @property
     def broken_layer(self):

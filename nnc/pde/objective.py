@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.data import Data, RunSettings
+from nnc._model.data import RunSettings
 from nnc._training.second_order import Variables
 from nnc._utils import processors
 from nnc._utils.checks import MAX_COUNT
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._team import Interrupt, Team
     from nnc._training.curvature import Vector
@@ -63,8 +64,7 @@ class CoreTerms:
         self.moments = np.zeros((0, len(coefficients)), model.dtype) if moments is None else moments
         settings = RunSettings(1, {"method": "sgd"}) if settings is None else settings
         self.threads = settings.threads
-        row = Data(*(np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1])))
-        self.training = model.core.EquationTraining(model.engine, model.theta_view, row, settings)
+        self.training = model.core.EquationTraining(model.engine, model.theta_view, None, settings)
         self.set_terms()
 
     def set_terms(self) -> None:
