@@ -311,6 +311,7 @@ FIT_MODULES = {
             "_training.stopping",
             "_training.start",
             "_training.state",
+            "_training.trainable",
             "_training.threads",
         ),
     )

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._data import targets
-from nnc._data.converter import DataConverter
+from nnc._data.sequences import Sequences
+from nnc._model.model import sharing_model
 
 if TYPE_CHECKING:
-    from nnc._data.scaling import Scaler
-    from nnc._model.model import Model
+    from nnc._data.converter import DataConverter
 
 
-class UndecidedConverter(DataConverter):
-    """Converter of a network with loss="auto" before its first training; it rejects all data."""
+def converter_for_loss(converter: DataConverter, loss: str) -> DataConverter:
+    """Return a converter with the same scalings, for a model with the same parameters and another named loss.
 
-    def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
-        super().__init__(model, scaler_X, scaler_y)
-        self.is_direct = False
+    The network does not change before its training begins. All output activations that "auto" can choose have the same
+    initialization, so the parameters do not change either.
+    """
+    model = sharing_model(converter.model)
+    model.change_loss(loss)
+    return converter.anew(model, has_automatic_loss=False)
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ValueError(
-            'the loss of the network is "auto" and not chosen yet; fit the network first, or pass the name of a loss'
-        )
 
-    rows = array = data = rows_as_is = data_as_is = _refuse
-
-    def to_dict(self) -> dict[str, Any]:
-        """Raise ModelFileError, because a network without a loss cannot be saved."""
-        from nnc._serialization.document import ModelFileError
-
-        raise ModelFileError('cannot save the network: its loss is "auto" and not chosen yet; fit the network first')
+def loss_for_targets(converter: DataConverter, X: Any, y: Any, lengths: Any = None, is_batch: bool = False) -> str:
+    """Return the name of the loss that "auto" means for the targets y of the rows X."""
+    bound_converter, X = converter.bind(X, lengths)
+    shape = bound_converter.model.stack.output_shape
+    return choose_loss(X.targets(y, shape) if isinstance(X, Sequences) else y, shape, is_batch)
 
 
 def choose_loss(y: Any, output_shape: tuple[int, ...], is_batch: bool = False) -> str:

@@ -21,9 +21,13 @@ class DataConverter(TargetConversion):
     feature_names: tuple[str, ...] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return classes, scalings and feature names as a dict; raise ModelFileError if one is not computed yet."""
+        """Return classes, scalings and feature names as a dict; raise ModelFileError before the first training."""
         from nnc._serialization.document import ModelFileError
 
+        if self.has_automatic_loss:
+            raise ModelFileError(
+                'cannot save the network: its loss is "auto" and not chosen yet; fit the network first'
+            )
         pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
         if any(scaler is not None and scaling is None for scaler, scaling in pairs):
             raise ModelFileError("cannot save the network: its scaling is not computed yet; fit the network first")

@@ -55,6 +55,8 @@ class InputConversion:
         Whether a fit had targets that are indices of outputs; other labels are then rejected.
     automatic_scalings : set of str
         The arguments among "scale_X" and "scale_y" that are "auto", so that the first fit may choose them.
+    has_automatic_loss : bool
+        Whether the loss is "auto" and the first training has not chosen it yet. All data is then rejected.
     """
 
     loss: LossRow
@@ -66,8 +68,10 @@ class InputConversion:
     is_bound: bool = False
     automatic_scalings: frozenset[str] = frozenset()
 
-    def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
-        self.model = model
+    def __init__(
+        self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None, has_automatic_loss: bool = False
+    ) -> None:
+        self.model, self.has_automatic_loss = model, has_automatic_loss
         self.loss = losses.ROWS[model.loss]
         if scaler_y is not None and self.loss.target_type not in ("continuous", "output_gradient"):
             raise ValueError(f"scale_y must be None for the loss {self.loss.name!r}, whose targets cannot be scaled")
@@ -91,12 +95,20 @@ class InputConversion:
         """Set the scaling methods of inputs and targets; None means no scaling."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
         self.is_direct = scaler_X is scaler_y is None and len(self.model.input_shape) == 1
+        self.is_direct = self.is_direct and not self.has_automatic_loss
+
+    def anew(self, model: Model, has_automatic_loss: bool) -> Self:
+        """Return a converter for another model, with the same scaling methods, that has not learned from rows."""
+        other = type(self)(model, self.scaler_X, self.scaler_y, has_automatic_loss)
+        other.automatic_scalings = self.automatic_scalings
+        return other
 
     def copy_for_fit(self) -> Self:
         """Return a copy that a fit can change without affecting this converter."""
         other = object.__new__(type(self))  # setting each attribute is 4 us faster than copying `__dict__`
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct, other.is_bound = self.is_direct, self.is_bound
+        other.has_automatic_loss = self.has_automatic_loss
         other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
         other.classes, other.feature_names, other.training_images, other.labels_are_indices = (
             self.classes,
@@ -120,7 +132,7 @@ class InputConversion:
         This is the fast path of `predict`.
         """
         model = self.model
-        if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
+        if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None or self.has_automatic_loss:
             return None
         if X.ndim != 2:
             if X.shape[1:] != model.input_shape:
@@ -141,6 +153,7 @@ class InputConversion:
 
     def array(self, X: Any, learn: bool = False) -> Any:
         """Return X as an array of numbers; named columns get the order of the first fit. Sequences are unchanged."""
+        self._require_loss()
         if isinstance(X, Sequences):
             return X
         array = self.sequences(X) if len(self.model.input_shape) == 2 else as_real_array("X", X)
@@ -210,6 +223,14 @@ class InputConversion:
             images.check_lengths(X, self.model.input_shape[0])
             raise
 
+    def _require_loss(self) -> None:
+        """Raise ValueError if the loss is not chosen yet."""
+        if self.has_automatic_loss:
+            raise ValueError(
+                'the loss of the network is "auto" and not chosen yet; fit the network first, or pass the name of a '
+                "loss"
+            )
+
     def _require_fixed_steps(self) -> None:
         """Raise ValueError if the network accepts any number of steps and the number is not known."""
         if self.model.stack.input.any_steps and not self.is_bound:
@@ -221,6 +242,7 @@ class InputConversion:
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """Return X as rows (n, n_in) without scaling, in their own dtype."""
         n_in, shape = self.model.sizes[0], self.model.input_shape
+        self._require_loss()
         self._require_fixed_steps()
         if isinstance(X, Sequences):
             return X.with_steps(shape[0]).array.reshape(len(X), n_in)

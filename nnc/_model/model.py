@@ -208,8 +208,7 @@ class Model:
 
     def with_zero_parameters(self) -> Model:
         """Return a model with the same engine, zero parameters and initial running statistics."""
-        other = object.__new__(type(self))
-        vars(other).update(vars(self))
+        other = sharing_model(self)
         other._allocate()
         return other
 
@@ -495,6 +494,14 @@ class Model:
         J = np.empty((*P.shape, self.n_params), self.dtype)
         self.engine.jacobian(self.theta_view, X, P, J)
         return P, J
+
+
+def sharing_model(model: Model) -> Model:
+    """Return a model with the same parameters and locks, whose layers and engine can be replaced."""
+    other = object.__new__(type(model))
+    vars(other).update(vars(model))
+    other.bound_model = None
+    return other
 
 
 def create_engine(model: Model) -> None:

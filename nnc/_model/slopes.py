@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnc._model.model import sharing_model
+
 if TYPE_CHECKING:
     from nnc._model.model import Model
 
@@ -13,9 +15,8 @@ def model_with_slopes(model: Model, weight: float) -> Model:
 
     `weight` is the weight of the squared errors of the derivatives `Data.dY`.
     """
-    other = object.__new__(type(model))
-    vars(other).update(vars(model))
-    other.bound_model, other.slope_weight = None, weight
+    other = sharing_model(model)
+    other.slope_weight = weight
     layers = [description for description, _ in model.stack.engine_layers()]
     other.engine = model.core.Engine(layers, model.loss, model.loss_parameter, slope_weight=weight)
     return other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnc._model.model import create_engine
+from nnc._model.model import create_engine, sharing_model
 
 if TYPE_CHECKING:
     from nnc._model.model import Model
@@ -20,9 +20,7 @@ def model_for_steps(model: Model, steps: int) -> Model:
         # Do not reuse the engine if an assignment has replaced the layers, for example to change their options.
         if other.input_shape[0] == steps and stack is model.stack:
             return other
-    other = object.__new__(type(model))
-    vars(other).update(vars(model))
-    other.bound_model = None
+    other = sharing_model(model)
     other.stack = model.stack.for_steps(steps)
     other.sizes, other.input_shape = other.stack.sizes, other.stack.input_shape
     create_engine(other)

@@ -96,7 +96,7 @@ def check_gradients(
         `net` is not a NeuralNetwork, or an argument is invalid.
     """
     from nnc._inspection.functions import check_network
-    from nnc._training.start import bound_network
+    from nnc._training.trainable import bound_network
 
     check_is_network(net)
     converter, X = net.converter.bind(X, lengths, trims=True)

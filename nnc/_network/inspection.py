@@ -25,7 +25,7 @@ class Inspection(Prediction):
         model, converter = self.model, self.converter
         arguments = model.stack.constructor_arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
-        if self._has_automatic_loss:
+        if converter.has_automatic_loss:
             del arguments["output"]  # with loss="auto", the constructor rejects the argument `output`
         has_default_parameter = self.loss_parameter == losses.ROWS[model.loss].default_parameter
         loss = self.loss_name if has_default_parameter else losses.loss_object(model.loss, model.loss_parameter)
@@ -181,7 +181,7 @@ class Inspection(Prediction):
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
-        from nnc._training.start import bound_network
+        from nnc._training.trainable import bound_network
 
         if self.model.loss_function is not None:
             raise ValueError(

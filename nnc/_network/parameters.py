@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from nnc._data.converter import DataConverter, as_scaler
-from nnc._data.sequences import Sequences
 from nnc._model.cores import check_dtype
 from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
@@ -20,8 +18,7 @@ from nnc._utils.random import Streams, check_seed
 from nnc.layers.stack import build_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"  # the argument `loss` has this value if the first training chooses the loss from its targets
 PROVISIONAL_LOSS: Final = "mse"  # loss of the engine before the first training if the argument `loss` is "auto"
-EMPTY_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 class Parameters(SuggestsAttributes):
@@ -69,7 +65,6 @@ class Parameters(SuggestsAttributes):
     streams: Streams
     state: TrainingState | None
     _stepper: Stepper | None  # stepper that `train_step` and `apply_gradients` reuse
-    _has_automatic_loss: bool  # whether the loss is "auto" and the first training has not chosen it yet
     _fit_settings: dict[str, Any] | None = None  # settings of the last fit before the network was saved and loaded
     _init_name: str | None  # weight initialization; None if the activation of each layer determines it
 
@@ -89,14 +84,11 @@ class Parameters(SuggestsAttributes):
         scale_y: ScalerName | Auto | Scaler | None = "auto",
     ) -> None:
         scalers = as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y)
-        self._has_automatic_loss, converter = isinstance(loss, str) and loss == AUTO, DataConverter
-        if self._has_automatic_loss:
-            from nnc._data.automatic_loss import UndecidedConverter as converter
-
-            loss = PROVISIONAL_LOSS
+        has_automatic_loss = isinstance(loss, str) and loss == AUTO
+        loss = PROVISIONAL_LOSS if has_automatic_loss else loss
         name, parameter = losses.parse_loss(loss)
         stack = build_stack(layers, activation, output, name, check_bool("bias", bias))
-        if self._has_automatic_loss and (output is not None or stack.activations[-1] != losses.ROWS[name].output):
+        if has_automatic_loss and (output is not None or stack.activations[-1] != losses.ROWS[name].output):
             raise ValueError(
                 f"output must be None if loss='auto', which also chooses the output activation, "
                 f"got {output or stack.activations[-1]!r}"
@@ -117,7 +109,7 @@ class Parameters(SuggestsAttributes):
             custom = custom_loss(loss, stack)
         self.model = Model(stack, name, parameter, check_dtype(dtype), custom, heads)
         self.streams = Streams(check_seed(seed))
-        self.converter = converter(self.model, *scalers)
+        self.converter = DataConverter(self.model, *scalers, has_automatic_loss)
         self.converter.automatic_scalings = frozenset(
             argument for argument, scaler in (("scale_X", scale_X), ("scale_y", scale_y)) if scaler == "auto"
         )
@@ -133,55 +125,6 @@ class Parameters(SuggestsAttributes):
         else:
             Arrays("init", self.model.W).assign(init)
             self.converter.automatic_scalings = frozenset()
-
-    def _choosing_loss(
-        self, X: Any, y: Any, lengths: Any = None, is_batch: bool = False
-    ) -> AbstractContextManager[None]:
-        """Return a context manager that replaces the loss "auto" by a loss for the targets y during a training."""
-        if not self._has_automatic_loss or y is None:
-            return EMPTY_CONTEXT
-        return self._using_loss(self._loss_for(X, y, lengths, is_batch))
-
-    def _loss_for(self, X: Any, y: Any, lengths: Any = None, is_batch: bool = False) -> str:
-        """Return the name of the loss that "auto" means for the targets y of the rows X."""
-        from nnc._data.automatic_loss import choose_loss
-
-        converter, X = self.converter.bind(X, lengths)
-        shape = converter.model.stack.output_shape
-        return choose_loss(X.targets(y, shape) if isinstance(X, Sequences) else y, shape, is_batch)
-
-    @contextmanager
-    def _using_loss(self, loss: str) -> Iterator[None]:
-        """Replace the loss "auto"; restore it if the data is rejected before the first step."""
-        try:
-            self._set_loss(loss)
-            yield
-        except (TypeError, ValueError):
-            self._restore_automatic_loss()
-            raise
-
-    def _set_loss(self, loss: str) -> None:
-        """Replace the loss "auto" by the given one.
-
-        The parameters do not change, because all output activations that "auto" can choose have the same
-        initialization.
-        """
-        self._change_loss(loss, DataConverter)
-
-    def _restore_automatic_loss(self) -> None:
-        """Restore the loss "auto" unless a training has started."""
-        if self.state is None:
-            from nnc._data.automatic_loss import UndecidedConverter
-
-            self._change_loss(PROVISIONAL_LOSS, UndecidedConverter)
-
-    def _change_loss(self, loss: str, converter_class: type[DataConverter]) -> None:
-        """Change the loss of the engine, and create a converter of the data for this loss, with the same scalings."""
-        previous = self.converter
-        self.model.change_loss(loss)
-        self.converter = converter_class(self.model, previous.scaler_X, previous.scaler_y)
-        self.converter.automatic_scalings = previous.automatic_scalings
-        self._has_automatic_loss = converter_class is not DataConverter
 
     def _automatic_scalings(self) -> frozenset[str]:
         """Return the names of the scalings, "scale_X" and "scale_y", that the next fit may choose.
@@ -210,7 +153,7 @@ class Parameters(SuggestsAttributes):
 
         It is "custom" for a function and for several heads, and "auto" until the first training chooses the loss.
         """
-        return AUTO if self._has_automatic_loss else self.model.loss
+        return AUTO if self.converter.has_automatic_loss else self.model.loss
 
     @property
     def heads(self) -> Heads | None:

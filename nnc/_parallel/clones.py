@@ -61,7 +61,6 @@ def clones(
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
     other = net.copy()
     other.model, other.streams, other.state = net.model.with_zero_parameters(), Streams(seed), None
-    other.converter = type(net.converter)(other.model, net.converter.scaler_X, net.converter.scaler_y)
-    other.converter.automatic_scalings = net.converter.automatic_scalings
+    other.converter = net.converter.anew(other.model, net.converter.has_automatic_loss)
     other._initialize(init)
     return other

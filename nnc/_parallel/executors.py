@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnc._parallel.work import Job, Outcome, train, untrained_outcome
 from nnc._team import Interrupt
 from nnc._training.state import missing_function
+from nnc._training.trainable import adopt_converter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,16 +101,16 @@ def copy_training(network: NeuralNetwork, trained: NeuralNetwork, arguments: Fit
     network : NeuralNetwork
         Network of the caller, which is changed.
     trained : NeuralNetwork
-        The trained copy; nothing is done if it is the network itself.
+        The trained copy; nothing is done if it is the network itself, or if its training has not started.
     arguments : FitArguments
         Arguments of the training. They contain the learning rate schedule if it is a function, which is not pickled.
     """
-    if trained is network:
+    if trained is network or trained.state is None:
         return
     previous = network.state
     with network.model.training_lock:
         network.model.params = trained.model.params
-        network.converter = trained.converter.copy(network.model)
+        adopt_converter(network, trained.converter.copy(network.model))
         network.streams, network.state = trained.streams, trained.state
     state = network.state
     if state is not None and state.schedule is missing_function:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._data.automatic_loss import converter_for_loss, loss_for_targets
 from nnc._data.splits import as_split
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._data.converter import DataConverter
     from nnc._training.advice import TrainingWarning
     from nnc.layers.base import Shape
 
@@ -127,20 +129,24 @@ def train_networks(
     progress: Any = False,
     seconds: float | None = None,
     lengths: Any = None,
+    converters: Sequence[DataConverter] | None = None,
 ) -> list[Outcome]:
-    """Train all networks with the arguments of fit_many, for at most `seconds`; return an `Outcome` for each."""
+    """Train all networks with the arguments of fit_many, for at most `seconds`; return an `Outcome` for each.
+
+    `converters` are the converters from which the trainings start. By default, they are those of the networks, or new
+    ones with a loss for the targets y if the loss is "auto".
+    """
     n_threads = get_num_threads() if n_jobs is None else check_count("n_jobs", n_jobs)
     if executor is not None:
         check_executor(executor, n_jobs)
     source = Source(X, y, lengths=lengths)
-    with choose_losses_or_restore(networks, X, y, lengths):
-        jobs = build_jobs(networks, source, rows, options)
-        with progress_bar(len(networks), progress) as advance, Interrupt(seconds) as interrupt:
-            if executor is None:
-                return train(jobs, source, n_threads, interrupt, advance)
-            from nnc._parallel.executors import train_on
+    jobs = build_jobs(networks, source, rows, options, converters)
+    with progress_bar(len(networks), progress) as advance, Interrupt(seconds) as interrupt:
+        if executor is None:
+            return train(jobs, source, n_threads, interrupt, advance)
+        from nnc._parallel.executors import train_on
 
-            return train_on(executor, jobs, source, interrupt, advance)
+        return train_on(executor, jobs, source, interrupt, advance)
 
 
 class NetworkGroup(NamedTuple):
@@ -156,7 +162,7 @@ class NetworkGroup(NamedTuple):
 def train_groups(groups: Sequence[NetworkGroup], n_jobs: int | None, seconds: float | None = None) -> list[Outcome]:
     """Train the networks of all groups at the same time, for at most `seconds`.
 
-    The result contains an `Outcome` for each network, in the order of the groups. No network may have the loss "auto".
+    The result contains an `Outcome` for each network, in the order of the groups.
     """
     sources = [Source(group.X, group.y) for group in groups]
     jobs = [
@@ -168,30 +174,21 @@ def train_groups(groups: Sequence[NetworkGroup], n_jobs: int | None, seconds: fl
         return train(jobs, sources[0], n_jobs or get_num_threads(), interrupt)
 
 
-@contextmanager
-def choose_losses_or_restore(networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None) -> Iterator[None]:
-    """Replace the loss "auto" of networks by a loss for the targets y in the `with` block.
-
-    After the block, networks whose training has not started have the loss "auto" again.
-    """
-    undecided_networks = [network for network in networks if network._has_automatic_loss]
-    try:
-        choose_losses(undecided_networks, X, y, lengths)
-        yield
-    finally:
-        for network in undecided_networks:
-            network._restore_automatic_loss()
-
-
-def choose_losses(networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None) -> None:
-    """Choose the loss of each network whose loss is "auto" from the targets y of the rows X."""
+def converters_for_targets(
+    networks: Sequence[NeuralNetwork], X: Any, y: Any, lengths: Any = None
+) -> list[DataConverter]:
+    """Return the converter of each network, or if its loss is "auto", a new one with a loss for the targets y."""
     losses: dict[tuple[Shape, Shape], str] = {}
+    converters = []
     for network in networks:
-        if network._has_automatic_loss:
+        converter = network.converter
+        if converter.has_automatic_loss:
             shapes = network.model.input_shape, network.model.stack.output_shape
             if shapes not in losses:
-                losses[shapes] = network._loss_for(X, y, lengths)
-            network._set_loss(losses[shapes])
+                losses[shapes] = loss_for_targets(converter, X, y, lengths)
+            converter = converter_for_loss(converter, losses[shapes])
+        converters.append(converter)
+    return converters
 
 
 @contextmanager
@@ -236,18 +233,26 @@ def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:
     return members
 
 
-def build_jobs(networks: Sequence[NeuralNetwork], source: Source, rows: Any, options: Any) -> list[Job]:
-    """Return a job for each network, from the arguments of fit_many."""
+def build_jobs(
+    networks: Sequence[NeuralNetwork],
+    source: Source,
+    rows: Any,
+    options: Any,
+    converters: Sequence[DataConverter] | None = None,
+) -> list[Job]:
+    """Return a job for each network, from the arguments of `train_networks`."""
+    if converters is None:
+        converters = converters_for_targets(networks, source.X, source.y, source.lengths)
     validation = options.get("validation")
     if validation is not None and not isinstance(validation, PerNetwork) and as_split(validation) is None:
         source.validation, options = validation, {**options, "validation": SharedValidation.SHARED}
     arguments = split_arguments(options, len(networks))
-    n = source.convert(networks[0].converter).n
+    n = source.convert(converters[0]).n
     row_indices = _check_rows(rows, len(networks), n)
     jobs = []
     for i, (network, network_arguments) in enumerate(zip(networks, arguments, strict=True)):
         sample_weight, network_arguments.sample_weight = network_arguments.sample_weight, None
-        job = Job(i, network, network_arguments, row_indices[i], sample_weight)
+        job = Job(i, network, network_arguments, row_indices[i], sample_weight, converters[i])
         job.convert(source)  # raise an error now if the data does not match the network
         jobs.append(job)
     return jobs

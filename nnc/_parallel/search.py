@@ -14,7 +14,7 @@ import numpy as np
 from nnc._data import splits, targets
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
-from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, choose_losses, train_networks
+from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, converters_for_targets, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
@@ -22,6 +22,7 @@ from nnc._training.defaults import automatic_arguments, selects_settings
 from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
 from nnc._training.start import with_checked_batches
+from nnc._training.trainable import adopt_converter
 from nnc._utils.checks import allow_none, check_bool, check_count, check_positive
 from nnc._utils.random import check_seed, mix
 
@@ -242,7 +243,9 @@ def search(
     if isinstance(rows_X, Sequences):
         # Convert lists of sequences and of targets, because a split selects rows by arrays of indices.
         X, y = rows_X, rows_X.targets(y, converter.model.stack.output_shape)
-    choose_losses([network for trial in table for network in trial.networks], X, y)
+    networks = [network for trial in table for network in trial.networks]
+    for network, network_converter in zip(networks, converters_for_targets(networks, X, y), strict=True):
+        adopt_converter(network, network_converter)
     validation, sample_weight = 0.2 if validation is None else validation, fit_options.get("sample_weight")
     held_out = _split_rows(table[0].networks[0], X, y, sample_weight, validation, folds, test, root)
     active_trials, stopped = table, False

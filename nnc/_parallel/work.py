@@ -18,14 +18,16 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.history import History
 from nnc._training.options import uses_automatic_settings
 from nnc._training.preparation import loop_on, prepare
-from nnc._training.start import begin, bound_network, with_checked_batches
+from nnc._training.start import begin, with_checked_batches
 from nnc._training.state import continued
 from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
+from nnc._training.trainable import bound_network, with_converter
 from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nnc._data.converter import DataConverter
     from nnc._parallel.source import Source
     from nnc._training.advice import TrainingWarning
     from nnc._training.arguments import FitArguments
@@ -60,11 +62,31 @@ class Job:
         Indices of the training rows of the network. Default: all rows.
     weights : array (n,), optional
         Weights of all rows.
+    converter : DataConverter, optional
+        Converter with a chosen loss, from which the training starts. Default: that of the network.
+
+    Attributes
+    ----------
+    trainable : NeuralNetwork
+        The network, or a copy with this converter that shares the parameters. The converter and the loss of the network
+        are unchanged until the training begins.
     """
 
-    def __init__(self, position: int, network: Any, arguments: FitArguments, row_index: Any, weights: Any) -> None:
+    def __init__(
+        self,
+        position: int,
+        network: Any,
+        arguments: FitArguments,
+        row_index: Any,
+        weights: Any,
+        converter: DataConverter | None = None,
+    ) -> None:
         self.position, self.network, self.arguments = position, network, arguments
         self.row_index, self.weights = row_index, weights
+        if converter is None or converter is network.converter:
+            self.trainable = network
+        else:
+            self.trainable = with_converter(network, converter)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Converted data and training state are not pickled; the other process calls `prepare` again. A pickled network
@@ -78,7 +100,7 @@ class Job:
             continues = continued(state.optimizer, arguments.optimizer, None) == (None, None)
         if state is not None and continues and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
             arguments = arguments.replaced(lr=state.schedule)
-        return Job, (self.position, self.network, arguments, self.row_index, self.weights)
+        return Job, (self.position, self.trainable, arguments, self.row_index, self.weights)
 
     def prepare(self, source: Source) -> None:
         """Check the arguments as far as possible before the training, and estimate the duration of the training."""
@@ -89,12 +111,12 @@ class Job:
         self.options: TrainingOptions
         is_automatic = self.is_automatic and not self.arguments.sets_rate
         preset = "auto" if self.is_automatic else "plain"
-        self.state, self.options = prepare(self.network, self.completed_arguments, is_automatic, preset)
+        self.state, self.options = prepare(self.trainable, self.completed_arguments, is_automatic, preset)
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
         """Convert the data for the network, and add automatic settings to the arguments of its `fit`."""
-        network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
+        network, converter, arguments = self.trainable, self.trainable.converter, with_checked_batches(self.arguments)
         self.is_automatic = uses_automatic_settings(arguments, network.state)
         self.may_select = False
         if self.is_automatic:
@@ -125,9 +147,9 @@ class Job:
     def create_loop(self, interrupt: Interrupt) -> TrainingLoop:
         """Return the loop that trains the network on its rows."""
         dataset = self.converted_data.build_dataset(
-            self.network, self.converter, self.completed_arguments, self.row_index, self.weights
+            self.trainable, self.converter, self.completed_arguments, self.row_index, self.weights
         )
-        network = bound_network(self.network, dataset.converter)
+        network = bound_network(self.trainable, dataset.converter)
         arguments, state, options = self.completed_arguments, self.state, self.options
         if self.is_automatic:
             from nnc._training.selection import with_selection

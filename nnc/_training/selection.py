@@ -70,8 +70,6 @@ MAX_RISES = 2  # a training ends after this many consecutive rises of the valida
 class NetworkCopy:
     """Copy of a network with its own parameters and without a training state."""
 
-    _has_automatic_loss = False
-
     def __init__(self, network: Trainable) -> None:
         self.model, self.converter, self.streams = network.model.copy(), network.converter, network.streams.copy()
         self.state = None

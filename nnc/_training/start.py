@@ -18,12 +18,13 @@ from nnc._training.options import TrainingOptions, uses_automatic_settings
 from nnc._training.preparation import batch_minimizer, custom_objective, loop_on, prepare
 from nnc._training.sources import BatchSource, check_epoch_schedule, epoch_batches
 from nnc._training.state import TrainingState
+from nnc._training.trainable import adopt_converter, bound_network, converter_for_targets
 from nnc._utils.checks import check_bool, check_count, check_not_negative
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias, TypeVar
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc._training.trainable import Trainable
 
-    TrainableNetwork = TypeVar("TrainableNetwork", bound=Trainable)
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
 
 
@@ -42,7 +42,7 @@ def fit_arrays(
 ) -> History:
     """Train a network on arrays; see `NeuralNetwork.fit`."""
     # the training lock protects the training state
-    with network.model.training_lock, network._choosing_loss(X, y, lengths):
+    with network.model.training_lock:
         run = bound_array_loop(network, X, y, arguments, lengths)
         begin(network, run)
         history = run.run()
@@ -52,18 +52,19 @@ def fit_arrays(
 
 def begin(network: Trainable, run: TrainingLoop) -> None:
     """Set the state, the random streams and the data conversion of the network to those of the run."""
+    run.options.network = network  # the run may have been prepared for a copy of the network
     with network.model.snapshot_lock:
         network.state, network.streams = run.state, run.state.streams
-        network.converter = run.dataset.converter.unbound(network.model)
+        adopt_converter(network, run.dataset.converter)
 
 
 def bound_array_loop(
     network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None
 ) -> TrainingLoop:
     """Return the training loop of `fit`, for the number of steps of the longest sequence of training and validation."""
-    converter, X = bind_rows(network.converter, X, lengths, arguments.validation)
+    converter = converter_for_targets(network.converter, X, y, lengths)
+    converter, X = bind_rows(converter, X, lengths, arguments.validation)
     run = array_loop(bound_network(network, converter), X, y, arguments)
-    run.options.network = network
     if arguments.progress == "plot" and network.model.input_shape == (2,):
         display: Any = run.options.display
         display.show_rows(X, y)
@@ -82,15 +83,6 @@ def bind_rows(
         batch = unpack_batch(validation)
         steps = converter.bind(batch.X, batch.lengths, trims=True)[0].model.input_shape[0]
     return converter.bind(X, lengths, steps, trims=True)
-
-
-def bound_network(network: TrainableNetwork, converter: DataConverter) -> TrainableNetwork:
-    """Return a network with the model of the converter, if the converter is bound to a number of steps."""
-    if not converter.is_bound:
-        return network
-    bound = object.__new__(type(network))
-    vars(bound).update(vars(network), model=converter.model, converter=converter)
-    return bound
 
 
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
@@ -204,14 +196,15 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
     arguments = FitArguments(**settings)
     start_epoch, first = as_epoch_starter(batches, arguments.epochs), Batch(None, None)
-    if network._has_automatic_loss:
+    if network.converter.has_automatic_loss:
         # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
         # they depend on the loss.
         prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
         given, start_epoch = with_first_batch(start_epoch)
         first = unpack_batch(given)
-    with network.model.training_lock, network._choosing_loss(first.X, first.y, first.lengths, is_batch=True):
-        run = batch_loop(network, start_epoch, arguments)
+    with network.model.training_lock:
+        converter = converter_for_targets(network.converter, first.X, first.y, first.lengths, is_batch=True)
+        run = batch_loop(bound_network(network, converter), start_epoch, arguments)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=4)  # show the warning at the line that calls `fit_batches`

@@ -18,6 +18,7 @@ from nnc._team import Stepper
 from nnc._training.divergence import custom_loss_error, divergence_error, likely_cause
 from nnc._training.options import settings
 from nnc._training.state import RESTART_HINT, TrainingState
+from nnc._training.trainable import adopt_converter, converter_for_targets
 from nnc._utils.arrays import not_finite_error
 from nnc._utils.checks import check_finite, check_positive
 
@@ -186,7 +187,7 @@ class GeneralStep:
         The caller holds the training lock. If the step raises an error, the accumulated gradients are not deleted.
         """
         model = network.model
-        if network._has_automatic_loss:
+        if network.converter.has_automatic_loss:
             raise ValueError('loss must be chosen before a step from gradients, got "auto"; fit the network first')
         if gradients is not None:
             flat = flat_gradient(model, gradients)
@@ -240,7 +241,6 @@ class GeneralStep:
         assert state is not None
         state.sync_counters()
         constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
-        model.check_batch_rows(data.n)
         settings = RunSettings(data.n, constants, moments=state.moments)
         training = model.core.Training(engine, model.theta, data, settings)
         self.training = training
@@ -265,21 +265,20 @@ class GeneralStep:
         converter : DataConverter or None
             Conversion of the data if a Stepper can take the next step on its fast path, else None.
         """
-        if network._has_automatic_loss and dP is None and y is not None:
-            with network._choosing_loss(X, y, is_batch=True):
-                return self.step(network, X, y, sample_weight, dP, lr)
         if dP is None:
             converter, data = self.data(network, X, y, sample_weight)
             engine = converter.model.engine  # for sequences, the engine for the number of steps of X
         else:
             converter, data = self.output_gradient(network, X, y, sample_weight, dP)
             engine = converter.model.output_gradient_engine
-        model, what = converter.model, "y" if dP is None else "dP"
+        model, what, new_state = converter.model, "y" if dP is None else "dP", None
         if self.is_outdated(network):
             new_state = self.start(network)
             self.check(model, data.X, data.Y, what)
+        model.check_batch_rows(data.n)
+        adopt_converter(network, converter)
+        if new_state is not None:
             self.begin(network, new_state)
-        network.converter = converter.unbound(network.model)
         state = self.state
         assert state is not None
         given, is_custom = data, (model.custom if dP is None else model.heads) is not None
@@ -367,7 +366,7 @@ class GeneralStep:
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None
     ) -> tuple[DataConverter, Data]:
         """Return the updated converter, and the rows for the engine."""
-        converter = network.converter
+        converter = converter_for_targets(network.converter, X, y, is_batch=True)
         ready = converter.data_as_is(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
             return converter, ready

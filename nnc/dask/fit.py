@@ -15,7 +15,7 @@ from distributed.scheduler import KilledWorker
 from distributed.worker import thread_state
 
 from nnc._parallel.executors import POLL_SECONDS, copy_training, group_jobs, run_task
-from nnc._parallel.fit import build_history, build_jobs, check_networks, choose_losses_or_restore, progress_bar
+from nnc._parallel.fit import build_history, build_jobs, check_networks, progress_bar
 from nnc._parallel.source import Source
 from nnc._parallel.work import Job, Outcome, untrained_outcome
 from nnc._team import Interrupt
@@ -96,12 +96,11 @@ def fit_many(
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"client must be a synchronous distributed.Client, got {client!r}")
     source = Source(X, y)
-    with choose_losses_or_restore(networks, X, y):
-        jobs = build_jobs(networks, source, rows, fit_options)
-        for job in jobs:
-            job.prepare(source)
-        with progress_bar(len(networks), progress) as advance, Interrupt() as interrupt:
-            outcomes = _Run(client, source, jobs, timeout, interrupt, advance).run()
+    jobs = build_jobs(networks, source, rows, fit_options)
+    for job in jobs:
+        job.prepare(source)
+    with progress_bar(len(networks), progress) as advance, Interrupt() as interrupt:
+        outcomes = _Run(client, source, jobs, timeout, interrupt, advance).run()
     return build_history(outcomes, perf_counter() - start, stacklevel=3)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -13,7 +14,7 @@ from nnc import _serialization
 from nnc._data import targets
 from nnc._network import NeuralNetwork
 from nnc._parallel.executors import copy_training
-from nnc._parallel.fit import check_networks, choose_losses, fit_many
+from nnc._parallel.fit import build_history, check_networks, converters_for_targets, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import LEARNING_RATE, OPTIMIZER, default_batch_size
@@ -23,11 +24,14 @@ from nnc._utils.checks import check_count, pluralize
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from nnc._data.converter import DataConverter
+
 # Options of fit_many that fit_partitions rejects; the values are remedies for the error message.
 REFUSED_OPTIONS = {
     "epochs": "use passes, the number of passes over all partitions",
     "preset": "pass lr or optimizer to switch off the automatic settings",
 }
+RUN_ARGUMENTS = ("lengths", "n_jobs", "executor", "progress")  # arguments of fit_many that `fit` does not have
 
 
 def fit_partitions(
@@ -83,14 +87,23 @@ def fit_partitions(
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         lengths = [len(part) for part in parts if part]
         raise ValueError(f"X, y and sample_weight must have equal numbers of partitions, got {lengths}")
-    with _learn_classes(networks, parts[1]):
-        _train(networks, parts, passes, checkpoint, fit_options)
+    _train(networks, _learn_classes(networks, parts[1]), parts, passes, checkpoint, fit_options)
 
 
 def _train(
-    networks: list[NeuralNetwork], parts: list[list[Any]], passes: int, checkpoint: Any, fit_options: dict[str, Any]
+    networks: list[NeuralNetwork],
+    converters: list[DataConverter],
+    parts: list[list[Any]],
+    passes: int,
+    checkpoint: Any,
+    fit_options: dict[str, Any],
 ) -> None:
-    """Train networks on one partition after another; if the checkpoint exists, continue from it."""
+    """Train networks on one partition after another; if the checkpoint exists, continue from it.
+
+    The first training of each network starts from its converter in `converters`.
+    """
+    indices = fit_options.pop("rows", None)
+    arguments = {name: fit_options.pop(name) for name in RUN_ARGUMENTS if name in fit_options}
     first_options: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
         value = fit_options.pop(name, None)
@@ -106,7 +119,7 @@ def _train(
     n_completed = 0
     if checkpoint is not None:
         with suppress(FileNotFoundError):
-            n_completed = _resume(networks, checkpoint) - (0 if previous is None else previous.epoch)
+            n_completed = _resume(networks, converters, checkpoint) - (0 if previous is None else previous.epoch)
     for number, (rows, target, weights) in enumerate(_read_partitions(parts, passes), 1):
         if number <= n_completed:
             continue
@@ -117,14 +130,21 @@ def _train(
         ]
         for i in automatic_indices:
             options["lr"][i], options["optimizer"][i] = LEARNING_RATE, OPTIMIZER if networks[i].state is None else None
+        per_network = {name: PerNetwork(values) for name, values in options.items()}
+        all_options = {"sample_weight": weights, "epochs": 1, **per_network, **fit_options}
+        start = perf_counter()
         try:
-            per_network = {name: PerNetwork(values) for name, values in options.items()}
-            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**per_network, **fit_options})
+            current = [
+                converter if network.state is None else network.converter
+                for network, converter in zip(networks, converters, strict=True)
+            ]
+            outcomes = train_networks(networks, rows, target, indices, all_options, converters=current, **arguments)
         finally:
             for i in automatic_indices:
                 state = networks[i].state
                 if state is not None:  # the state is None if no training step of the network was completed
                     state.is_automatic = True
+        build_history(outcomes, perf_counter() - start, stacklevel=4)  # issue the warnings at the line of the caller
         if checkpoint is not None:
             _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 
@@ -155,42 +175,28 @@ def _read_partitions(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any,
                 yield rows, target, weight
 
 
-@contextmanager
-def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> Iterator[None]:
-    """Choose each loss that is "auto" and set the classes of the networks, based on all partitions of y.
+def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[DataConverter]:
+    """Return converters from which the trainings start, with losses and classes for the labels in all partitions of y.
 
-    At the end of the `with` block, these changes are undone for networks without a completed training step.
+    The converter of a network is returned unchanged if its loss and classes are determined already.
     """
-    undecided_networks = [network for network in networks if network._has_automatic_loss]
+    converters = [network.converter for network in networks]
     new = [
-        network
-        for network in networks
+        i
+        for i, (network, converter) in enumerate(zip(networks, converters, strict=True))
         if network.state is None
-        and (
-            network._has_automatic_loss
-            or (network.converter.loss.is_classification and network.converter.classes is None)
-        )
+        and (converter.has_automatic_loss or (converter.loss.is_classification and converter.classes is None))
     ]
-    try:
-        if new:
-            _set_classes(new, parts)
-        yield
-    finally:
-        for network in new:
-            if network.state is None:
-                network.converter.classes = None
-        for network in undecided_networks:
-            network._restore_automatic_loss()
-
-
-def _set_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
-    """Choose the losses and set the classes of classification networks, based on all partitions of y."""
-    part_labels = [labels for labels in dask.compute(*map(dask.delayed(_find_labels), parts)) if labels is not None]
-    labels = np.unique(np.concatenate(part_labels)) if part_labels else None
-    choose_losses(networks, None, np.empty(0) if labels is None else labels)
-    for network in networks:
-        if labels is not None and network.converter.loss.is_classification:
-            network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
+    if new:
+        part_labels = [found for found in dask.compute(*map(dask.delayed(_find_labels), parts)) if found is not None]
+        labels = np.unique(np.concatenate(part_labels)) if part_labels else None
+        new_networks = [networks[i] for i in new]
+        chosen = converters_for_targets(new_networks, None, np.empty(0) if labels is None else labels)
+        for i, converter in zip(new, chosen, strict=True):
+            converters[i] = converter.copy()
+            if labels is not None and converter.loss.is_classification:
+                converters[i].classes = targets.find_classes(labels, converter.loss.name, networks[i].sizes[-1])
+    return converters
 
 
 def _find_labels(part: Any) -> Any:
@@ -199,15 +205,15 @@ def _find_labels(part: Any) -> Any:
     return None if column is None else np.unique(column)
 
 
-def _resume(networks: list[NeuralNetwork], path: Any) -> int:
+def _resume(networks: list[NeuralNetwork], converters: list[DataConverter], path: Any) -> int:
     """Load a checkpoint into the networks, and return its number of epochs. A partition counts as an epoch."""
     documents = _serialization.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
         raise ValueError(f"checkpoint must contain {pluralize(len(networks), 'network')}, got {len(documents)}")
-    for i, (network, document) in enumerate(zip(networks, documents, strict=True)):
+    for i, (network, converter, document) in enumerate(zip(networks, converters, documents, strict=True)):
         custom = network.model.custom
         loaded = NeuralNetwork._from_document(document, disk.describe_source(path), getattr(custom, "function", None))
-        if loaded.model.stack != network.model.stack or loaded.state is None:
+        if loaded.model.stack != converter.model.stack or loaded.state is None:
             raise ValueError(
                 f"checkpoint must contain networks[{i}] after training, got an untrained or different network"
             )
