@@ -360,6 +360,57 @@ def test_thread_count_does_not_change_bits(isa, dtype):
         assert all(map(np.array_equal, results[0], result))
 
 
+def step_of(problem, lr=0.01, **options):
+    """Return the change of parameters and coefficients in one step of plain gradient descent, divided by -lr."""
+    before = vector(problem)
+    problem.fit(1, optimizer="sgd", lr=lr, **options)
+    return (before - vector(problem)) / lr
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_clip_norm_scales_gradient_of_parameters_and_coefficients(threads):
+    problem = new_problem(n=3000)
+    gradient = loss_and_gradient(problem)[1]
+    norm = np.linalg.norm(gradient)
+    assert np.abs(gradient[-2:]).max() > 0.01 * norm
+    assert np.allclose(step_of(new_problem(n=3000), clip_norm=2 * norm, n_threads=threads), gradient, rtol=1e-9)
+    clipped = step_of(problem, clip_norm=norm / 2, n_threads=threads)
+    assert np.allclose(clipped, gradient / 2, rtol=1e-5)
+
+
+def test_weight_decay_and_max_norm_do_not_apply_to_coefficients():
+    problem = new_problem()
+    gradient, n = loss_and_gradient(problem)[1], problem.net.n_params
+    decay = step_of(new_problem(), weight_decay=0.5) - gradient
+    layers = zip(problem.net.weights, problem.net.biases, strict=True)
+    weights = np.concatenate([np.r_[W.ravel(), 0 * b] for W, b in layers])
+    assert np.allclose(decay, np.r_[0.5 * weights, 0, 0], atol=1e-9)
+    problem.fit(2, optimizer="sgd", lr=1e-9, max_norm=0.1)
+    assert max(np.linalg.norm(W, axis=0).max() for W in problem.net.weights) < 0.1 + 1e-6
+    assert np.allclose(problem.values, [0.7, -0.2], atol=1e-6)
+    assert n == len(weights)
+
+
+def test_weight_decay_of_a_problem_may_be_a_schedule():
+    scheduled, first, second = (new_problem() for _ in range(3))
+    scheduled.fit(2, optimizer="sgd", lr=0.01, weight_decay=lambda epoch: [0.5, 0.25][epoch])
+    for decay in (0.5, 0.25):
+        first.fit(1, optimizer="sgd", lr=0.01, weight_decay=decay)
+    second.fit(2, optimizer="sgd", lr=0.01, weight_decay=0.5)
+    assert np.array_equal(vector(scheduled), vector(first))
+    assert not np.array_equal(vector(scheduled), vector(second))
+
+
+def test_step_that_would_make_a_coefficient_infinite_keeps_it_finite():
+    X = points(20)
+    problem = pde.Problem(new_network(), pde.Residual(lambda p, u, k: 1e150 * k + u, X), coefficients={"k": 1.0})
+    with pytest.raises(nnc.DivergedError):
+        problem.fit(3, optimizer="sgd", lr=1e20)
+    assert problem.coefficients == {"k": 1.0}
+    assert np.isfinite(problem.net.params).all()
+    assert problem.history.stop_reason == "diverged"
+
+
 def sampler(n, rng):
     return rng.uniform(0.1, 1, (n, 2))
 
@@ -588,6 +639,10 @@ def test_layers_other_than_dense_are_rejected_by_name():
             r"dict by the names of terms \(burgers, pair\)",
         ),
         ({"epochs": 2, "resample": {"data": max}}, ValueError, "got 'data'"),
+        ({"epochs": 2, "optimizer": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm must be left out"),
+        ({"epochs": 2, "optimizer": "lbfgs", "max_norm": 1.0}, ValueError, "max_norm must be left out"),
+        ({"epochs": 2, "optimizer": "lbfgs", "weight_decay": 0.1}, ValueError, "weight_decay must be left out"),
+        ({"epochs": 2, "clip_norm": -1.0}, ValueError, "clip_norm must be"),
         ({"epochs": 2, "resample": {"pair": 3}}, TypeError, "resample must be a function"),
         ({"epochs": 2, "validation": points(3)}, ValueError, "validation must be a dict"),
         ({"epochs": 2, "validation": {"pair": [[1.0]]}}, ValueError, r"shape \(n, 2\)"),

@@ -304,14 +304,20 @@ class SecondOrder:
         return list(zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True))
 
 
-def check_second_order(model: Model, data: Data, options: TrainingOptions, state: TrainingState) -> None:
-    """Raise ValueError if the network or an argument of a fit does not fit to a second-order optimizer."""
-    settings, loss = options.settings, losses.ROWS[model.loss]
+def check_settings(options: TrainingOptions, state: TrainingState) -> None:
+    """Raise ValueError if an option of a fit needs an optimizer with a learning rate."""
+    settings = options.settings
     for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
         if settings.get(name):
             raise ValueError(
                 f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
             )
+
+
+def check_second_order(model: Model, data: Data, options: TrainingOptions, state: TrainingState) -> None:
+    """Raise ValueError if the network or an argument of a fit does not fit to a second-order optimizer."""
+    loss = losses.ROWS[model.loss]
+    check_settings(options, state)
     if options.batch_size is not None and options.batch_size < data.n:
         raise ValueError(
             f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "

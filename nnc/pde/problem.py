@@ -16,7 +16,7 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import RESERVED
 from nnc._training.preparation import prepare
-from nnc._training.second_order import SecondOrder
+from nnc._training.second_order import SecondOrder, check_settings
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
 from nnc._utils.checks import check_real
@@ -180,6 +180,9 @@ class Problem:
         optimizer: str | Optimizer | None = None,
         resample: Resampler | Mapping[str, Resampler] | None = None,
         validation: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        weight_decay: Rate | None = None,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
         lr: Rate | None = None,
         reset_optimizer: bool = False,
         target_loss: float | None = None,
@@ -207,6 +210,9 @@ class Problem:
             Residual terms, pass a dict by the names of terms. `nnc.pde.by_residual` creates such a function.
         validation : array (n, n_in) or dict of str to array, optional
             Points at which the Residual term is evaluated after each epoch, for the column "val_loss".
+        weight_decay, clip_norm, max_norm
+            As in `NeuralNetwork.fit`. `clip_norm` limits the norm of the gradient with respect to parameters and
+            coefficients. The others do not apply to coefficients. Only for optimizers with a learning rate.
         lr, reset_optimizer, target_loss, max_seconds, callback, progress, verbose, n_threads
             As in `NeuralNetwork.fit`.
 
@@ -230,6 +236,9 @@ class Problem:
             optimizer=optimizer,
             lr=lr,
             reset_optimizer=reset_optimizer,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            max_norm=max_norm,
             target_loss=target_loss,
             max_seconds=max_seconds,
             callback=callback,
@@ -270,11 +279,12 @@ class Problem:
         model = self.net.model
         objective = EquationObjective(model, self.setting, self.terms, self._padded, moments)
         options.batch_size = objective.n
-        minimizer: Minimizer = (
-            FirstOrder(model, None, options, state, objective=objective)
-            if hasattr(state.optimizer, "lr")
-            else SecondOrder(model, objective, options, state)
-        )
+        minimizer: Minimizer
+        if hasattr(state.optimizer, "lr"):
+            minimizer = FirstOrder(model, None, options, state, objective=objective)
+        else:
+            check_settings(options, state)
+            minimizer = SecondOrder(model, objective, options, state)
         observer = PointObserver(objective, resample, self.magnitude, state.epoch)
         points = [self.term(name).at(X) for name, X in validation.items()]
         evaluation = PointEvaluation(CoreTerms(model, self.setting, points, self._padded)) if points else None
