@@ -4,14 +4,15 @@
 # Arguments that all functions share:
 #     engine      Engine with dense and scale layers and smooth activations
 #     params      parameter vector (engine.size) of the network, including padding
-#     X           inputs (n, n_in)
+#     rows        nnc._model.data.Data with the inputs X (n, n_in)
 #     inputs      int32 array: index of the input of each first derivative
 #     left, right int32 arrays: positions in `inputs` of the two first derivatives of each second derivative
 # The channels of an output are its value, the first derivatives and the second derivatives.
 
-def derivatives(Engine engine, const real[::1] params, const real[:, ::1] X, const int[::1] inputs,
+def derivatives(Engine engine, const real[::1] params, rows, const int[::1] inputs,
                 const int[::1] left, const int[::1] right, real[:, :, ::1] out):
     """Write the channels of the outputs to `out` (n, n_out, channels)."""
+    cdef const real[:, ::1] X = rows.X
     cdef Taylor taylor
     cdef void* memory = allocate_taylor(&taylor, engine, params, inputs, left, right, False, False)
     cdef Py_ssize_t first, count, n = X.shape[0]
@@ -26,7 +27,7 @@ def derivatives(Engine engine, const real[::1] params, const real[:, ::1] X, con
     free(memory)
 
 
-def derivatives_vjp(Engine engine, const real[::1] params, const real[:, ::1] X, const int[::1] inputs,
+def derivatives_vjp(Engine engine, const real[::1] params, rows, const int[::1] inputs,
                     const int[::1] left, const int[::1] right, const real[:, :, ::1] dU, real[::1] gradient):
     """Write the gradient of sum(dU * U) with respect to the parameters, where U are the channels of the outputs.
 
@@ -37,6 +38,7 @@ def derivatives_vjp(Engine engine, const real[::1] params, const real[:, ::1] X,
     gradient : real array (engine.size)
         Result, padded like the parameters.
     """
+    cdef const real[:, ::1] X = rows.X
     cdef Taylor taylor
     cdef void* memory = allocate_taylor(&taylor, engine, params, inputs, left, right, True, True)
     cdef Py_ssize_t first, count, i, n = X.shape[0], columns = taylor.n_out * taylor.channels.count
@@ -59,7 +61,7 @@ def derivatives_vjp(Engine engine, const real[::1] params, const real[:, ::1] X,
     free(memory)
 
 
-def derivatives_jacobian(Engine engine, const real[::1] params, const real[:, ::1] X, const int[::1] inputs,
+def derivatives_jacobian(Engine engine, const real[::1] params, rows, const int[::1] inputs,
                          const int[::1] left, const int[::1] right, real[:, :, ::1] out, real[:, :, :, ::1] J):
     """Write the channels of the outputs, and their derivatives with respect to the parameters.
 
@@ -70,6 +72,7 @@ def derivatives_jacobian(Engine engine, const real[::1] params, const real[:, ::
     J : real array (n, n_out, channels, n_params)
         Derivatives with respect to W and b of each layer in turn, without padding.
     """
+    cdef const real[:, ::1] X = rows.X
     cdef Taylor taylor
     cdef void* memory = allocate_taylor(&taylor, engine, params, inputs, left, right, True, False)
     cdef Py_ssize_t first, count, k, n = X.shape[0], columns = taylor.n_out * taylor.channels.count

@@ -367,44 +367,46 @@ cdef class Engine:
             free(memory)
         return loss
 
-    def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
-        """Write the outputs for the rows of X, and their derivatives with respect to the parameters.
+    def jacobian(self, const real[::1] params, rows, real[:, ::1] P, real[:, :, ::1] J):
+        """Write the outputs for the rows, and their derivatives with respect to the parameters.
 
         Parameters
         ----------
         params : real array (engine.size)
             Parameter vector of the network, including padding.
-        X : real array (n, n_in)
+        rows : nnc._model.data.Data
             Inputs.
         P : real array (n, n_out)
             Outputs.
         J : real array (n, n_out, n_params)
             Derivatives with respect to W and b of each layer in turn, without padding.
         """
+        cdef const real[:, ::1] X = rows.X
         cdef Network net
-        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t n = X.shape[0], row, count
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
         cdef Data data = inputs_as_data(&self.plan, X)
         cdef void* memory = allocate_network(&net, &self.plan, &params[0], block, TRAIN, &data)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             for row from 0 <= row < n by block:
-                rows = smaller(block, n - row)
-                predict(&net, &X[row, 0], rows)
-                unpad(last.A, last, rows, &P[row, 0])
-                jacobian_of_rows(&net, rows, &J[row, 0, 0])
+                count = smaller(block, n - row)
+                predict(&net, &X[row, 0], count)
+                unpad(last.A, last, count, &P[row, 0])
+                jacobian_of_rows(&net, count, &J[row, 0, 0])
         free(memory)
 
-    def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
+    def input_jacobian(self, const real[::1] params, rows, real[:, :, ::1] J):
         """Write the derivatives of the outputs with respect to the inputs to J (n, n_out, n_in).
 
-        Return -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
+        Return -1, or the index of the first number of rows.X that is not finite. In the latter case nothing is written.
         """
+        cdef const real[:, ::1] X = rows.X
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
         plan.needs_input_gradient = plan.use_running_stats = True
-        cdef Py_ssize_t position, n = X.shape[0], row, rows
+        cdef Py_ssize_t position, n = X.shape[0], row, count
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
         cdef Data data = inputs_as_data(&plan, X)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, TRAIN, &data)
@@ -417,9 +419,9 @@ cdef class Engine:
             if position < 0:
                 mode = flush_denormals()
                 for row from 0 <= row < n by block:
-                    rows = smaller(block, n - row)
-                    predict(&net, &X[row, 0], rows)
-                    input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
+                    count = smaller(block, n - row)
+                    predict(&net, &X[row, 0], count)
+                    input_jacobian_of_rows(&net, count, &J[row, 0, 0])
                 restore_denormals(mode)
         free(net.input_gradient)
         free(memory)

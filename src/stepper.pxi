@@ -66,7 +66,7 @@ cdef class CustomStep:
             finally:
                 self.snapshot_lock.release()
             penalty = self.training.penalty
-            # add and subtract the penalty, so that the loss is rounded as in BatchLoop.train_on(), where the penalty is
+            # add and subtract the penalty, so that the loss is rounded as in BatchSource.add(), where the penalty is
             # subtracted from the loss of a step
             total += (<double>result[0] + penalty - penalty) * (end - row)
             penalties += penalty * (end - row)
@@ -101,8 +101,10 @@ cdef class CustomStep:
     cdef convert_derivative(self, X, Y, dP):
         # Check and convert the derivative dP that the custom loss function has returned. The outputs are computed
         # again, because the function may have changed its array.
+        from nnc._model.data import Data
+
         P = empty((len(X), self.n_out), X.dtype)
-        self.training.outputs(X, P, 1, 0)
+        self.training.outputs(Data(X), P, 1, 0)
         return self.custom.derivative(P, Y, dP)
 
 

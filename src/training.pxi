@@ -293,13 +293,13 @@ cdef class Training:
         """
         return PyCapsule_New(&self.task_struct, NULL, NULL)
 
-    def outputs(self, X, real[:, ::1] out, int threads, int thread, amount=None, lengths=None):
-        """Write the outputs for the rows of X as the next step will compute them, with the same dropout masks.
+    def outputs(self, rows, real[:, ::1] out, int threads, int thread, amount=None):
+        """Write the outputs for the rows as the next step will compute them, with the same dropout masks.
 
         Parameters
         ----------
-        X : real array (n, n_in)
-            Inputs.
+        rows : nnc._model.data.Data
+            Inputs, and their lengths in a run that was prepared with lengths.
         out : real array (n, n_out)
             Result.
         threads : int
@@ -308,11 +308,10 @@ cdef class Training:
             Number of this thread.
         amount : optional
             Ignored; passed by Team.run.
-        lengths : int32 array (n), optional
-            Number of steps of each row, for a run that was prepared with lengths.
         """
+        lengths = rows.lengths
         cdef int[::1] order = length_order(lengths)  # the order in which a step processes the rows
-        cdef Data data = inputs_as_data(&self.engine.plan, X, lengths, order)
+        cdef Data data = inputs_as_data(&self.engine.plan, rows.X, lengths, order)
         with nogil:
             mode = flush_denormals()
             compute_outputs(&self.run, &data, thread, threads, &out[0, 0])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nnc import Head, Heads, NeuralNetwork
 from nnc._model.channels import Channels
+from nnc._model.data import Data
 from nnc._registry import activations
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
@@ -122,11 +123,11 @@ def test_gradients_of_channels_agree_with_torch(isa, sizes, n_in, n, activation,
         if part is not None
     ]
     expected = torch_channels(torch, net, parts, torch.tensor(X, requires_grad=True), pairs)
-    U, J = channels.jacobian(net.model, X)
+    U, J = channels.jacobian(net.model, Data(X))
     assert np.abs(U - expected.detach().numpy()).max() <= 1e-11 * max(1, np.abs(U).max())
-    assert channels.compute(net.model, X).tobytes() == U.tobytes()
+    assert channels.compute(net.model, Data(X)).tobytes() == U.tobytes()
     dU = rng.normal(size=U.shape)
-    gradient = channels.gradient(net.model, X, dU)
+    gradient = channels.gradient(net.model, Data(X), dU)
     slopes = torch.autograd.grad((expected * torch.tensor(dU)).sum(), parts, allow_unused=True)
     flat = np.concatenate(
         [np.zeros(p.numel()) if s is None else s.numpy().ravel() for s, p in zip(slopes, parts, strict=True)]

@@ -13,6 +13,7 @@ import nnc
 from nnc import ModelFileError, NeuralNetwork, reference
 from nnc._inspection.gradients import check_gradients
 from nnc._model import cores
+from nnc._model.data import Data
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")]
@@ -191,7 +192,7 @@ def test_vjp_and_jacobian_are_derivatives_of_predict(name):
     dP = rng.normal(size=(7, 2))
     gradients, dX = net.vjp(X, dP)
     np.testing.assert_allclose(np.einsum("ij,ij...->i...", dP, net.jacobian(X)), dX, rtol=1e-9, atol=1e-12)
-    P, J = net.model.jacobian(X)
+    P, J = net.model.jacobian(Data(X))
     assert P.tobytes() == net.predict(X).tobytes()
     np.testing.assert_allclose(np.einsum("ij,ijk->k", dP, J), concatenate(gradients), rtol=1e-9, atol=1e-12)
     direction, h = rng.normal(size=X.shape), 1e-6

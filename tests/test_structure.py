@@ -16,6 +16,15 @@ MAX_FUNCTION_LINES = 70  # largest number of lines of code in a function, withou
 MAX_UNTYPED = 19  # largest number of parameters without a type in nnc/_training
 MAX_PATCHES = 40  # largest number of calls of `monkeypatch.setattr` in tests/, each with its reason in a comment
 MAX_CALLS = 4  # largest depth of calls from NeuralNetwork.fit to the training loop
+MAX_CORE_CALLS = 8  # largest depth of calls from NeuralNetwork.fit to a slice of the core
+# Modules whose classes are counted with everything that they inherit from the package.
+COUNTED_MODULES = (
+    *("nnc._training.loop", "nnc._training.minimizer", "nnc._training.first_order", "nnc._training.second_order"),
+    *("nnc._training.sources", "nnc._training.custom", "nnc._training.stopping", "nnc._training.evaluation"),
+    *("nnc._training.dataset", "nnc._training.records", "nnc._model.data", "nnc.sklearn.runs", "nnc.pde.objective"),
+)
+MAX_WHOLE_METHODS, MAX_WHOLE_LINES, MAX_ATTRIBUTES = 60, 500, 25  # limits of these classes with all bases
+FINAL_CLASSES = {"TrainingLoop", "FirstOrder", "SecondOrder"}  # composed of parts, not extended
 CONTAINERS = {
     *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
     *("Mapping", "Sequence", "Iterable", "Iterator", "Callable", "Collection"),
@@ -90,6 +99,51 @@ def long_parts(module):
 
 def test_classes_and_functions_are_short():
     assert [part for module in SOURCES for part in long_parts(module)] == []
+
+
+def with_bases(module, class_node):
+    """Yield the module and the node of a class and of its bases in the package, without protocols."""
+    yield module, class_node
+    for base in class_node.bases:
+        found = isinstance(base, ast.Name) and definition(module, base.id)
+        if found and isinstance(found[1], ast.ClassDef):
+            yield from with_bases(*found)
+
+
+def attributes(class_node):
+    """Return the names that a class assigns to `self` or declares in its body."""
+    names = {part.target.id for part in class_node.body if isinstance(part, ast.AnnAssign)}
+    for node in ast.walk(class_node):
+        is_stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if is_stored and isinstance(node.value, ast.Name) and node.value.id == "self":
+            names.add(node.attr)
+    return names
+
+
+def test_classes_of_runs_are_small_with_all_that_they_inherit():
+    faults = []
+    for module in COUNTED_MODULES:
+        for node in tree(module).body:
+            if not isinstance(node, ast.ClassDef):
+                continue
+            parts = [*with_bases(module, node)]
+            methods = sum(isinstance(part, FUNCTIONS) for _, base in parts for part in base.body)
+            lines = sum(code_lines(base, SOURCES[home]) for home, base in parts)
+            names = {name for _, base in parts for name in attributes(base)}
+            if methods > MAX_WHOLE_METHODS or lines > MAX_WHOLE_LINES or len(names) > MAX_ATTRIBUTES:
+                faults.append(f"{node.name}: {methods} methods, {lines} lines, {len(names)} attributes")
+    assert faults == []
+
+
+def test_loop_and_minimizers_have_no_subclass():
+    bases = {
+        base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+        for module in SOURCES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    }
+    assert not bases & FINAL_CLASSES
 
 
 def parameters(function):
@@ -178,21 +232,47 @@ def callees(module, function):
                 yield found
 
 
-def test_fit_reaches_training_loop_in_at_most_4_typed_calls():
+def is_typed(function):
+    return function.returns is not None and all(parameter.annotation for parameter in parameters(function))
+
+
+def depth_of_loop():
+    """Return the number of calls from NeuralNetwork.fit to TrainingLoop.run; without types, calls are not followed."""
     network = definition("nnc._network", "NeuralNetwork")
     start, goal = method(*network, "fit"), method(*definition("nnc._training.loop", "TrainingLoop"), "run")
-    assert start
-    assert goal
     queue, calls = deque([start]), {start[1]: 0}
     while queue and goal[1] not in calls:
         module, function = queue.popleft()
-        if function.returns is None or any(parameter.annotation is None for parameter in parameters(function)):
-            continue  # without annotations, the classes of objects are unknown, so calls cannot be followed
-        for found in callees(module, function):
+        for found in callees(module, function) if is_typed(function) else ():
             if found[1] not in calls:
                 calls[found[1]] = calls[function] + 1
                 queue.append(found)
-    assert calls[goal[1]] <= MAX_CALLS
+    return calls[goal[1]]
+
+
+def test_fit_reaches_training_loop_in_at_most_4_typed_calls():
+    assert depth_of_loop() <= MAX_CALLS
+
+
+def test_fit_reaches_core_in_at_most_8_typed_calls():
+    """The last call is that of the team, whose threads run the core."""
+    loop, minimizer = definition("nnc._training.loop", "TrainingLoop"), definition("nnc._training.loop", "FirstOrder")
+    owners = {"self": loop, "self.minimizer": minimizer}
+    queue, calls = deque([("run", loop)]), {("run", loop[1]): depth_of_loop()}
+    while queue and ("run_slice", minimizer[1]) not in calls:
+        name, owner = queue.popleft()
+        function = method(*owner, name)[1]
+        for node in ast.walk(function) if is_typed(function) else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                value = ast.unparse(node.func.value)
+                target = owner if value == "self" else owners.get(value)
+                called = node.func.attr
+                if target and method(*target, called) and (called, target[1]) not in calls:
+                    calls[called, target[1]] = calls[name, owner[1]] + 1
+                    queue.append((called, target))
+    slice_of_core = method(*minimizer, "run_slice")[1]
+    assert "self.team.run(training.task" in ast.unparse(slice_of_core)
+    assert calls["run_slice", minimizer[1]] + 1 <= MAX_CORE_CALLS
 
 
 def test_network_methods_have_body_and_types():

@@ -172,7 +172,7 @@ def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None =
     if rows is None:
         array = converter.array(X)
         rows, is_single = converter.checked_inputs(array), converter.is_single(array)
-    J = model.input_jacobian(rows)
+    J = model.input_jacobian(Data(rows))
     if model.heads is not None:
         by_input = model.heads.differentiate_predictions(model.engine_outputs(rows), J.transpose(0, 2, 1))
         J = np.ascontiguousarray(by_input.transpose(0, 2, 1))
@@ -193,7 +193,7 @@ def derivatives(converter: DataConverter, X: ArrayLike, order: int) -> tuple[NDA
     check_smooth(model, "derivatives")
     array = converter.array(X)
     rows, is_single = converter.checked_inputs(array), converter.is_single(array)
-    parts = list(compute_derivatives(model, rows, int(order)))
+    parts = list(compute_derivatives(model, Data(rows), int(order)))
     if converter.scaler_y is not None:
         scaling = converter.target_scaling()
         parts[0] = scaling.undo(parts[0])
@@ -217,7 +217,7 @@ def parameter_jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
         )
     array = converter.array(X)
     rows, is_single = converter.checked_inputs(array), converter.is_single(array)
-    P, J = model.jacobian(rows)
+    P, J = model.jacobian(Data(rows))
     if model.heads is not None:
         J = model.heads.differentiate_predictions(P, J.transpose(0, 2, 1)).transpose(0, 2, 1)
     if converter.scaler_y is not None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._model.data import Data
     from nnc._model.model import Model
 
 MAX_GROUP_INPUTS = 8  # second derivatives are computed for pairs of groups of at most this many inputs
@@ -59,33 +60,33 @@ class Channels:
         """Number of channels."""
         return 1 + len(self.inputs) + len(self.left)
 
-    def compute(self, model: Model, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the channels (n, n_out, count) for rows X (n, n_in) of the model's dtype."""
-        out = np.empty((len(X), model.sizes[-1], self.count), model.dtype)
-        model.core.derivatives(model.engine, model.theta_view, X, self.inputs, self.left, self.right, out)
+    def compute(self, model: Model, rows: Data) -> NDArray[Any]:
+        """Return the channels (n, n_out, count) for rows of the model's dtype."""
+        out = np.empty((rows.n, model.sizes[-1], self.count), model.dtype)
+        model.core.derivatives(model.engine, model.theta_view, rows, self.inputs, self.left, self.right, out)
         return out
 
-    def gradient(self, model: Model, X: NDArray[Any], dU: NDArray[Any]) -> NDArray[Any]:
+    def gradient(self, model: Model, rows: Data, dU: NDArray[Any]) -> NDArray[Any]:
         """Return the gradient (n_params,) of sum(dU * U), where U are the channels (n, n_out, count)."""
         flat = model.zeros()
-        model.core.derivatives_vjp(model.engine, model.theta_view, X, self.inputs, self.left, self.right, dU, flat)
+        model.core.derivatives_vjp(model.engine, model.theta_view, rows, self.inputs, self.left, self.right, dU, flat)
         return model.pack(flat)
 
-    def jacobian(self, model: Model, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def jacobian(self, model: Model, rows: Data) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the channels, and their derivatives (n, n_out, count, n_params) with respect to the parameters."""
-        U = np.empty((len(X), model.sizes[-1], self.count), model.dtype)
+        U = np.empty((rows.n, model.sizes[-1], self.count), model.dtype)
         J = np.empty((*U.shape, model.n_params), model.dtype)
-        model.core.derivatives_jacobian(model.engine, model.theta_view, X, self.inputs, self.left, self.right, U, J)
+        model.core.derivatives_jacobian(model.engine, model.theta_view, rows, self.inputs, self.left, self.right, U, J)
         return U, J
 
 
-def compute_derivatives(model: Model, X: NDArray[Any], order: int) -> tuple[NDArray[Any], ...]:
+def compute_derivatives(model: Model, rows: Data, order: int) -> tuple[NDArray[Any], ...]:
     """Return outputs (n, n_out), first derivatives (n, n_out, n_in) and, for order 2, second derivatives."""
-    n, n_in, n_out = len(X), model.sizes[0], model.sizes[-1]
+    n, n_in, n_out = rows.n, model.sizes[0], model.sizes[-1]
     u, du = np.empty((n, n_out), model.dtype), np.empty((n, n_out, n_in), model.dtype)
     d2u = np.empty((n, n_out, n_in, n_in), model.dtype) if order == 2 else None
     for inputs, pairs in groups(n_in, order):
-        U = Channels(inputs, pairs).compute(model, X)
+        U = Channels(inputs, pairs).compute(model, rows)
         u[...], du[..., inputs] = U[..., 0], U[..., 1 : 1 + len(inputs)]
         if d2u is not None:
             left, right = np.array(inputs)[np.array(pairs).T]

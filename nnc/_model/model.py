@@ -477,22 +477,22 @@ class Model:
             )
         return self._linear
 
-    def input_jacobian(self, X: NDArray[Any]) -> NDArray[Any]:
+    def input_jacobian(self, rows: Data) -> NDArray[Any]:
         """Return the Jacobian of the outputs with respect to the inputs, as an array (n, n_out, n_in).
 
         Raise ValueError if a row is not finite.
         """
-        J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
-        position = self.engine.input_jacobian(self.theta_view, X, J)
+        J = np.empty((rows.n, self.sizes[-1], self.sizes[0]), self.dtype)
+        position = self.engine.input_jacobian(self.theta_view, rows, J)
         if position >= 0:
-            raise not_finite_error("X", X, position, shape=self.input_shape)
+            raise not_finite_error("X", rows.X, position, shape=self.input_shape)
         return J
 
-    def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def jacobian(self, rows: Data) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the outputs (n, n_out), and their Jacobian with respect to the parameters (n, n_out, n_params)."""
-        P = np.empty((len(X), self.sizes[-1]), self.dtype)
+        P = np.empty((rows.n, self.sizes[-1]), self.dtype)
         J = np.empty((*P.shape, self.n_params), self.dtype)
-        self.engine.jacobian(self.theta_view, X, P, J)
+        self.engine.jacobian(self.theta_view, rows, P, J)
         return P, J
 
 

@@ -95,7 +95,7 @@ class CustomObjective:
         model, training, team = minimizer.model, minimizer.training, minimizer.team
         P = np.empty((data.n, model.sizes[-1]), model.dtype)
         threads = 1 if training.single_threaded else team.grow(minimizer.n_threads)
-        team.run(partial(training.outputs, data.X, P, threads, lengths=data.lengths), 0, threads)
+        team.run(partial(training.outputs, data, P, threads), 0, threads)
         if model.core.find_not_finite(P)[0] >= 0:
             raise NotFiniteError(data.X, training.broken_layer)
         assert model.custom is not None

@@ -439,57 +439,54 @@ class NetworkObjective:
         model, n_out = self.model, self.model.sizes[-1]
         self.variables.assign(params)
         n_channels = 1 if self.channels is None else self.channels.count
-        rows = max(1, MAX_JACOBIAN_NUMBERS // (n_out * n_channels * model.n_params))
-        for start in range(0, self.data.n, rows):
-            part = slice(start, start + rows)
-            P, J = self.outputs_and_jacobian(self.data.X[part])
-            r, D = self.residuals(P, part)
+        count = max(1, MAX_JACOBIAN_NUMBERS // (n_out * n_channels * model.n_params))
+        for start in range(0, self.data.n, count):
+            rows = self.data.rows(slice(start, start + count))
+            P, J = self.outputs_and_jacobian(rows)
+            r, D = self.residuals(P, rows)
             J = J * D[..., None] if D.ndim == 2 else np.einsum("imk,ikp->imp", D, J)
             yield r.ravel(), J.reshape(-1, model.n_params)[:, self.variables.trainable]
         if self.l2:  # represent the penalty by residuals, whose squares add up to its value
             yield self.root_l2 * params[self.penalized], self.root_l2 * np.eye(len(params))[self.penalized]
 
-    def residuals(self, P: NDArray[Any], part: slice = slice(None)) -> tuple[Vector, Vector]:
+    def residuals(self, P: NDArray[Any], rows: Data) -> tuple[Vector, Vector]:
         """Return the residuals of rows with outputs P, and their derivatives with respect to P.
 
         The derivatives have the shape (n, m, n_out) for m residuals per row. The shape is (n, 1) if there is one
         residual per output, whose derivative is the same for all outputs of a row.
         """
-        assert self.data.Y is not None
-        Y = self.data.Y[part]
         if self.channels is not None:
-            return self.slope_residuals(P, part)
+            return self.slope_residuals(P, rows)
+        assert rows.Y is not None
         if self.least_squares_loss is not None:
-            weights = self.data.residual_weights
-            R, dR = self.least_squares_loss.residuals(P, Y, None if weights is None else weights[part])
+            R, dR = self.least_squares_loss.residuals(P, rows.Y, rows.residual_weights)
             factor = 1 / math.sqrt(self.data.n * R.shape[1])
             return R * factor, dR * factor
         D = np.full((len(P), 1), 1 / math.sqrt(self.total_weight * P.shape[1]))
-        if self.data.weights is not None:
-            D *= np.sqrt(self.data.weights[part, None].astype(np.float64))
-        return (P - Y) * D, D
+        if rows.weights is not None:
+            D *= np.sqrt(rows.weights[:, None].astype(np.float64))
+        return (P - rows.Y) * D, D
 
-    def outputs_and_jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def outputs_and_jacobian(self, rows: Data) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return outputs (n, k) and their Jacobian (n, k, n_params); with dY, the derivatives count as outputs."""
         if self.channels is None:
-            return self.model.jacobian(X)
-        U, J = self.channels.jacobian(self.model, X)
-        return U.reshape(len(X), -1), J.reshape(len(X), -1, self.model.n_params)
+            return self.model.jacobian(rows)
+        U, J = self.channels.jacobian(self.model, rows)
+        return U.reshape(rows.n, -1), J.reshape(rows.n, -1, self.model.n_params)
 
-    def slope_residuals(self, U: NDArray[Any], part: slice) -> tuple[Vector, Vector]:
+    def slope_residuals(self, U: NDArray[Any], rows: Data) -> tuple[Vector, Vector]:
         """Return the residuals of outputs and derivatives U (n, n_out * (1 + n_in)), and d residuals / d U."""
         model = self.model
         n_out, n_in = model.sizes[-1], model.sizes[0]
         assert model.slope_weight is not None
-        assert self.data.Y is not None
-        assert self.data.dY is not None
+        assert rows.Y is not None
+        assert rows.dY is not None
         D = np.full((n_out, 1 + n_in), math.sqrt(model.slope_weight / (n_in * self.total_weight * n_out)))
         D[:, 0] = 1 / math.sqrt(self.total_weight * n_out)
-        Y, dY = self.data.Y[part], self.data.dY[part]
-        targets = np.concatenate([Y[:, :, None], dY.reshape(-1, n_out, n_in)], axis=2).reshape(len(Y), -1)
+        targets = np.concatenate([rows.Y[:, :, None], rows.dY.reshape(-1, n_out, n_in)], axis=2).reshape(rows.n, -1)
         factors = np.where(np.isnan(targets), 0.0, D.ravel())
-        if self.data.weights is not None:
-            factors *= np.sqrt(self.data.weights[part, None].astype(np.float64))
+        if rows.weights is not None:
+            factors *= np.sqrt(rows.weights[:, None].astype(np.float64))
         return (U - np.nan_to_num(targets, nan=0.0)) * factors, factors
 
     def transposed_product(self, params: Vector, point: Vector) -> Vector:
@@ -503,17 +500,17 @@ class NetworkObjective:
         P = self.outputs()
         if not np.isfinite(P).all():  # do not call the function of a custom loss with infinite or NaN outputs
             return np.full(len(params), np.nan)
-        r, D = self.residuals(P)
+        r, D = self.residuals(P, self.data)
         self.variables.assign(params)
         if D.ndim == 3:
-            D = self.residuals(model.engine_outputs(self.data.X))[1]
+            D = self.residuals(model.engine_outputs(self.data.X), self.data)[1]
         dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
         if self.channels is None:
             flat = model.zeros()
             model.output_gradient_engine.gradient(model.theta_view, self.data.with_output_gradient(dP), flat)
             gradient = model.pack(flat)
         else:
-            gradient = self.channels.gradient(model, self.data.X, dP.reshape(len(dP), model.sizes[-1], -1))
+            gradient = self.channels.gradient(model, self.data, dP.reshape(len(dP), model.sizes[-1], -1))
         product: Vector = gradient[self.variables.trainable].astype(np.float64)
         return product + self.root_l2**2 * self.penalized * point if self.l2 else product
 
@@ -521,4 +518,4 @@ class NetworkObjective:
         """Return the outputs for all rows; with dY, the outputs and their derivatives (n, n_out * (1 + n_in))."""
         if self.channels is None:
             return self.model.engine_outputs(self.data.X)
-        return self.channels.compute(self.model, self.data.X).reshape(self.data.n, -1)
+        return self.channels.compute(self.model, self.data).reshape(self.data.n, -1)

@@ -214,9 +214,8 @@ class GeneralStep:
             model.check_parameters()
             check_gradient(model, flat)
             self.begin(network, state)
-        if self.training is None:  # a step from gradients reads no rows, so a dummy row suffices
-            X, Y = (np.zeros((1, n), model.dtype) for n in (model.sizes[0], model.sizes[-1]))
-            self.prepare(network, model.engine, Data(X, Y))
+        if self.training is None:
+            self.prepare(network, model.engine, None)
         lr, rate = self.next_rate(lr)
         with model.snapshot_lock:
             position = self.training.apply(flat, rate)
@@ -235,17 +234,17 @@ class GeneralStep:
             are_numbers and state is not None and not state.optimizer.stores_step_sizes and check_positive("lr", lr) > 0
         )
 
-    def prepare(self, network: Trainable, engine: Any, data: Data) -> None:
-        """Create a run of the core for steps on arrays with the shapes of those of `data`."""
+    def prepare(self, network: Trainable, engine: Any, data: Data | None) -> None:
+        """Create a run of the core for steps on arrays with the shapes of those of `data`, or from gradients (None)."""
         model, state = network.model, self.state
         assert state is not None
         state.sync_counters()
         constants = {**state.optimizer.core_settings(), **self.settings, **state.counters()}
-        settings = RunSettings(data.n, constants, moments=state.moments)
+        settings = RunSettings(1 if data is None else data.n, constants, moments=state.moments)
         training = model.core.Training(engine, model.theta, data, settings)
         self.training = training
         state.count_steps_of(training)
-        self.shape = *data.layout, engine
+        self.shape = *(() if data is None else data.layout), engine
 
     def step(
         self,
@@ -337,7 +336,7 @@ class GeneralStep:
         """
         X, Y, P = data.X, data.target, np.empty((data.n, model.sizes[-1]), model.dtype)
         self.training.refresh()
-        self.training.outputs(X, P, 1, 0, lengths=data.lengths)
+        self.training.outputs(data, P, 1, 0)
         if model.core.find_not_finite(P)[0] >= 0:
             self.fail(model, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
