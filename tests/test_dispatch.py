@@ -295,7 +295,6 @@ FIT_MODULES = {
             "_utils.processors",
             "_registry.optimizers",
             "_training.advice",
-            "_training.sources",
             "_training.callbacks",
             "_training.divergence",
         ),

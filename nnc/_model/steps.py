@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nnc._model.model import create_engine, sharing_model
 
 if TYPE_CHECKING:
+    from nnc._model.data import Data
     from nnc._model.model import Model
 
 
@@ -26,3 +27,9 @@ def model_for_steps(model: Model, steps: int) -> Model:
     create_engine(other)
     model.bound_model = other, model.stack
     return other
+
+
+def model_for_rows(model: Model, rows: Data) -> Model:
+    """Return the network, with an engine for the number of steps of these rows."""
+    n_in = rows.source.X.shape[1]
+    return model if n_in == model.sizes[0] else model_for_steps(model, n_in // model.input_shape[1])

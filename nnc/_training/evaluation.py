@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._training.sources import model_for
+from nnc._model.steps import model_for_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Evaluator:
         options: TrainingOptions,
         outputs: NDArray[np.floating] | None = None,
     ) -> None:
-        self.model = model = model_for(model, dataset.metric_rows)
+        self.model = model = model_for_rows(model, dataset.metric_rows)
         self.dataset, self.options = dataset, options
         self.columns = [*(["val_loss"] if dataset.validation is not None else []), *options.metrics]
         self.evaluation: Any = None  # core.Evaluation, which the first call of evaluate() creates

@@ -10,14 +10,15 @@ from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, checked_options
-from nnc._training.sources import BatchSource, epoch_batches
 from nnc._training.state import TrainingState
 from nnc._utils.random import SHUFFLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
-    from nnc._training.custom import CustomObjective
     from nnc._training.trainable import Trainable
 
 CHUNK_BYTES = 1 << 18  # with a custom loss, read several batches at once, up to this many bytes of inputs
@@ -73,9 +74,11 @@ def loop_on(
     if is_first_order and model.custom is not None:
         state.streams = state.streams.copy()
         chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
+        from nnc._training.sources import epoch_batches
+
         start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
-        source = BatchSource(model, start_epoch, size, -(-n // size), custom_objective(model))
-        return TrainingLoop(model, dataset, options, state, batch_minimizer(source, options, state))
+        minimizer, _ = batch_minimizer(model, start_epoch, options, state, size, -(-n // size))
+        return TrainingLoop(model, dataset, options, state, minimizer)
     if shuffles:
         options.order = np.arange(n, dtype=np.int32)
         options.settings["key"] = state.streams.key(SHUFFLE)
@@ -95,16 +98,31 @@ def loop_on(
     return TrainingLoop(model, dataset, options, state, SecondOrder(model, objective, options, state))
 
 
-def custom_objective(model: Model) -> CustomObjective | None:
-    """Return the objective of a custom loss, or None for a network with another loss."""
-    if model.custom is None:
-        return None
-    from nnc._training.custom import CustomObjective
+def batch_minimizer(
+    model: Model,
+    start_epoch: Callable[[], Iterator[Data]],
+    options: TrainingOptions,
+    state: TrainingState,
+    batch_size: int | None,
+    n_batches: int | None,
+) -> tuple[FirstOrder, Data]:
+    """Return a minimizer that reads batches, and the first batch; `BatchSource` describes the arguments."""
+    from nnc._training.sources import BatchSource
 
-    return CustomObjective()
+    custom = None
+    if model.custom is not None:
+        from nnc._training.custom import CustomObjective
+
+        custom = CustomObjective()
+    source = BatchSource(model, start_epoch, batch_size, n_batches, custom)
+    minimizer = FirstOrder(source.model_for(source.rows), source.rows, options, state, source, custom)
+    return minimizer, source.first
 
 
-def batch_minimizer(source: BatchSource, options: TrainingOptions, state: TrainingState) -> FirstOrder:
-    """Return the minimizer for a source of batches."""
-    model = source.model_for(source.rows)
-    return FirstOrder(model, source.rows, options, state, source, source.custom)
+def check_epoch_schedule(state: TrainingState) -> None:
+    """Raise ValueError for a PerStep schedule, which needs the number of batches in an epoch."""
+    if state.changes_by_step:
+        raise ValueError(
+            "lr must not be PerStep for fit_batches, which does not count the batches of an epoch in advance; pass a "
+            "schedule that counts epochs"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nnc._model.steps import model_for_steps
+from nnc._model.steps import model_for_rows
 from nnc._registry import losses
 from nnc._training.first_order import Objective
 from nnc._utils.random import SHUFFLE
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._training.first_order import FirstOrder
-    from nnc._training.state import TrainingState
     from nnc._utils.random import Streams
 
 
@@ -176,22 +175,7 @@ class BatchSource:
 
     def model_for(self, rows: Data) -> Model:
         """Return the network, with an engine for the number of steps of these rows."""
-        return model_for(self.model, rows)
-
-
-def model_for(model: Model, rows: Data) -> Model:
-    """Return the network, with an engine for the number of steps of these rows."""
-    n_in = rows.source.X.shape[1]
-    return model if n_in == model.sizes[0] else model_for_steps(model, n_in // model.input_shape[1])
-
-
-def check_epoch_schedule(state: TrainingState) -> None:
-    """Raise ValueError for a PerStep schedule, which needs the number of batches in an epoch."""
-    if state.changes_by_step:
-        raise ValueError(
-            "lr must not be PerStep for fit_batches, which does not count the batches of an epoch in advance; pass a "
-            "schedule that counts epochs"
-        )
+        return model_for_rows(self.model, rows)
 
 
 def epoch_batches(

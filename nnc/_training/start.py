@@ -15,8 +15,7 @@ from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
 from nnc._training.dataset import Dataset
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, uses_automatic_settings
-from nnc._training.preparation import batch_minimizer, custom_objective, loop_on, prepare
-from nnc._training.sources import BatchSource, check_epoch_schedule, epoch_batches
+from nnc._training.preparation import batch_minimizer, check_epoch_schedule, loop_on, prepare
 from nnc._training.state import TrainingState
 from nnc._training.trainable import adopt_converter, bound_network, converter_for_targets
 from nnc._utils.checks import check_bool, check_count, check_not_negative
@@ -285,9 +284,8 @@ def _batch_loop(
     model, validation = network.model, converter.validation(arguments.validation)
     if n_batches is None:
         check_epoch_schedule(state)
-    source = BatchSource(model, start_epoch, options.batch_size, n_batches, custom_objective(model))
-    dataset = Dataset(converter, source.first, validation)
-    return TrainingLoop(model, dataset, options, state, batch_minimizer(source, options, state))
+    minimizer, first = batch_minimizer(model, start_epoch, options, state, options.batch_size, n_batches)
+    return TrainingLoop(model, Dataset(converter, first, validation), options, state, minimizer)
 
 
 def _lazy_epochs(
@@ -299,6 +297,8 @@ def _lazy_epochs(
     batch_size: int,
 ) -> Callable[[], Iterator[Data]]:
     """Return a function that starts an epoch: it returns an iterator that reads batches from a memory-mapped file."""
+    from nnc._training.sources import epoch_batches
+
     X = converter.rows(X)
     n = len(X)
     converter.fit_input_scaling(X)

@@ -26,7 +26,7 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
-from nnc._training.sources import check_epoch_schedule
+from nnc._training.preparation import check_epoch_schedule
 from nnc._training.state import TrainingState
 from nnc._utils.notices import warn_user
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
