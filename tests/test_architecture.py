@@ -140,6 +140,20 @@ def test_glossary_names_only_what_exists():
     assert not missing((DOCS / "glossary.md").read_text(encoding="utf-8"))
 
 
+def expand_braces(text):
+    """Return the words that a shell makes of a word with at most one list in braces."""
+    match = re.fullmatch(r"([^{]*)\{(.*)\}(.*)", text)
+    return [f"{match[1]}{part}{match[3]}" for part in match[2].split(",")] if match else [text]
+
+
+def test_commands_for_changes_name_only_existing_files():
+    rows = (HOME / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| Change in | Command |")[1].split("\n\n")[0]
+    words = [word for span in re.findall(r"`([^`]+)`", rows) for word in span.split()]
+    paths = [path for word in words if "/" in word or "." in word for path in expand_braces(word)]
+    assert len(paths) > 70
+    assert [path for path in paths if path != "." and not [*HOME.glob(path)]] == []
+
+
 def test_recipes_for_contributors_name_only_what_exists():
     text = (HOME / "CONTRIBUTING.md").read_text(encoding="utf-8")
     recipes = text.split("## How to add an activation")[1].split("## Rules for changes")[0]
