@@ -2,6 +2,7 @@
 
 import inspect
 
+import numpy as np
 import pytest
 from programs import load_program
 
@@ -90,3 +91,19 @@ def test_repeated_fit_of_table_gives_same_results(name):
     results = same_bits.table_results(TABLE_FITS[name])
     assert not any(map(same_bits.is_error, results.values()))
     assert same_bits.table_results(TABLE_FITS[name]) == results
+
+
+@pytest.mark.parametrize("group", sorted(same_bits.CASES))
+def test_case_of_each_group_gives_results_twice(group):
+    case = next(iter(same_bits.CASES[group]()))
+    results = same_bits.shared.case_results(case)
+    assert results
+    assert same_bits.shared.case_results(case) == results
+
+
+def test_digest_shows_change_of_last_bit():
+    values = np.linspace(0, 1, 5)
+    changed = values.copy()
+    changed[2] = np.nextafter(changed[2], 1)
+    assert same_bits.shared.digest(values) != same_bits.shared.digest(changed)
+    assert same_bits.shared.digest({"a": [values]}) != same_bits.shared.digest({"a": [changed]})

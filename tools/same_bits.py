@@ -2,17 +2,25 @@
 
     python tools/same_bits.py old/bin/python new/bin/python
     python tools/same_bits.py old/bin/python old/bin/python --new-path ~/nnc
+    python tools/same_bits.py old/bin/python new/bin/python --only equations custom --isa default
 
 The arguments are Python interpreters in which nnc is installed. --old-path and --new-path name a folder that is put
 first on the search path, such as a checkout with compiled modules. The fits run with each instruction set that both
 builds have, then with the default one. The script prints the number of compared fits and each difference, and exits
 with status 1 if there is any. Both builds run in parallel, for several minutes.
 
-Each fit sets all arguments of the network and of the training, or all parameters of an estimator of tables, and
-computes its own data. So the fits do not depend on default values; only the estimators use random numbers of NumPy. Use
-the same version of NumPy in both builds, because its matrix products and random numbers may differ between versions.
-The script uses only public names of nnc. If a fit raises an exception, the classes of the exceptions are compared. Add
-new activations, losses, optimizers and options to the tables below.
+The groups of fits are those of GROUPS below: networks and tables are described here, all other fits by the modules of
+tools/bit_cases. A case of the group `messages` is a wrong call, of which the exception and the warnings are compared.
+Exceptions are compared by class and message in each group.
+
+The loss of an equation is a sum over its points. If a change may sum in another order, pass --loss-tolerance 1e-12: the
+column `loss` of the History of equations may then differ by this fraction. The option affects no other result.
+
+Each fit of a network sets all arguments of the network and of the training, or all parameters of an estimator of
+tables, and computes its own data. So the fits do not depend on default values; only estimators use random numbers of
+NumPy. Use the same version of NumPy in both builds, because its matrix products and random numbers may differ between
+versions. The script uses only public names of nnc. Add new activations, losses, optimizers and options to the tables
+below, and new ways of training to tools/bit_cases.
 """
 
 import argparse
@@ -24,8 +32,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache, partial
-from hashlib import sha256
+from functools import partial
 from inspect import signature
 from io import StringIO
 from itertools import pairwise, product, zip_longest
@@ -35,6 +42,11 @@ from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parent))  # last in the path, so that the installed nnc is imported
+from bit_cases import cases as shared
+from bit_cases import equations, estimators, forecasts, messages, training
+from bit_cases.cases import digests, error_text, fractions, integers, is_error
 
 
 class ObjectSpec(NamedTuple):
@@ -326,20 +338,6 @@ def table_fits() -> Iterator[TableFit]:
 # ---------------------------------------------------------------------------------------------- data
 
 
-@cache
-def integers(n: int, key: int, bound: int = 1 << 53) -> np.ndarray:
-    """Return n pseudorandom integers from 0 to bound - 1 by splitmix64, which are equal for every version of NumPy."""
-    z = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(key << 32)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.int64) % bound
-
-
-def fractions(shape: tuple[int, ...], key: int) -> np.ndarray:
-    """Return pseudorandom multiples of 2**-53 from 0 to 1."""
-    return integers(int(np.prod(shape)), key).reshape(shape) * 2.0**-53
-
-
 def soft(n: int, k: int, key: int) -> np.ndarray:
     """Return n rows of k pseudorandom probabilities."""
     counts = 1 + integers(n * k, key, 255).reshape(n, k)
@@ -503,23 +501,8 @@ WAYS = {
 }
 
 
-def result_bytes(value: Any) -> Iterator[bytes]:
-    """Yield the bytes of a result: an array, a number, a text, a History without times, or a sequence of these."""
-    if isinstance(value, np.ndarray):
-        yield f"{value.dtype}{value.shape}".encode()
-        yield value.tobytes()
-    elif hasattr(value, "stop_reason"):
-        columns = sorted(set(value) - {"epoch_seconds"})
-        yield from result_bytes([*columns, *(value[name] for name in columns), value.stop_reason, value.best_epoch])
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from result_bytes(part)
-    else:
-        yield repr(value).encode()
-
-
 def results(fit: Fit) -> dict[str, str]:
-    """Run a fit; return the SHA-256 of each kind of result, or the class of the exception that it raises."""
+    """Run a fit; return the SHA-256 of each kind of result, or the text of the exception that it raises."""
     import nnc
     from nnc import NeuralNetwork
 
@@ -530,7 +513,7 @@ def results(fit: Fit) -> dict[str, str]:
             network.pop("sizes"), **network
         )  # pass sizes by position, because old builds name this argument differently
     except Exception as error:
-        return {"network": error_class(error)}
+        return {"network": error_text(error)}
     classes = net.loss_name in ("bce", "cross_entropy", "hinge")
     # Builds before 0.2 have other names for these methods.
     loss = net.evaluate_loss if hasattr(net, "evaluate_loss") else net.loss
@@ -547,7 +530,7 @@ def results(fit: Fit) -> dict[str, str]:
 
 
 def table_results(fit: TableFit) -> dict[str, str]:
-    """Fit a table; return the SHA-256 of each kind of result, or the class of the exception that it raises."""
+    """Fit a table; return the SHA-256 of each kind of result, or the text of the exception that it raises."""
     X, y, weights = draw_table(fit)
     classes = "class_weight" in fit.parameters
     try:
@@ -555,7 +538,7 @@ def table_results(fit: TableFit) -> dict[str, str]:
 
         model: Any = (TableClassifier if classes else TableRegressor)(**fit.parameters).fit(X, y, weights)
     except Exception as error:
-        return {"fit": error_class(error)}
+        return {"fit": error_text(error)}
     quantiles = fit.parameters.get("quantiles")
     return digests(
         {
@@ -569,35 +552,41 @@ def table_results(fit: TableFit) -> dict[str, str]:
     )
 
 
-def digests(computations: dict[str, Callable[[], Any]]) -> dict[str, str]:
-    """Return the SHA-256 of the result of each computation, or the class of the exception that it raises."""
-    texts = {}
-    for part, compute in computations.items():
-        try:
-            texts[part] = sha256(b"|".join(result_bytes(compute()))).hexdigest()
-        except Exception as error:
-            texts[part] = error_class(error)
-    return texts
+def results_of(group: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yield for each fit of a group its name and a function that returns its results."""
+    if group == "networks":
+        yield from ((fit.name, partial(results, fit)) for fit in fits())
+    elif group == "tables":
+        yield from ((table.name, partial(table_results, table)) for table in table_fits())
+    else:
+        yield from ((case.name, partial(shared.case_results, case)) for case in CASES[group]())
 
 
-def error_class(error: Exception) -> str:
-    """Return a text that names the class of an exception; messages may differ between builds."""
-    return f"error: {type(error).__name__}"
-
-
-def is_error(result: str) -> bool:
-    """Return whether a result is an exception instead of a digest."""
-    return ": " in result
-
-
-def run() -> None:
-    """Run all fits in this process, and print a line of JSON for each."""
+def run(groups: list[str]) -> None:
+    """Run all fits of the groups in this process, and print a line of JSON for each."""
     warnings.simplefilter("ignore")
-    for fit in fits():
-        print(json.dumps([fit.name, results(fit)]), flush=True)
-    for table_fit in table_fits():
-        print(json.dumps([table_fit.name, table_results(table_fit)]), flush=True)
+    for group in groups:
+        for name, compute in results_of(group):
+            print(json.dumps([f"{group}: {name}", compute()]), flush=True)
 
+
+CASES: dict[str, Callable[[], Iterator[shared.Case]]] = {
+    "derivatives": training.derivative_cases,
+    "custom": training.custom_cases,
+    "sequences": training.sequence_cases,
+    "rows": training.row_cases,
+    "steps": training.step_cases,
+    "curvature": training.curvature_cases,
+    "stopping": training.stopping_cases,
+    "many": training.many_cases,
+    "equations": equations.cases,
+    "estimators": estimators.cases,
+    "forecasts": forecasts.cases,
+    "messages": messages.cases,
+}
+# Python computes these groups, or most of their time: only one instruction set, the default one, is compared.
+ONLY_DEFAULT = "tables", "forecasts", "messages"
+GROUPS = "networks", "tables", *CASES
 
 # ---------------------------------------------------------------------------------------------- comparison
 
@@ -606,7 +595,8 @@ def environment(path: str | None, isa: str = "") -> dict[str, str]:
     """Return the environment variables of a process that runs the fits."""
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "NNC_ISA")}
     # The results of BLAS may depend on its number of threads.
-    variables |= {"NNC_ISA": isa, "OPENBLAS_NUM_THREADS": "1"}
+    # Messages of scikit-learn list the elements of sets, whose order depends on the hashes of strings.
+    variables |= {"NNC_ISA": isa, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     return variables | ({"PYTHONPATH": os.path.abspath(path)} if path else {})
 
 
@@ -619,35 +609,45 @@ def instruction_sets(python: str, path: str | None) -> list[str]:
     return sets.rpartition("available: ")[2].split(", ")
 
 
-def compare(builds: list[tuple[str, str | None]], isa: str) -> Counter[str]:
-    """Run all fits in both builds with one instruction set ("" for the default one), and print each difference.
+def is_same(before: Any, after: Any, tolerance: float) -> bool:
+    """Return whether two results are equal; sums of the loss may differ by the fraction `tolerance`."""
+    if json.dumps(before) == json.dumps(after):
+        return True
+    if not (isinstance(before, list) and isinstance(after, list)) or len(before) != len(after):
+        return False
+    return all(abs(a - b) <= tolerance * abs(a) for a, b in zip(before, after, strict=True))
 
-    Returns the number of fits that were compared, that differ, and that raise an exception.
+
+def compare(builds: list[tuple[str, str | None]], isa: str, groups: list[str], tolerance: float = 0.0) -> Counter[str]:
+    """Run the groups in both builds with one instruction set ("" for the default one), and print each difference.
+
+    Returns the numbers of compared fits and wrong calls, of differences, and of cases that raise an exception.
     """
-    command = ["-P", os.path.abspath(__file__), "--run"]
+    command = ["-P", os.path.abspath(__file__), "--run", *groups]
     runs = [
         subprocess.Popen([python, *command], env=environment(path, isa), stdout=subprocess.PIPE, text=True)
         for python, path in builds
     ]
     counts: Counter[str] = Counter()
+    name = "no fit"
     for lines in zip_longest(*(run.stdout for run in runs if run.stdout)):
         if None in lines:
             break
         (name, before), (_, after) = map(json.loads, lines)
-        counts["compared"] += 1
+        counts["calls" if name.startswith("messages: ") else "fits"] += 1
         counts["errors"] += any(map(is_error, before.values()))
-        parts = [part for part in {**before, **after} if before.get(part) != after.get(part)]
+        parts = [part for part in {**before, **after} if not is_same(before.get(part), after.get(part), tolerance)]
         if parts:
             counts["different"] += 1
             print(f"  {name}: {', '.join(parts)}", flush=True)
         for part in parts:
-            if is_error(before.get(part, "")) or is_error(after.get(part, "")):
+            if is_error(before.get(part)) or is_error(after.get(part)):
                 print(f"    {part}, old: {before.get(part)}\n    {part}, new: {after.get(part)}")
     for label, run in zip(("old", "new"), runs, strict=True):
         run.communicate()  # read the remaining output of a process if the other one ended early
         if run.returncode:
             counts["different"] += 1
-            print(f"  {label} ended with exit code {run.returncode} after {counts['compared']} compared fits")
+            print(f"  {label} ended with exit code {run.returncode} after {name}")
     return counts
 
 
@@ -658,6 +658,14 @@ def main() -> int:
     parser.add_argument("new", metavar="NEW", help="another interpreter, or the same one with another --new-path")
     parser.add_argument("--old-path", metavar="FOLDER", help="folder to put first on the search path of OLD")
     parser.add_argument("--new-path", metavar="FOLDER", help="folder to put first on the search path of NEW")
+    parser.add_argument("--only", metavar="GROUP", nargs="+", choices=GROUPS, default=GROUPS, help=", ".join(GROUPS))
+    parser.add_argument("--isa", metavar="ISA", help='only this instruction set, or "default" (default: all)')
+    parser.add_argument(
+        "--loss-tolerance",
+        type=float,
+        default=0.0,
+        help="largest relative difference of the loss of equations (default: %(default)s)",
+    )
     options = parser.parse_args()
     builds = [(options.old, options.old_path), (options.new, options.new_path)]
     old, new = (instruction_sets(*build) for build in builds)
@@ -665,12 +673,19 @@ def main() -> int:
     if old != new:
         print(f"only common instruction sets are compared: old has {', '.join(old)}, new has {', '.join(new)}")
     counts: Counter[str] = Counter()
-    for isa in (*common, ""):
+    for isa in (*common, "") if options.isa is None else (options.isa.replace("default", ""),):
+        groups = [group for group in options.only if not isa or group not in ONLY_DEFAULT]
         print(f"=== {isa or 'default instruction set'}", flush=True)
-        counts += compare(builds, isa)
-    print("{compared} fits compared, {errors} of them raise an exception, {different} differ".format_map(counts))
-    return 1 if counts["different"] or not (common and counts["compared"]) else 0
+        if groups:
+            counts += compare(builds, isa, groups, options.loss_tolerance)
+    found = Counter(fits=0, calls=0, errors=0, different=0) | counts
+    print(
+        "{fits} fits and {calls} wrong calls compared; {errors} raise an exception, {different} differ".format_map(
+            found
+        )
+    )
+    return 1 if counts["different"] or not (common and counts["fits"] + counts["calls"]) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(run() if sys.argv[1:] == ["--run"] else main())
+    sys.exit(run(sys.argv[2:]) if sys.argv[1:2] == ["--run"] else main())
