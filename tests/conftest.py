@@ -4,6 +4,7 @@ If NNC_ISA is set, all tests run with that instruction set. Otherwise, tests use
 automatically, and those marked `exhaustive` repeat the tests of kernels and gradients with the others.
 """
 
+import gc
 import inspect
 import os
 import re
@@ -131,6 +132,17 @@ def pytest_runtest_makereport(item):
     if report.skipped and "could not import" in str(report.longrepr) and not item.get_closest_marker("optional"):
         report.outcome, report.longrepr = "failed", f"mark this test `optional`: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect the tests without garbage collection, and exclude the objects of all tests from later collections."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
