@@ -42,6 +42,7 @@ def test_network_of_page_is_that_of_tutorial():
 def test_examples_have_grid_around_rows(name):
     rows, view = created(name, [5, 3], "tanh")
     X = np.array(rows["X"])
+    assert X.shape[1] == (3 if name == "xor" else 2)
     for i in range(2):
         assert view["bounds"][i][0] < X[:, i].min() < X[:, i].max() < view["bounds"][i][1]
     assert len(view["grid"]) == 41**2

@@ -142,6 +142,9 @@ def test_labels_that_numpy_would_merge_are_rejected(container):
     for pair in (["3", 3], ["a", 1.5], ["a", b"a"], ["True", True]):
         with pytest.raises(TypeError, match=r"y must have labels of one type, got .* in row 1 and "):
             classifier().fit(X, container(pair * 20), epochs=1, lr=0.001)
+    for number in (3, 1.5, True):
+        with pytest.raises(TypeError, match=f"y must have labels of one type, got {number} in row 0 and 'a'; "):
+            classifier().fit(X, container([number, "a"] * 20), epochs=1, lr=0.001)
     net = classifier()
     net.fit(X, container(["a", "\0a"] * 20), epochs=1, lr=0.001)
     assert net.classes.tolist() == ["\0a", "a"]

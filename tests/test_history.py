@@ -155,6 +155,11 @@ def test_to_dict_represents_nonfinite_numbers_by_none():
     }
 
 
+def test_from_dict_accepts_floats_whole_numbers_and_none_in_one_column():
+    history = History.from_dict({**build_history(3).to_dict(), "val_loss": [1, 0.5, None]})
+    assert np.array_equal(history["val_loss"], [1, 0.5, np.nan], equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
