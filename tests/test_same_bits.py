@@ -107,3 +107,44 @@ def test_digest_shows_change_of_last_bit():
     changed[2] = np.nextafter(changed[2], 1)
     assert same_bits.shared.digest(values) != same_bits.shared.digest(changed)
     assert same_bits.shared.digest({"a": [values]}) != same_bits.shared.digest({"a": [changed]})
+
+
+def last_bit_changed(values):
+    changed = np.array(values)
+    changed.flat[0] = np.nextafter(changed.flat[0], np.inf)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("equations", "coefficient, on one thread, adam, float64"),
+        ("custom", "custom loss cubic, fit_batches, sgd, (3, 8, 1), float64"),
+    ],
+)
+def test_change_of_one_bit_in_one_parameter_is_found(group, name, monkeypatch):
+    cases = {case.name: case for case in same_bits.CASES[group]()}
+    expected = same_bits.shared.case_results(cases[name])
+    create = same_bits.training.network
+
+    def changed_network(*arguments, **options):
+        net = create(*arguments, **options)
+        net.params = last_bit_changed(net.params)
+        return net
+
+    for module in (same_bits.training, same_bits.equations):
+        # The defect is planted in the tool, because a defect in the compiled core needs another build.
+        monkeypatch.setattr(module, "network", changed_network)
+    actual = same_bits.shared.case_results(cases[name])
+    assert actual.keys() == expected.keys()
+    differing = {part for part in expected if not same_bits.is_same(expected[part], actual[part], 0.0)}
+    assert any("params" in part for part in differing)
+
+
+def test_tolerance_applies_only_to_sums_of_losses():
+    losses = [0.3, 0.2]
+    other = last_bit_changed(losses).tolist()
+    assert same_bits.is_same(losses, other, 1e-12)
+    assert not same_bits.is_same(losses, other, 0.0)
+    assert not same_bits.is_same(losses, [0.3], 1e-12)
+    assert not same_bits.is_same("a", "b", 1.0)
