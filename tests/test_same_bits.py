@@ -140,3 +140,10 @@ def test_tolerance_applies_only_to_sums_of_losses():
     assert not same_bits.is_same(losses, other, 0.0)
     assert not same_bits.is_same(losses, [0.3], 1e-12)
     assert not same_bits.is_same("a", "b", 1.0)
+
+
+def test_order_of_elements_of_sets_does_not_change_text_of_error():
+    one, other = (
+        same_bits.shared.error_text(ValueError(f"x must be in {text}")) for text in ("{'b', 'a'}", "{'a', 'b'}")
+    )
+    assert one == other == "error: ValueError: x must be in {'a', 'b'}"

@@ -76,9 +76,15 @@ def digest(value: Any) -> str | list[float]:
     return sha256(b"|".join(result_bytes(value))).hexdigest()
 
 
+def stable_text(message: str) -> str:
+    """Return a message without the parts that differ between two processes, and with sorted elements of sets."""
+    text = VARYING.sub("...", message)
+    return re.sub(r"\{([^{}:]*)\}", lambda match: f"{{{', '.join(sorted(match[1].split(', ')))}}}", text)
+
+
 def error_text(error: BaseException) -> str:
-    """Return the class and the message of an exception, without the parts that differ between two processes."""
-    return f"error: {type(error).__name__}: {VARYING.sub('...', str(error))}"
+    """Return the class and the message of an exception."""
+    return f"error: {type(error).__name__}: {stable_text(str(error))}"
 
 
 def is_error(result: Any) -> bool:
@@ -107,7 +113,7 @@ def case_results(case: Case) -> dict[str, Any]:
                 results[part] = digest(value)
         except Exception as error:
             results["error"] = error_text(error)
-    texts = sorted({f"{warning.category.__name__}: {VARYING.sub('...', str(warning.message))}" for warning in caught})
+    texts = sorted({f"{warning.category.__name__}: {stable_text(str(warning.message))}" for warning in caught})
     if texts:
         results["warnings"] = " | ".join(texts)
     return results
