@@ -16,7 +16,7 @@ calls of `train_step`). Further workloads:
 - `custom` trains with a custom loss on batches of 32 rows.
 - `estimator` fits an MLPRegressor of nnc.sklearn to 20 rows.
 
-`--only all` measures all of them. Use `--threads 2` for a second run with two threads.
+`--only all` measures all of them. With `--threads 2`, it omits S1 and S32, which have one thread.
 
 A pair consists of one measurement of each build, directly after each other, of at least 0.1 seconds each. The table
 shows the median of the ratios new / old; a ratio above 1 means that NEW is slower. With `--scatter`, OLD is started
@@ -169,7 +169,7 @@ TASKS = {
 }
 OWN_WORKLOADS: dict[str, ManyNetworks | Task] = {**MANY_NETWORKS, **TASKS}
 DEFAULT_WORKLOADS = list("ABCDEFGH")
-ALL_WORKLOADS = [*DEFAULT_WORKLOADS, "S1", "S32", *OWN_WORKLOADS]
+SINGLE_STEPS = ["S1", "S32"]  # benchmarks.peers measures them with one thread only
 
 
 def serve() -> None:
@@ -240,7 +240,9 @@ def main() -> int:
         builds.append(Build(arguments.old, arguments.old_path))
     titles = f"{'workload':<12}{'old, us':>12}{'new, us':>12}{'new / old':>12}{'quartiles':>18}"
     print(titles + f"{'old / old':>12}{'quartiles':>18}" * arguments.scatter)
-    for key in ALL_WORKLOADS if keys == ["all"] else keys:
+    if keys == ["all"]:
+        keys = [*DEFAULT_WORKLOADS, *(SINGLE_STEPS if arguments.threads == 1 else []), *OWN_WORKLOADS]
+    for key in keys:
         rounds = []
         for number in range(arguments.pairs):
             order = builds if number % 2 else builds[::-1]
