@@ -46,8 +46,8 @@ from taylor cimport (POINT_VECS, Channels, Taylor, add_gradient, backward as bac
                      load_lanes, load_points, set_parameters as set_taylor_parameters, store_gradient, write_jacobian)
 from objective cimport Objective
 from slopes cimport SlopeTargets, block_gradient as block_gradient_of_slopes, lay_out as lay_out_slopes
-from run cimport (Run, add_gradients, apply_gradient, compute_outputs, lay_out as lay_out_run, lay_out_rounds,
-                  set_run_parameters, sort_rows, train)
+from run cimport (GENERAL, ONE_ROW, ROWS_IN_LANES, Run, add_gradients, apply_gradient, compute_outputs,
+                  lay_out as lay_out_run, lay_out_rounds, set_run_parameters, sort_rows, train)
 from residual cimport (Term, Terms, Workspace, clear_slopes, compute_part, compute_residuals,
                        lay_out as lay_out_term_buffers, mean_square, number_of_parts, part_gradient, propagate,
                        record_terms)

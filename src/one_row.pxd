@@ -1,31 +1,30 @@
-# Training run for batches of one row and a few dense layers, as in a loop over single rows. In run.pxd the overhead
-# around the kernels would take longer than the kernels themselves, and each step would update the transposed weights
-# and read them only once.
+# Step on a batch of one row with a few dense layers, as in a loop over single rows. In the step of network.pxd the
+# overhead around the kernels would take longer than the kernels themselves, and each step would update the transposed
+# weights and read them only once.
 #
-# Buffers and the order of all sums are the same as in run.pxd and dense.pxd, so weights and losses are bit-identical.
-# The transposed weights are allocated but not used.
+# Buffers and the order of all sums are the same as in network.pxd and dense.pxd, so weights and losses are
+# bit-identical. The transposed weights are allocated but not used.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
-from losses cimport HEADS, loss_scale
-from optimizers cimport Optimizer, count_step
+from losses cimport HEADS
+from optimizers cimport Optimizer
 from matmul cimport COLUMNS, K_BLOCK_ROWS
 from threads cimport smaller
 from layer cimport DENSE, Layer, biases, end_row, backward_activation
 from dense cimport activate_rows, transpose_square
-from rows cimport fetch
+from rows cimport Data, fetch
 from learn cimport learn as learn_layer, move_weights
-from network cimport Network, Plan, is_broken, output_delta
-from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_index
+from network cimport Network, Plan, output_delta
 
 cdef enum:
     ACCUMULATORS = 4      # number of independent sums, which hide the latency of multiply-adds
-    MAX_PARAMETERS = 1 << 17  # with more elements in the parameter vector, the code of run.pxd is faster
+    MAX_PARAMETERS = 1 << 17  # with more elements in the parameter vector, the step of network.pxd is faster
 
 
-cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
-    # Return whether the code for batches of one row supports the run and is faster.
-    cdef const Optimizer* optimizer = &run.optimizer
+cdef inline bint is_supported(const Plan* plan, const Data* data, Py_ssize_t batch,
+                              const Optimizer* optimizer) noexcept nogil:
+    # Return whether the code for batches of one row supports a run and is faster.
     cdef const Layer* layer
     cdef int l
     for l in range(plan.count):
@@ -35,8 +34,8 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if layer.frozen or layer.param_group is not NULL:
             return False
-    return (run.batch == 1 and plan.loss != HEADS and not plan.has_objective and plan.size <= MAX_PARAMETERS
-            and run.data.weights is NULL and optimizer.clip_norm == 0 and optimizer.max_norm == 0
+    return (batch == 1 and plan.loss != HEADS and not plan.has_objective and plan.size <= MAX_PARAMETERS
+            and data.weights is NULL and optimizer.clip_norm == 0 and optimizer.max_norm == 0
             and optimizer.l1 == 0 and optimizer.l2 == 0)
 
 
@@ -103,52 +102,30 @@ cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
         layer.broken = True
 
 
-cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
-    # Train for up to `steps` steps of one row each.
-    cdef Network* net = &run.net
-    cdef Layer* out = &net.layers[net.count - 1]
-    cdef Optimizer* optimizer = &run.optimizer
-    cdef Layer* layer
-    cdef const real** X
-    cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
-    cdef double scale = run.delta_factor * loss_scale(net.loss, 1, out.n_out), total = run.total, loss
+cdef inline always_inlined compute(const Network* net, const Data* data, Py_ssize_t row, bint resident,
+                                   double scale) noexcept nogil:
+    # Compute the loss term of a row and all deltas. A resident row has been loaded already.
+    cdef const real** X = net.block.inputs
     cdef int l
-    while steps > 0 and epoch < run.epochs and not run.stop and not is_broken(net):
-        if row == 0 and run.shuffles:
-            draw_order(run)
-        if not run.resident:
-            fetch(&net.block, &run.data, row, 0, 1)
-        X = net.block.inputs
-        for l in range(net.count):
-            forward(&net.layers[l], X[0], net.scratch)
-            X = net.layers[l].out_rows
-        output_delta(net, 0, 1, scale, 0)
-        for l in range(net.count - 1, 0, -1):
-            backward(&net.layers[l], &net.layers[l - 1])
-        total += net.grain_losses[0]
-        loss = loss_of_epoch(run, total) if row == n - 1 else total
-        if not loss - loss == 0:              # take no step if the loss is not finite
-            run.diverged = run.stop = True
-            break
-        optimizer.lr = optimizer.bias_lr = run.learning_rates[rate_index(run, epoch, row) * run.rate_stride]
-        if not optimizer.plain:
-            count_step(optimizer, 1)
-        X = net.block.inputs
-        for l in range(net.count):
-            layer = &net.layers[l]
-            if optimizer.plain:
-                descend(layer, X[0], <real>optimizer.lr)
-            else:
-                learn_layer(layer, X, COLUMNS, 1, 0, end_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch,
-                            NULL)
-            X = layer.out_rows
-        run.drops += 1
-        row += 1
-        if row == n:
-            end_epoch(run, epoch, loss)
-            row, total = 0, 0
-            epoch += 1
-        steps -= 1
-    # an epoch is incomplete if its last step would have made parameters infinite or NaN
-    run.epoch = epoch - (row == 0 and is_broken(net))
-    run.row, run.total = row, total
+    if not resident:
+        fetch(&net.block, data, row, 0, 1)
+    for l in range(net.count):
+        forward(&net.layers[l], X[0], net.scratch)
+        X = net.layers[l].out_rows
+    output_delta(net, 0, 1, scale, 0)
+    for l in range(net.count - 1, 0, -1):
+        backward(&net.layers[l], &net.layers[l - 1])
+
+
+cdef inline always_inlined learn(const Network* net, const Optimizer* optimizer) noexcept nogil:
+    # Take the optimizer step of all layers.
+    cdef const real** X = net.block.inputs
+    cdef Layer* layer
+    cdef int l
+    for l in range(net.count):
+        layer = &net.layers[l]
+        if optimizer.plain:
+            descend(layer, X[0], <real>optimizer.lr)
+        else:
+            learn_layer(layer, X, COLUMNS, 1, 0, end_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch, NULL)
+        X = layer.out_rows

@@ -8,7 +8,7 @@
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from simd cimport LINE_REALS, never_inlined, real, vec, VL, load, store
+from simd cimport LINE_REALS, always_inlined, never_inlined, real, vec, VL, load, store
 from arena cimport TRAIN, Arena, allocate, allocate_zeros
 from optimizers cimport Optimizer, count_step
 from matmul cimport PrefetchQueue
@@ -22,11 +22,18 @@ from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_
 from objective cimport Objective
 from slopes cimport SlopeTargets, block_gradient as gradient_of_slopes, lay_out as lay_out_slopes
 from taylor cimport set_parameters as set_taylor_parameters
+cimport one_row
+cimport tiny
 
 cdef enum:
     MIN_PREFETCH_LINES = 16  # prefetch rows of the next block only if a row has at least this many cache lines
     # prefetch only blocks of at most this many bytes; larger ones would evict the current block from the cache
     MAX_PREFETCH_BYTES = 1 << 19
+
+cdef enum Strategy:
+    GENERAL               # step of network.pxd, or an objective
+    ONE_ROW               # step of one_row.pxd, for batches of one row
+    ROWS_IN_LANES         # step of tiny.pxd, for very small networks
 
 cdef struct Run:
     Network net           # network of the run, whose buffers all threads share
@@ -71,7 +78,7 @@ cdef struct Run:
     bint diverged         # the loss of a batch was not finite, and its step was not taken
     bint stop             # the run ends early, because it has diverged or reached target_loss
     double target_loss    # the run ends after an epoch whose loss is at most this
-    bint one_row          # train with the special code of one_row.pxd, for batches of one row
+    int strategy          # code of the steps, a value of the enum Strategy
     bint resident         # all rows fit in one block, which is loaded only once
     int* sort_work        # workspace of sort_by_length(); NULL without lengths
     # the block already holds the activations of the batch, so the next step skips the refresh and the forward pass
@@ -83,15 +90,14 @@ cdef struct Run:
     bint pause            # the time limit of the call has passed, so train() returns
 
 
-cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
-                         bint is_tiny) noexcept nogil:
+cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads) noexcept nogil:
     # Allocate all buffers of the run in the arena.
     cdef SlopeTargets work
     cdef SlopeTargets* works
     cdef Py_ssize_t rows = 0
     cdef real* gradient
     cdef int l, t
-    lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
+    lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, run.strategy == ROWS_IN_LANES)
     if plan.has_lengths:
         run.sort_work = <int*>allocate(arena, (run.batch + plan.layers[0].in_shape.width + 1) * sizeof(int))
     # store the whole gradient if it is summed over several blocks, or if clipping needs its norm
@@ -267,14 +273,19 @@ cdef inline void sort_rows(Run* run) noexcept nogil:
         sort_by_length(&run.data, run.batch, run.net.layers[0].in_shape.width, run.sort_work)
 
 
+cdef inline void begin_step(Optimizer* optimizer, double rate, double weight) noexcept nogil:
+    # Set the learning rate, and count the step, on a batch with this sum of sample weights.
+    optimizer.lr = optimizer.bias_lr = rate
+    if not optimizer.plain:
+        count_step(optimizer, weight)
+
+
 cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
     # Take one optimizer step with gradients that the caller has written to the layers of run.net. The function makes
     # the same calls as train() after the last block of a batch, on one thread.
     cdef Network* net = &run.net
     cdef Optimizer* optimizer = &run.optimizer
-    optimizer.lr = optimizer.bias_lr = rate
-    if not optimizer.plain:
-        count_step(optimizer, 1)
+    begin_step(optimizer, rate, 1)
     update_groups(net, optimizer)
     learn(net, 0, False, True, optimizer, run.squares, 0, 1, NULL)
     if run.squares is not NULL:
@@ -286,53 +297,72 @@ cdef inline void apply_gradient(Run* run, double rate) noexcept nogil:
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds. All run.threads
     # threads call this function.
+    if run.strategy == ROWS_IN_LANES:
+        train_as(ROWS_IN_LANES, run, thread, blocks)
+    elif run.strategy == ONE_ROW:
+        train_as(ONE_ROW, run, thread, blocks)
+    else:
+        train_as(GENERAL, run, thread, blocks)
+
+
+cdef inline always_inlined train_as(int strategy, Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Train with the code of a strategy. It is a literal at every call, so that the compiler drops the other branches.
+    # Only one thread can use a strategy other than GENERAL, and each of its batches is one block.
     #
     # Each thread keeps its own copy of the position in the data, and the first thread stores it in `run` at the end.
     # Several threads need a time limit in addition to `blocks`, because their waiting time at barriers depends on the
     # load of the machine. An objective needs it too, because the duration of its blocks is not known. The first thread
     # changes `pause` and `stop` only between the two barriers of a block; the others read them after the second one.
+    cdef bint general = strategy == GENERAL
     cdef Network* net = &run.net
-    cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
-    cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
-    cdef bint first, last, aborted
-    cdef int count, b
-    cdef double weight = run.weight, total = run.total, batch_factor, loss
+    cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n, low, high
+    cdef Py_ssize_t batch_start = row // run.batch * run.batch if general else row
+    cdef Py_ssize_t batch_end = n, rows = n if strategy == ROWS_IN_LANES else 1
+    cdef bint first = True, last = True, aborted
+    cdef int threads = run.threads if general else 1, count, b
+    cdef double weight = run.weight if general else rows, total = run.total, batch_factor = 1, loss
     cdef uint64_t drops = run.drops
-    cdef int threads = run.threads
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
     cdef Optimizer before
     cdef PrefetchQueue queue
     # the hardware prefetcher is sufficient for short rows
-    cdef bint prefetches = (run.data.order is not NULL and run.round_blocks == 0
-                            and net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
-                            net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
+    cdef bint prefetches = general and (
+        run.data.order is not NULL and run.round_blocks == 0 and
+        net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
+        net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
     cdef double scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
-    cdef bint is_timed = thread == 0 and (threads > 1 or run.objective.gradient is not NULL)
+    cdef bint is_timed = general and thread == 0 and (threads > 1 or run.objective.gradient is not NULL)
     cdef double deadline = now() + run.seconds if is_timed else 0
     # largest number of rows between two barriers
     cdef Py_ssize_t round_rows = net.block.size * (
         1 if run.round_blocks == 0 else run.round_blocks if run.objective.in_one_round else
         smaller(threads, run.round_blocks))
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
-        if row == 0 and run.shuffles:
+        if strategy != ROWS_IN_LANES and row == 0 and run.shuffles:
             if thread == 0:
                 draw_order(run)
             if threads > 1 and barrier_wait(&run.barrier):
                 break
-        batch_end = smaller(n, batch_start + run.batch)
-        rows = smaller(round_rows, batch_end - row)
-        first = row == batch_start
-        last = row + rows == batch_end
-        if first:
-            weight = sum_weights(&run.data, batch_start, batch_end)
-            scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
-            if run.round_blocks == 0:
-                begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
-            elif run.nets is not NULL and thread < run.round_blocks:
-                begin_batch(&run.nets[thread], &run.data, batch_start, batch_end, weight, 0)
+        if general:
+            batch_end = smaller(n, batch_start + run.batch)
+            rows = smaller(round_rows, batch_end - row)
+            first = row == batch_start
+            last = row + rows == batch_end
+            if first:
+                weight = sum_weights(&run.data, batch_start, batch_end)
+                scale = run.delta_factor * loss_scale(out, net.loss, &run.data, weight)
+                if run.round_blocks == 0:
+                    begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
+                elif run.nets is not NULL and thread < run.round_blocks:
+                    begin_batch(&run.nets[thread], &run.data, batch_start, batch_end, weight, 0)
 
-        if run.round_blocks > 0:
+        if strategy == ROWS_IN_LANES:
+            total = tiny.compute(net, scale)
+        elif strategy == ONE_ROW:
+            one_row.compute(net, &run.data, row, run.resident, scale)
+            total += net.grain_losses[0]
+        elif run.round_blocks > 0:
             compute_blocks(run, thread, row, rows, batch_start, drops, scale)
         else:
             low = share_start(rows, thread, threads, GRAIN)
@@ -344,13 +374,13 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             output_delta(net, low, high, scale, thread)
             if backward(net, low, high, rows, thread):
                 break
-        batch_factor = ((batch_end - batch_start) * run.data.weight_sum / (n * weight)
-                        if run.by_rows and weight != 0 else 1)
-        if thread == 0 and last:
-            optimizer.lr = optimizer.bias_lr = run.learning_rates[rate_index(run, epoch, batch_start) * run.rate_stride]
+        if general:
+            batch_factor = ((batch_end - batch_start) * run.data.weight_sum / (n * weight)
+                            if run.by_rows and weight != 0 else 1)
+        if general and thread == 0 and last:
             if not optimizer.plain:
                 before = optimizer[0]
-                count_step(optimizer, weight)
+            begin_step(optimizer, run.learning_rates[rate_index(run, epoch, batch_start) * run.rate_stride], weight)
             update_groups(net, optimizer)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
                 if batch_start == 0:
@@ -361,9 +391,9 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         aborted = threads > 1 and barrier_wait(&run.barrier)
         # number of blocks of the round if each thread processes whole blocks, else 0
         count = 0
-        if run.round_blocks == 0:
+        if general and run.round_blocks == 0:
             total += sum_grain_losses(net, rows) * batch_factor
-        else:
+        elif general:
             count = <int>((rows + net.block.size - 1) // net.block.size)
             for b in range(count):
                 total += run.block_losses[b] * batch_factor
@@ -372,28 +402,35 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if aborted or not loss - loss == 0:
             if thread == 0:
                 run.diverged = run.stop = not aborted
-                if last and not optimizer.plain:
+                if general and last and not optimizer.plain:
                     optimizer[0] = before
             break
 
-        if count > 0:
-            add_gradients(run, count, first, thread, threads)
-        if count == 0 or last:
-            if prefetches:
-                queue = build_prefetch_queue(&net.block, &run.data, row + rows + low, row + rows + high)
-            learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
-                  &queue if prefetches else NULL)
+        if not general:
+            begin_step(optimizer, run.learning_rates[rate_index(run, epoch, row) * run.rate_stride], weight)
+        if strategy == ROWS_IN_LANES:
+            tiny.learn(net, optimizer.lr)
+        elif strategy == ONE_ROW:
+            one_row.learn(net, optimizer)
+        else:
+            if count > 0:
+                add_gradients(run, count, first, thread, threads)
+            if count == 0 or last:
+                if prefetches:
+                    queue = build_prefetch_queue(&net.block, &run.data, row + rows + low, row + rows + high)
+                learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread,
+                      threads, &queue if prefetches else NULL)
         if last:
-            drops += 1
-            if run.squares is not NULL:
+            drops += strategy != ROWS_IN_LANES  # tiny networks have no dropout
+            if general and run.squares is not NULL:
                 if threads > 1 and barrier_wait(&run.barrier):
                     break
                 step(net, optimizer, run.squares, thread, threads)
-            if optimizer.max_norm > 0:
+            if general and optimizer.max_norm > 0:
                 if threads > 1 and barrier_wait(&run.barrier):
                     break
                 limit_norms(net, optimizer.max_norm, thread, threads)
-            if thread == 0 and run.objective.end_step is not NULL:
+            if general and thread == 0 and run.objective.end_step is not NULL:
                 run.objective.end_step(run.objective.context, epoch)
         row += rows
         if thread == 0:

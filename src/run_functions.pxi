@@ -75,7 +75,7 @@ cdef void write_outputs(Run* run, const Data* data) noexcept nogil:
 cdef void refresh_for_step(Run* run) noexcept nogil:
     # Update the transposed weights and the statistics of batch normalization before a single training step. The code of
     # one_row.pxd needs neither.
-    if not run.one_row:
+    if run.strategy != ONE_ROW:
         run.net.refreshed = True
         refresh_network(&run.net)
 
@@ -95,12 +95,7 @@ cdef void train_task(void* context, int thread, Py_ssize_t blocks) noexcept nogi
     # Train for up to `blocks` blocks as thread number `thread`. A Task of a thread team calls this function.
     cdef Run* run = <Run*>context
     cdef unsigned int mode = flush_denormals()
-    if run.net.is_tiny:
-        tiny.train(run, blocks)
-    elif run.one_row:
-        one_row.train(run, blocks)
-    else:
-        train(run, thread, blocks)
+    train(run, thread, blocks)
     restore_denormals(mode)
 
 

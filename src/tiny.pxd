@@ -1,6 +1,6 @@
-# Training run for very small networks: plain gradient descent on all rows at once, with at most VL rows, and at most VL
-# inputs and neurons per layer. For such sizes, the general training run (run.pxd) would spend most of the time outside
-# of its kernels. Each matrix is stored in a block of VL x VL numbers, so all strides are compile-time constants.
+# Step of very small networks: plain gradient descent on all rows at once, with at most VL rows, and at most VL inputs
+# and neurons per layer. For such sizes, the step of network.pxd would spend most of the time outside of its kernels.
+# Each matrix is stored in a block of VL x VL numbers, so all strides are compile-time constants.
 #
 # Inputs, targets, net inputs, activations and deltas are stored transposed: matrix rows are neurons, and vector lanes
 # are rows of the batch. Therefore only few lanes are idle, even if a layer has only one neuron. All sums have the same
@@ -13,18 +13,18 @@ from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, 
 from squares cimport MAX_LANES, transpose
 from activations cimport (IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, activation_derivative, activation_value,
                           differentiate)
-from losses cimport CUSTOM, HEADS, elementwise_loss, from_logits, loss_scale
+from losses cimport CUSTOM, HEADS, elementwise_loss, from_logits
+from optimizers cimport Optimizer
 from layer cimport DENSE, Layer
 from rows cimport Data
 from learn cimport move_weights
-from network cimport Network, Plan, is_broken
-from run cimport Run, end_epoch, loss_of_epoch
+from network cimport Network, Plan
 
 
-cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
-    # Return whether the code for tiny networks supports the run and is faster. It is faster if rows fill at least half
+cdef inline bint is_supported(const Plan* plan, const Data* data, Py_ssize_t batch,
+                              const Optimizer* optimizer) noexcept nogil:
+    # Return whether the code for tiny networks supports a run and is faster. It is faster if rows fill at least half
     # of the vector lanes and there are at most 8 lanes.
-    cdef const Data* data = &run.data
     cdef int l
     # custom losses are not supported, because they need the outputs before the step; heads need other code
     if plan.loss == CUSTOM or plan.loss == HEADS or plan.has_objective:
@@ -36,8 +36,8 @@ cdef inline bint is_supported(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if plan.layers[l].n_in > VL or plan.layers[l].n_out > VL:
             return False
-    return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and run.batch == data.n and data.order is NULL and
-            data.Y is not NULL and data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
+    return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and batch == data.n and data.order is NULL and
+            data.Y is not NULL and data.weights is NULL and optimizer.plain and optimizer.max_norm == 0 and
             plan.layers[plan.count - 1].activation != SOFTMAX)
 
 
@@ -114,7 +114,7 @@ cdef inline void backward(const Layer* layer, const Layer* previous) noexcept no
         differentiate(previous.activation, previous.Z, previous.A, previous.D, previous.n_out * VL)
 
 
-cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
+cdef inline void descend(Layer* layer, const real* X, double lr) noexcept nogil:
     # Take a step of gradient descent: W -= lr X @ delta.T and b -= lr sum(delta).
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
@@ -140,33 +140,28 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
         layer.broken = True
 
 
-cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
-    # Train for up to `epochs` epochs of one step each.
-    cdef Network* net = &run.net
-    cdef Layer* out = &net.layers[net.count - 1]
-    cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
-    cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight_sum, out.n_out))
-    cdef const real* X
-    cdef double loss
+cdef inline double compute(const Network* net, double scale) noexcept nogil:
+    # Return the sum of the loss terms of all rows, and compute all deltas.
+    cdef const Layer* out = &net.layers[net.count - 1]
+    cdef const real* X = net.block.X
+    cdef double total
     cdef int l
-    while epoch < end and not run.stop and not is_broken(net):
-        X = net.block.X
-        for l in range(net.count):
-            forward(&net.layers[l], X)
-            X = net.layers[l].A
-        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D,
-                                                   net.output_mask, scale, 1, out.n_out * VL))
-        if not loss - loss == 0:              # take no step if the loss is not finite
-            run.diverged = run.stop = True
-            break
-        if not from_logits(net.loss):
-            differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
-        for l in range(net.count - 1, 0, -1):
-            backward(&net.layers[l], &net.layers[l - 1])
-        X = net.block.X
-        for l in range(net.count):
-            learn(&net.layers[l], X, run.learning_rates[epoch * run.rate_stride])
-            X = net.layers[l].A
-        end_epoch(run, epoch, loss)
-        epoch += 1
-    run.epoch = epoch - is_broken(net)  # an epoch is incomplete if its step would have made parameters infinite or NaN
+    for l in range(net.count):
+        forward(&net.layers[l], X)
+        X = net.layers[l].A
+    total = elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.output_mask, <real>scale, 1,
+                             out.n_out * VL)
+    if not from_logits(net.loss):
+        differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
+    for l in range(net.count - 1, 0, -1):
+        backward(&net.layers[l], &net.layers[l - 1])
+    return total
+
+
+cdef inline always_inlined learn(const Network* net, double lr) noexcept nogil:
+    # Take a step of gradient descent with all layers.
+    cdef const real* X = net.block.X
+    cdef int l
+    for l in range(net.count):
+        descend(&net.layers[l], X, lr)
+        X = net.layers[l].A

@@ -69,7 +69,6 @@ cdef class Training:
             batch_size, plan.has_objective, plan.loss, plan.heads.count = 1, True, CUSTOM, 0
         cdef Py_ssize_t block = block_rows(&plan, batch_size, TRAIN)
         cdef Arena arena = Arena(0, 0)
-        cdef bint is_tiny
         cdef int l
         memset(run, 0, sizeof(Run))
         self.task_struct = Task(train_task, run)
@@ -113,11 +112,13 @@ cdef class Training:
         for l, dropout_rate in enumerate(input_dropout):
             plan.layers[l].input_dropout_rate = dropout_rate
         self.set_learning(plan.layers, learning)
-        is_tiny = tiny.is_supported(run, &plan)
-        run.one_row = not is_tiny and one_row.is_supported(run, &plan)
-        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        if tiny.is_supported(&plan, &run.data, batch_size, &run.optimizer):
+            run.strategy = ROWS_IN_LANES
+        elif one_row.is_supported(&plan, &run.data, batch_size, &run.optimizer):
+            run.strategy = ONE_ROW
+        lay_out_run(run, &plan, &arena, block, threads)
         self.memory = allocate_arena(&arena, block)
-        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        lay_out_run(run, &plan, &arena, block, threads)
         set_run_parameters(run, &theta[0])
         if moments is not None and moments.shape[0] > 0:
             set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
@@ -426,7 +427,7 @@ cdef class Training:
     @property
     def single_threaded(self):
         """Return whether only one thread can work on this run, as with very small networks or batches of one row."""
-        return self.run.net.is_tiny or self.run.one_row or self.run.single_thread
+        return self.run.strategy != GENERAL or self.run.single_thread
 
     @property
     def epoch(self):
