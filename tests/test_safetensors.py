@@ -278,6 +278,13 @@ def test_memory_for_malicious_header_is_limited():
     assert peak < 2**20
 
 
+def test_file_of_several_chunks_is_read(tmp_path, set_limit):
+    set_limit("nnc._utils.disk.CHUNK_BYTES", 64)
+    net = NeuralNetwork([3, 4, 2], seed=1)
+    net.save(tmp_path / "net.safetensors")
+    assert NeuralNetwork.load(tmp_path / "net.safetensors").params.tobytes() == net.params.tobytes()
+
+
 def test_load_rejects_large_file_of_other_format(tmp_path, set_limit):
     set_limit("nnc._utils.disk.CHUNK_BYTES", 64)
     (tmp_path / "net.safetensors").write_bytes(b"x" * 1000)

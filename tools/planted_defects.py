@@ -393,6 +393,8 @@ def main() -> None:
         return
     lines = json.loads(options.lines.read_text())
     missing, failing = dict(COUNTS), set()
+    if not build(options.copy.resolve()):  # an earlier run may have left a core with a defect
+        raise RuntimeError(f"the core must compile without a defect, got errors in {options.copy}")
     for number, defect in enumerate(defects):
         folder = defect.file[:4]
         if not missing[folder]:
