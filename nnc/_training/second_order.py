@@ -304,20 +304,27 @@ class SecondOrder:
         return list(zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True))
 
 
-def check_settings(options: TrainingOptions, state: TrainingState) -> None:
-    """Raise ValueError if an option of a fit needs an optimizer with a learning rate."""
+def check_settings(model: Model, options: TrainingOptions, state: TrainingState) -> None:
+    """Raise ValueError if an option of a fit or of a layer needs an optimizer with a learning rate."""
     settings = options.settings
     for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
         if settings.get(name):
             raise ValueError(
                 f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
             )
+    for layer in model.stack.parametric_layers:
+        if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
+            raise ValueError(
+                f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
+                f"{state.optimizer.name!r}, which has no learning rate, "
+                f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
+            )
 
 
 def check_second_order(model: Model, data: Data, options: TrainingOptions, state: TrainingState) -> None:
     """Raise ValueError if the network or an argument of a fit does not fit to a second-order optimizer."""
     loss = losses.ROWS[model.loss]
-    check_settings(options, state)
+    check_settings(model, options, state)
     if options.batch_size is not None and options.batch_size < data.n:
         raise ValueError(
             f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "
@@ -341,13 +348,6 @@ def check_second_order(model: Model, data: Data, options: TrainingOptions, state
             f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "
             f"'levenberg_marquardt', got {model.loss_function or model.loss!r}"
         )
-    for layer in model.stack.parametric_layers:
-        if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
-            raise ValueError(
-                f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
-                f"{state.optimizer.name!r}, which has no learning rate, "
-                f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
-            )
 
 
 class NetworkObjective:

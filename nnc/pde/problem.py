@@ -283,7 +283,7 @@ class Problem:
         if hasattr(state.optimizer, "lr"):
             minimizer = FirstOrder(model, None, options, state, objective=objective)
         else:
-            check_settings(options, state)
+            check_settings(model, options, state)
             minimizer = SecondOrder(model, objective, options, state)
         observer = PointObserver(objective, resample, self.magnitude, state.epoch)
         points = [self.term(name).at(X) for name, X in validation.items()]
