@@ -19,7 +19,7 @@ from network cimport Network, Plan, output_delta
 
 cdef enum:
     ACCUMULATORS = 4      # number of independent sums, which hide the latency of multiply-adds
-    MAX_PARAMETERS = 1 << 17  # with more elements in the parameter vector, the step of network.pxd is faster
+    MAX_PARAMETERS = 1 << 17  # with more elements in the parameter vector, the functions of network.pxd are faster
 
 
 cdef inline bint is_supported(const Plan* plan, const Data* data, Py_ssize_t batch,

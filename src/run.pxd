@@ -31,9 +31,9 @@ cdef enum:
     MAX_PREFETCH_BYTES = 1 << 19
 
 cdef enum Strategy:
-    GENERAL               # step of network.pxd, or an objective
-    ONE_ROW               # step of one_row.pxd, for batches of one row
-    ROWS_IN_LANES         # step of tiny.pxd, for very small networks
+    GENERAL               # gradients of the network by network.pxd, or those of an objective
+    ONE_ROW               # gradients and update by one_row.pxd, for batches of one row
+    ROWS_IN_LANES         # gradients and update by tiny.pxd, for very small networks
 
 cdef struct Run:
     Network net           # network of the run, whose buffers all threads share
@@ -421,7 +421,7 @@ cdef inline always_inlined train_as(int strategy, Run* run, int thread, Py_ssize
                 learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread,
                       threads, &queue if prefetches else NULL)
         if last:
-            drops += strategy != ROWS_IN_LANES  # tiny networks have no dropout
+            drops += strategy != ROWS_IN_LANES  # runs of tiny.pxd have no dropout and do not count its steps
             if general and run.squares is not NULL:
                 if threads > 1 and barrier_wait(&run.barrier):
                     break

@@ -196,7 +196,7 @@ def jacobian(problem):
 
 def smooth_objective(problem):
     model = problem.net.model
-    objective = EquationObjective(model, problem.setting, problem.terms, problem._padded, problem.moments)
+    objective = EquationObjective(problem._equations(problem.terms), problem.moments)
     objective.start(EpochRecords(TrainingState.new(model, "sgd", problem.net.streams), 1))
     return objective
 

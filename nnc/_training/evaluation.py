@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnc._training.options import TrainingOptions
 
 SLICE_MULTIPLY_ADDS = 1e9  # number of multiply-adds between two checks for Ctrl-C
-ASSUMED_BLOCK_ROWS = 128  # assumed number of rows in a block of the core
+ASSUMED_BLOCK_ROWS = 128  # rows in a block of the core, assumed to limit the time between these checks
 
 
 class Evaluator:

@@ -26,7 +26,6 @@ MIN_THREAD_MULTIPLY_ADDS = 100_000  # minimum number of multiply-adds of a threa
 # A run with at most this number of multiply-adds takes about 1 ms. It installs no handler for Ctrl-C, because Python
 # raises KeyboardInterrupt soon enough after the run.
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000
-NO_LOSS = np.empty(0)
 ASSUMED_MULTIPLY_ADDS_PER_SECOND = 3e8  # speed of one thread, assumed until it is measured
 
 
@@ -128,7 +127,7 @@ class FirstOrder:
         size = n if options.batch_size is None else min(n, options.batch_size)
         self.batch_size = size if data is not None else options.batch_size or 1
         self.rows_by_threads: dict[int, int] = {}
-        self.step_loss = NO_LOSS if source is None else np.empty(1)
+        self.step_loss = np.empty(1)
         model.check_parameters()
         if model.min_batch_rows > 1:
             model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._team import Interrupt, Team
-    from nnc._training.options import TrainingOptions
     from nnc._training.records import EpochRecords
     from nnc._training.state import TrainingState
 
@@ -106,7 +105,6 @@ class Run(Protocol):
     """Run as its observers see it; `TrainingLoop` documents the members."""
 
     model: Model
-    options: TrainingOptions
     state: TrainingState
     records: EpochRecords
     minimizer: Minimizer

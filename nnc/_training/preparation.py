@@ -72,10 +72,10 @@ def loop_on(
     if rows is not dataset.rows or validation is not dataset.validation:
         dataset = Dataset(converter, rows, validation)
     if is_first_order and model.custom is not None:
-        state.streams = state.streams.copy()
-        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
         from nnc._training.sources import epoch_batches
 
+        state.streams = state.streams.copy()
+        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
         start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
         minimizer, _ = batch_minimizer(model, start_epoch, options, state, size, -(-n // size))
         return TrainingLoop(model, dataset, options, state, minimizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 MIN_JACOBIAN_ROWS = 128  # smallest number of Jacobian rows that are computed in one call of the core
 
 
-class CoreTerms:
-    """Terms of a loss in a run of the core.
+class Equations(NamedTuple):
+    """Terms of a loss, with the network and the coefficients on which they depend.
 
-    Parameters
+    Attributes
     ----------
     model : Model
         Network.
@@ -40,6 +40,26 @@ class CoreTerms:
         Terms of the loss.
     coefficients : array (padded,)
         Values of the coefficients, padded to whole vectors.
+    """
+
+    model: Model
+    setting: Setting
+    terms: Sequence[Term]
+    coefficients: NDArray[Any]
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """Values of the coefficients without padding, a view."""
+        return self.coefficients[: len(self.setting.coefficients)]
+
+
+class CoreTerms:
+    """Run of the core on the terms of equations.
+
+    Parameters
+    ----------
+    equations : Equations
+        Terms, network and coefficients.
     moments : array (rows, padded), optional
         Moments of the optimizer for the coefficients.
     settings : RunSettings, optional
@@ -52,16 +72,10 @@ class CoreTerms:
     """
 
     def __init__(
-        self,
-        model: Model,
-        setting: Setting,
-        terms: Sequence[Term],
-        coefficients: NDArray[Any],
-        moments: NDArray[Any] | None = None,
-        settings: RunSettings | None = None,
+        self, equations: Equations, moments: NDArray[Any] | None = None, settings: RunSettings | None = None
     ) -> None:
-        self.model, self.setting, self.terms, self.coefficients = model, setting, terms, coefficients
-        self.moments = np.zeros((0, len(coefficients)), model.dtype) if moments is None else moments
+        self.equations, model = equations, equations.model
+        self.moments = np.zeros((0, len(equations.coefficients)), model.dtype) if moments is None else moments
         settings = RunSettings(1, {"method": "sgd"}) if settings is None else settings
         self.threads = settings.threads
         self.training = model.core.EquationTraining(model.engine, model.theta_view, None, settings)
@@ -69,31 +83,33 @@ class CoreTerms:
 
     def set_terms(self) -> None:
         """Set the terms of the run, or set them again after points were replaced."""
-        described = [term.core_term() for term in self.terms]
-        coefficients = self.coefficients, len(self.setting.coefficients)
+        equations = self.equations
+        described = [term.core_term() for term in equations.terms]
+        coefficients = equations.coefficients, len(equations.values)
         self.training.set_terms(described, coefficients, self.moments, self.threads)
 
     def refresh(self) -> None:
         """Linearize those residuals that the caller defines with `derivatives`, at the current parameters."""
-        for t, term in enumerate(self.terms):
+        equations, setting = self.equations, self.equations.setting
+        for t, term in enumerate(equations.terms):
             if term.definition.derivatives is not None:
-                k = self.setting.n_out * len(term.program.channels)
-                out = np.empty((len(term.X), k * term.lanes), self.model.dtype)
+                k = setting.n_out * len(term.program.channels)
+                out = np.empty((len(term.X), k * term.lanes), equations.model.dtype)
                 self.training.values(t, out, True)
-                channels = term.from_blocks(out, k).reshape(self.setting.n_out, -1, len(term.points))
-                values = self.coefficients[: len(self.setting.coefficients)].tolist()
-                term.refresh(channels, dict(zip(self.setting.coefficients, values, strict=True)))
+                channels = term.from_blocks(out, k).reshape(setting.n_out, -1, len(term.points))
+                term.refresh(channels, dict(zip(setting.coefficients, equations.values.tolist(), strict=True)))
 
     def residuals(self, t: int) -> NDArray[Any]:
         """Return the residuals of term number t as (blocks, n_results * lanes)."""
-        term = self.terms[t]
-        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.model.dtype)
+        term = self.equations.terms[t]
+        out = np.empty((len(term.X), len(term.program.results) * term.lanes), self.equations.model.dtype)
         self.training.values(t, out)
         return out
 
-    def loss(self, losses: NDArray[np.float64]) -> float:
-        """Return the loss, and write the mean square of each term to `losses`."""
-        return float(self.training.loss(losses))
+    def losses(self) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss, and the mean square of each term."""
+        losses = np.empty(len(self.equations.terms))
+        return float(self.training.loss(losses)), losses
 
 
 class EquationObjective:
@@ -103,15 +119,19 @@ class EquationObjective:
 
     Parameters
     ----------
-    model, setting, terms, coefficients, moments
-        As in `CoreTerms`.
+    equations : Equations
+        Terms, network and coefficients.
+    moments : array (rows, padded)
+        Moments of the optimizer for the coefficients.
 
     Attributes
     ----------
     n : int
         Number of points.
     core : CoreTerms
-        Run of the core, since the start.
+        Terms in the run of the core, from the start on.
+    training : core.EquationTraining or None
+        Run of the core; None before the start.
     term_losses : array (epochs, terms)
         Mean square of each term in each epoch.
     evaluated : (array, array) or None
@@ -120,32 +140,21 @@ class EquationObjective:
 
     data = None
     core: CoreTerms
+    training: Any = None
     evaluated: tuple[Vector, Vector] | None = None
     divergence_cause = (
         "The learning rate may be too large, or a residual is not finite at a point, for example because of a division "
         "by zero or a logarithm."
     )
 
-    def __init__(
-        self,
-        model: Model,
-        setting: Setting,
-        terms: Sequence[Term],
-        coefficients: NDArray[Any],
-        moments: NDArray[Any],
-    ) -> None:
-        self.model, self.setting, self.terms = model, setting, terms
-        self.coefficients, self.moments = coefficients, moments
-        self.n = sum(len(term.points) for term in terms)
-        self.variables = Variables(model, coefficients[: len(setting.coefficients)], moments)
-        self.term_losses = np.empty((0, len(terms)))
+    def __init__(self, equations: Equations, moments: NDArray[Any]) -> None:
+        self.equations, self.moments = equations, moments
+        self.model, self.terms = equations.model, equations.terms
+        self.n = sum(len(term.points) for term in self.terms)
+        self.variables = Variables(self.model, equations.values, moments)
+        self.term_losses = np.empty((0, len(self.terms)))
 
     # ------------------------------------------------------------------------------------------ first-order minimizers
-
-    @property
-    def training(self) -> Any:
-        """Run of the core."""
-        return self.core.training
 
     def max_threads(self, n_threads: int | None) -> int:
         """Return the largest number of threads that may speed up the run."""
@@ -154,7 +163,8 @@ class EquationObjective:
 
     def create_training(self, model: Model, data: Data | None, settings: RunSettings) -> Any:
         """Return a run of the core on the terms of the problem."""
-        self.core = CoreTerms(model, self.setting, self.terms, self.coefficients, self.moments, settings)
+        self.core = CoreTerms(self.equations, self.moments, settings)
+        self.training = self.core.training
         return self.training
 
     def before_epochs(self, records: EpochRecords) -> None:
@@ -176,7 +186,8 @@ class EquationObjective:
     def start(self, records: EpochRecords) -> None:
         """Create the run of the core for evaluations on one thread."""
         self.records = records
-        self.core = CoreTerms(self.model, self.setting, self.terms, self.coefficients)
+        self.core = CoreTerms(self.equations)
+        self.training = self.core.training
         self.reserve_term_losses(records, len(records.losses))
 
     def restart(self, params: Vector) -> None:
@@ -203,15 +214,14 @@ class EquationObjective:
     def loss(self, params: Vector) -> float:
         """Return the loss."""
         self.prepare_terms(params)
-        losses = np.empty(len(self.terms))
-        loss = self.core.loss(losses)
+        loss, losses = self.core.losses()
         self.evaluated = params, losses
         return loss
 
     def loss_and_gradient(self, params: Vector, seeds: NDArray[Any] | None = None) -> tuple[float, Vector]:
         """Return the loss and its gradient; with `seeds`, J' times the seeds in place of the gradient."""
         self.prepare_terms(params)
-        losses, by_coefficients = np.empty(len(self.terms)), np.empty(len(self.setting.coefficients))
+        losses, by_coefficients = np.empty(len(self.terms)), np.empty(len(self.equations.values))
         flat = self.model.zeros()
         loss = self.training.loss(losses, flat, by_coefficients, seeds)
         self.evaluated = params, losses
@@ -310,4 +320,4 @@ class PointEvaluation:
     def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None) -> list[float]:
         """Return the loss at the validation points."""
         self.core.refresh()
-        return [self.core.loss(np.empty(len(self.core.terms)))]
+        return [self.core.losses()[0]]

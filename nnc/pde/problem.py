@@ -20,7 +20,7 @@ from nnc._training.second_order import SecondOrder, check_settings
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
 from nnc._utils.checks import check_real
-from nnc.pde.objective import CoreTerms, EquationObjective, PointEvaluation, PointObserver
+from nnc.pde.objective import CoreTerms, EquationObjective, Equations, PointEvaluation, PointObserver
 from nnc.pde.symbols import Points
 from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_points
 
@@ -277,7 +277,7 @@ class Problem:
     ) -> TrainingLoop:
         """Return the training loop of `fit`; `moments` are those of the coefficients."""
         model = self.net.model
-        objective = EquationObjective(model, self.setting, self.terms, self._padded, moments)
+        objective = EquationObjective(self._equations(self.terms), moments)
         options.batch_size = objective.n
         minimizer: Minimizer
         if hasattr(state.optimizer, "lr"):
@@ -287,9 +287,13 @@ class Problem:
             minimizer = SecondOrder(model, objective, options, state)
         observer = PointObserver(objective, resample, self.magnitude, state.epoch)
         points = [self.term(name).at(X) for name, X in validation.items()]
-        evaluation = PointEvaluation(CoreTerms(model, self.setting, points, self._padded)) if points else None
+        evaluation = PointEvaluation(CoreTerms(self._equations(points))) if points else None
         dataset = Dataset(self.net.converter, Data(np.empty((0, model.sizes[0]), model.dtype)))
         return TrainingLoop(model, dataset, options, state, minimizer, (observer,), evaluation=evaluation)
+
+    def _equations(self, terms: Sequence[Term]) -> Equations:
+        """Return terms with the network and the coefficients of the problem."""
+        return Equations(self.net.model, self.setting, terms, self._padded)
 
     def _by_term(self, name: str, argument: Any) -> dict[str, Any]:
         """Return an argument of `fit` as a dict by the names of terms; one value belongs to the only Residual term."""
@@ -344,7 +348,7 @@ class Problem:
         array (n,), or (n, m) for a term with m residuals
         """
         term = self.term(name).at(X)
-        core = CoreTerms(self.net.model, self.setting, [term], self._padded)
+        core = CoreTerms(self._equations([term]))
         core.refresh()
         r = term.from_blocks(core.residuals(0), len(term.program.results))
         return r[0].copy() if len(r) == 1 else r.T.copy()
