@@ -298,11 +298,27 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Train for `blocks` blocks. If each thread processes whole blocks, train for `blocks` rounds. All run.threads
     # threads call this function.
     if run.strategy == ROWS_IN_LANES:
-        train_as(ROWS_IN_LANES, run, thread, blocks)
+        train_in_lanes(run, blocks)
     elif run.strategy == ONE_ROW:
-        train_as(ONE_ROW, run, thread, blocks)
+        train_one_row(run, blocks)
     else:
-        train_as(GENERAL, run, thread, blocks)
+        train_general(run, thread, blocks)
+
+
+cdef inline never_inlined train_in_lanes(Run* run, Py_ssize_t blocks) noexcept nogil:
+    # Train with the code of tiny.pxd. The three strategies are functions that are never inlined, because one function
+    # for all would keep more variables in memory instead of registers.
+    train_as(ROWS_IN_LANES, run, 0, blocks)
+
+
+cdef inline never_inlined train_one_row(Run* run, Py_ssize_t blocks) noexcept nogil:
+    # Train with the code of one_row.pxd.
+    train_as(ONE_ROW, run, 0, blocks)
+
+
+cdef inline never_inlined train_general(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Train with the code of network.pxd, or with an objective.
+    train_as(GENERAL, run, thread, blocks)
 
 
 cdef inline always_inlined train_as(int strategy, Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
