@@ -59,7 +59,9 @@ class InputConversion:
         Whether the loss is "auto" and the first training has not chosen it yet. All data is then rejected.
     """
 
+    model: Model
     loss: LossRow
+    has_automatic_loss: bool
     scaler_X: Scaler | None
     scaler_y: Scaler | None
     is_direct: bool
