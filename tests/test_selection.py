@@ -103,11 +103,33 @@ def test_fewer_than_twenty_rows_issue_warning_with_remedy(n):
     build_network().fit(X[:n], Y[:n], lr=0.01, epochs=5)
 
 
-def test_two_hundred_rows_are_validated_once():
+def test_validation_has_more_folds_and_repeats_with_fewer_rows():
     rows = np.tile(X, (2, 1))
-    methods = [build_network().fit(rows[:n], rows[:n, :1], epochs=40).settings["selection"] for n in (199, 200)]
-    assert methods[0].endswith("by 5-fold cross-validation, 2 times")
-    assert methods[1].endswith("by 3-fold cross-validation")
+    for n, method in ((100, "5-fold cross-validation, 2 times"), (101, "5-fold cross-validation"), (200, "3-fold")):
+        selected = build_network().fit(rows[:n], rows[:n, :1], epochs=40).settings["selection"]
+        assert f"by {method}" in f"{selected} "
+        assert ("times" in selected) == (n == 100)
+
+
+class RecordedCurve:
+    """Curve with given losses that counts its cycles."""
+
+    def __init__(self, losses):
+        self.planned, self.losses, self.continues = losses, [], True
+
+    def observe(self, epochs, interrupt):
+        self.losses.append(self.planned[len(self.losses)])
+
+    def restrict_to_first(self):
+        """Do nothing."""
+
+
+def test_weight_decays_far_above_the_best_one_are_trained_no_longer():
+    losses = [9, 6, 3, 1], [8, 5, 4, 4], [7, 7, 7, 7], [8, 8, 8, 8], [9, 9, 9, 9]
+    curves = [RecordedCurve(values) for values in losses]
+    assert selection.train_trials(curves, [1, 2, 4, 32], None) == 0
+    # The best curve is the third one after the first cycle, and the second one after the second cycle.
+    assert [len(curve.losses) for curve in curves] == [4, 3, 3, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,24 @@ is held out. Each copy is trained in cycles, whose learning rates decrease to al
 after each cycle as if the training ended there. Each cycle doubles the number of epochs. The training of a weight decay
 ends early if the validation loss rises after two cycles in a row.
 
-Below MIN_SINGLE_ROWS rows, the cross-validation has N_REPEATED_FOLDS folds and is repeated, and the weight decays are
-STRONG_WEIGHT_DECAYS. AdamW limits the absolute value of each weight to about the inverse of the weight decay. The path
-therefore leads from the network without a limit to small weights and, with the largest one, to a constant prediction.
-Unlike a penalty in the loss, this limit does not depend on the scale of the loss.
+Below MIN_SINGLE_ROWS rows, the cross-validation has N_REPEATED_FOLDS folds, and the weight decays are
+STRONG_WEIGHT_DECAYS. With at most half as many rows, it is repeated with other folds. AdamW limits the absolute value
+of each weight to about the inverse of the weight decay. The path therefore leads from the network without a limit to
+small weights and, with the largest one, to a constant prediction. Unlike a penalty in the loss, this limit does not
+depend on the scale of the loss.
 
-First all copies are trained for a fraction of the epochs. If the loss of the best weight decay has not risen then, its
-copy for the first fold continues up to all epochs. The constants were chosen on the TUNING_SETS of
-benchmarks/default_sets.py, and those for few rows on synthetic sets that docs/lab/training.md describes.
+First all copies are trained for a fraction of the epochs. After each cycle, only the best weight decay, the next larger
+one and all smaller ones continue, because networks with large weight decays converge first. If the loss of the best
+weight decay has not risen then, its copy for the first fold continues up to all epochs. The constants were chosen on
+the TUNING_SETS of benchmarks/default_sets.py, and those for few rows on synthetic sets that docs/lab/training.md
+describes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect
 from contextlib import nullcontext
+from functools import cache
 from math import cos, inf, pi
 from typing import TYPE_CHECKING
 
@@ -55,8 +59,9 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 5  # fits on fewer rows select no epochs and no weight decay, because a fold needs at least one row
 MIN_CERTAIN_ROWS = 20  # fits on fewer rows issue a warning, because their validation loss is uncertain
-MIN_SINGLE_ROWS = 200  # fits on fewer rows repeat the cross-validation and also compare large weight decays
-N_REPEATED_FOLDS, N_REPEATS = 5, 2  # number of folds below MIN_SINGLE_ROWS rows, and of splits into these folds
+MIN_SINGLE_ROWS = 200  # fits on fewer rows have N_REPEATED_FOLDS folds and also compare large weight decays
+# Number of folds below MIN_SINGLE_ROWS rows, and of splits into these folds with at most half as many rows.
+N_REPEATED_FOLDS, MAX_REPEATS = 5, 2
 N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows for a cross-validation
 HELD_OUT = 0.2  # fraction of the rows that is held out if there are more than MAX_FOLD_ROWS rows
 WEIGHT_DECAYS = (0.0, 0.5)  # candidates of the weight decay; AdamW multiplies them by the learning rate
@@ -246,7 +251,8 @@ def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
         for curve in curves:
             if curve.continues:
                 curve.observe(end, interrupt)
-    best = min(range(len(curves)), key=lambda i: min(curves[i].losses))
+        best = min(range(len(curves)), key=lambda i: min(curves[i].losses))
+        curves = curves[: best + 2]  # larger weight decays converge first, so they will not become the best ones
     curve = curves[best]
     if curve.continues and len(curve.losses) == len(ends) - len(remaining):
         curve.restrict_to_first()
@@ -273,6 +279,7 @@ def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
     """Return the learning rate of an epoch: half a cosine wave from almost `peak` to almost 0 in each cycle."""
     starts = [0, *ends[:-1]]
 
+    @cache  # all trials have the same learning rates
     def rate(epoch: int) -> float:
         cycle = bisect(starts, epoch) - 1
         start, end = starts[cycle], ends[cycle]
@@ -297,8 +304,9 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
         return [dataset], "the validation rows"
     key, labels = network.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
     if rows.n < MIN_SINGLE_ROWS:
-        pairs = [pair for i in range(N_REPEATS) for pair in folds(rows.n, N_REPEATED_FOLDS, key + i, labels)]
-        method = f"{N_REPEATED_FOLDS}-fold cross-validation, {N_REPEATS} times"
+        n_repeats = min(MAX_REPEATS, MIN_SINGLE_ROWS // rows.n)
+        pairs = [pair for i in range(n_repeats) for pair in folds(rows.n, N_REPEATED_FOLDS, key + i, labels)]
+        method = f"{N_REPEATED_FOLDS}-fold cross-validation" + (f", {n_repeats} times" if n_repeats > 1 else "")
     elif rows.n <= MAX_FOLD_ROWS:
         pairs = folds(rows.n, N_FOLDS, key, labels)
         method = f"{N_FOLDS}-fold cross-validation"
