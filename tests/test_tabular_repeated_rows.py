@@ -29,6 +29,17 @@ def test_repeated_noise_is_reported_and_has_score_of_noise(model_class):
     assert model.held_out_.score < (0.3 if model_class is TableRegressor else 0.75)
 
 
+@pytest.mark.parametrize("model_class", [TableRegressor, TableClassifier])
+def test_copies_are_found_in_discrete_columns_and_a_single_numeric_one(model_class):
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.integers(0, 2, 60), rng.integers(0, 3, 60), rng.standard_normal(60)])
+    y = rng.standard_normal(60) if model_class is TableRegressor else rng.permutation(60) % 2
+    with pytest.warns(LeakageWarning, match="^240 of 300 rows equal an earlier row") as caught:
+        model = model_class("fast", members=2, random_state=0).fit(np.repeat(X, 5, axis=0), np.repeat(y, 5))
+    assert len(caught) == 1
+    assert model.held_out_.score < (0.3 if model_class is TableRegressor else 0.75)
+
+
 def test_copies_are_in_one_fold_and_part():
     rng = np.random.default_rng(1)
     group = rng.permutation(np.repeat(np.arange(60), rng.integers(1, 9, 60)))
@@ -54,6 +65,8 @@ def test_equal_rows_of_discrete_columns_are_natural():
             (np.column_stack([sex, passenger_class]), (sex ^ passenger_class % 2).astype(np.int32)),
             (np.column_stack([city, 7 * city, city % 5]), survived),  # columns that depend on each other
             (rng.standard_normal((n, 2)), survived),
+            (np.column_stack([sex, rng.normal(40, 12, n).round()]), survived),  # natural ties of a rounded number
+            (np.column_stack([sex, rng.normal(40, 50, n).round()]), survived),
         ):
             assert groups_of(X, y) is None
 
