@@ -499,8 +499,13 @@ def test_target_of_formatted_numbers_is_read_like_an_input(shell, pattern, first
     _, err, status = shell(command, t_csv="\n".join(lines))
     assert status == 0
     assert "ignored 2 rows without a value of y; the first is line 102 of t.csv, with 'on request'" in err
-    report = json.loads(shell("evaluate t.json u.csv --json", u_csv="\n".join(lines[:100]))[0])
-    assert (report["rows"], report["r2"] > 0.5) == (99, True)
+    report = json.loads(shell("evaluate t.json t.csv --json")[0])
+    assert (report["rows"], report["rows_without_target"], report["r2"] > 0.5) == (120, 2, True)
+    assert "ignored 2 rows without a value of y" in shell("evaluate t.json t.csv")[0]
+    _, err, status = shell("evaluate t.json u.csv", u_csv="\n".join([*lines[:50], *["1;2;soon"] * 6]))
+    assert status == 1
+    assert "column 'y' of u.csv must contain numbers" in err
+    assert "as in training, but 6 of 55 cells are something else" in err
     _, err, status = shell(f"{command} --task classification", t_csv="\n".join(lines[:100]))
     assert (status, f"--task classification requires a target with classes, got {first} in 'y'" in err) == (1, True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
+from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
+from nnc.tabular.cells import is_missing_text
+from nnc.tabular.format_search import MAX_UNREADABLE_FRACTION
 from nnc.tabular.temperature import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -47,11 +51,12 @@ def run(arguments: Namespace) -> int:
     target = arguments.target or model.target_name_
     if target is None:
         raise UsageError(f"the model {arguments.file} does not contain the name of the target; pass --target")
-    predictions, y = _predict(model, target, arguments)
+    predictions, y, n_ignored = _predict(model, target, arguments)
     if isinstance(model, TableClassifier):
         results = _evaluate_classifier(model, predictions, y)
     else:
         results = _evaluate_regressor(model, predictions, y)
+    results["rows_without_target"] = n_ignored
     if arguments.json:
         print_json(results)
     else:
@@ -75,22 +80,31 @@ def _evaluate_images(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespa
     return 0
 
 
-def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series]:
-    """Return the predictions and the true values of all rows that have a true value."""
+def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series, int]:
+    """Return the predictions and the true values of all rows that have a true value, and the number of other rows.
+
+    As in training, a row whose target is not a number in the format of the model has no true value.
+    """
     is_classifier = isinstance(model, TableClassifier)
     has_quantiles = isinstance(model, TableRegressor) and model.quantiles is not None
     predict = model.predict_proba if is_classifier else model.predict_quantiles if has_quantiles else model.predict
     predictions, targets = [], []
+    n_rows = n_unreadable = 0
     with open_table(
         arguments.rows, TextOptions.from_arguments(arguments), [target, *model.model_.schema.names]
     ) as file:
         format = model.model_.target.format
         target_kind = {target: "number" if format is None and not is_classifier else "text"}
         for start, _, X in read_batches(model, file, arguments.file, target_kind):
+            n_rows += len(X)
             if format is not None:
                 with tables.locate_errors(file, start):
                     (column,) = read_table(X.select(target)).columns
-                    numbers = format.read(column).values
+                    texts = [level.strip() for level in column.levels]
+                    unreadable = [format.parse(text) is None and not is_missing_text(text) for text in texts]
+                    n_unreadable += int(np.isin(column.values, np.flatnonzero(unreadable)).sum())
+                    readable = format.replace(missing=tuple(compress(texts, unreadable)))
+                    numbers = readable.read(column).values
                 X = X.with_columns(pl.Series(target, numbers, nan_to_null=True))
             has_target = X[target].is_not_null()
             labelled = X.filter(has_target)
@@ -98,9 +112,15 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
                 with tables.locate_errors(file, start, has_target):
                     predictions.append(predict(labelled))
                 targets.append(labelled[target])
+    if format is not None and n_unreadable > MAX_UNREADABLE_FRACTION * n_rows:
+        raise TableFileError(
+            f"column {target!r} of {arguments.rows} must contain {format.expected}, as in training, but "
+            f"{n_unreadable:,} of {n_rows:,} cells are something else"
+        )
     if not targets:
         raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the true values")
-    return np.concatenate(predictions), pl.concat(targets)
+    y = pl.concat(targets)
+    return np.concatenate(predictions), y, n_rows - len(y)
 
 
 def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
@@ -155,6 +175,8 @@ def _class_indices(labels: list[Any], y: pl.Series) -> NDArray[np.intp]:
 
 def _print_results(results: dict[str, Any], target: str) -> None:
     print_text(f"{target}: {results['rows']:,} rows")
+    if results.get("rows_without_target"):
+        print_text(f"ignored {pluralize(results['rows_without_target'], 'row')} without a value of {target}")
     if results.get("rows_of_unknown_classes"):
         print_text(
             f"{results['rows_of_unknown_classes']:,} of these rows have a class that did not occur in training; they "
