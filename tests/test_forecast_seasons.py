@@ -23,6 +23,11 @@ def hourly(weeks):
     return 100 + day - 25 * is_weekend + 2 * np.random.default_rng(0).normal(size=len(hours))
 
 
+def seasonal_walk(n, season, seed=0):
+    """Return a series in which each step of the season is a random walk of its own."""
+    return 100 + np.random.default_rng(seed).normal(size=(n // season, season)).cumsum(axis=0).ravel()
+
+
 def season_of(y, horizon=6):
     return Forecaster(horizon, members="statistics").fit(y).season_
 
@@ -79,3 +84,47 @@ def test_clear_season_of_less_than_three_cycles_is_as_accurate_as_last_season(n)
         with pytest.warns(ForecastWarning, match="shorter than three seasons"):
             forecast = Forecaster(12, 12, members="statistics").fit(y[:n]).predict()
         assert np.abs(forecast - y[n:]).mean() < (1.4 if slope == 0 else 0.4) * np.abs(y[n - 12 : n] - y[n:]).mean()
+
+
+# -------------------------------------------------------------------------------------------- seasonal naive forecast
+
+
+def test_forecasts_repeat_the_last_season_if_nothing_else_is_as_accurate():
+    y = 3 * seasonal_walk(120, 12)
+    model = Forecaster(12, 12, members="statistics")
+    with pytest.warns(
+        ForecastWarning, match=r"forecasts are the last season \(seasonal naive\), because .* pass season="
+    ):
+        model.fit(y)
+    result = model.predict(level=80)
+    np.testing.assert_allclose(result["forecast"], y[-12:], rtol=1e-12)
+    assert model.naive_share_ == 1
+    assert "100% last season (seasonal naive)" in str(model.report())
+    half_width = (result["upper_80"] - result["lower_80"]) / 2
+    assert 3 < half_width.mean() < 7  # for normal changes with the standard deviation 3: 3.8
+
+
+def test_usual_series_are_not_forecast_by_the_last_season():
+    t = np.arange(60)
+    noise = np.random.default_rng(0).normal(size=60)
+    for y in (noise, noise.cumsum(), 0.3 * t + 10 * np.sin(2 * np.pi * t / 12) + noise, np.resize(t[:12], 60), t * 1.0):
+        assert Forecaster(6, 12, members="statistics").fit(y + 100).naive_share_ == 0
+
+
+@pytest.mark.parametrize("weekend", [-25, -40])
+def test_two_weeks_of_hours_are_forecast_as_accurately_as_by_the_last_week(weekend):
+    hours = np.arange(15 * 24)
+    day = 20 * np.sin(2 * np.pi * hours / 24)
+    y = 100 + day + weekend * (hours // 24 % 7 >= 5) + 4 * np.random.default_rng(0).normal(size=len(hours))
+    model = Forecaster(24, members="statistics")
+    with pytest.warns(ForecastWarning, match="shorter than three seasons of 168 steps"):
+        model.fit(y[:-24])
+    assert np.abs(model.predict() - y[-24:]).mean() < 1.3 * np.abs(y[-192:-168] - y[-24:]).mean()
+
+
+def test_report_names_seasons_that_forecasts_do_not_use():
+    pd = pytest.importorskip("pandas")
+    dated = pd.Series(hourly(3), index=pd.date_range("2024-01-01", periods=3 * 168, freq="h"))
+    with pytest.warns(ForecastWarning, match="seasons of 24 and 168 steps"):
+        model = Forecaster(24, members="statistics").fit(dated)
+    assert "season of 168 steps; not used: 24 steps" in str(model.report())

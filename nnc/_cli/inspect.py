@@ -69,6 +69,7 @@ def _describe_forecaster(model: Forecaster) -> dict[str, Any]:
         "columns": model.columns_,
         "needs_future": model.needs_future_,
         "weights": model.weights_,
+        "naive_share": model.naive_share_,
         "networks": [_describe_network(network) for network in model.networks_],
     }
 

@@ -17,10 +17,12 @@ from nnc._model.cores import load_core
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import train_networks
 from nnc._training.schedules import CosineLR
+from nnc.forecast.statistics import is_clearly_lower
 from nnc.layers import Dense, Input
 
 if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats
+    from nnc.forecast.windows import Windows
 
 N_NETWORKS = 4  # networks with different seeds, whose corrections are averaged
 HIDDEN_UNITS, EPOCHS, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 32, 10, 64, 0.002, 0.05
@@ -30,6 +32,7 @@ MAX_ERROR = 20.0  # largest error from which the networks learn, as a multiple o
 MIN_WINDOWS = 60  # smallest number of windows for training, and for validation; with fewer, there are no corrections
 SHARES = 0.0, 0.25, 0.5, 0.75, 1.0  # weights that validation compares, for the linear map and for all networks together
 PRIOR_WEIGHT = 0.25  # prior weight of the linear map, and of all networks together; averaged with the validated weight
+NAIVE_SHARES = 0.5, 1.0  # weights of the seasonal naive forecast that validation compares with 0
 MIN_GAIN = 0.003  # minimum relative change of the validation error for choosing a larger weight, or the weight 0
 
 
@@ -126,6 +129,27 @@ def solve_ridge(X: Floats, Y: Floats, penalty: float = RIDGE) -> Floats:
     core.add_gram(rows, sums)
     sums /= len(X)
     return solve(sums[:width, :width] + penalty * np.eye(width), sums[:width, width : width + outputs])
+
+
+def choose_naive_share(windows: Windows, errors: Floats) -> float:
+    """Return the weight of the seasonal naive forecast in the statistical forecast, chosen on windows.
+
+    A larger weight is chosen only if it clearly reduces the error, so usual series have the weight 0.
+
+    Parameters
+    ----------
+    windows : Windows
+        Windows with the weight 0.
+    errors : array (windows, horizon)
+        Errors of `Windows.base` for the windows; NaN if missing.
+    """
+    difference = (windows.naive - windows.base) / windows.scale
+    best, best_errors = 0.0, np.minimum(np.abs(errors), MAX_ERROR)
+    for share in NAIVE_SHARES:
+        found = np.minimum(np.abs(errors - share * difference), MAX_ERROR)
+        if is_clearly_lower(found, best_errors, windows.series, windows.origins):
+            best, best_errors = share, found
+    return best
 
 
 def choose_weights(corrections: Corrections, inputs: Floats, errors: Floats) -> tuple[float, ...]:

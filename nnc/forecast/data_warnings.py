@@ -10,12 +10,15 @@ from nnc._utils.notices import warn_user
 from nnc.forecast.effects import is_explained
 from nnc.forecast.frequency import of_series, show_time
 from nnc.forecast.reading import ForecastWarning, describe_names, warn_of_ignored_columns
+from nnc.forecast.report import naive_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nnc.forecast.frames import Layout
+    from nnc.forecast.model import ForecastModel
     from nnc.forecast.panel import Panel
+    from nnc.forecast.seasons import Seasons
     from nnc.forecast.statistics import Floats, Ints
 
 ADVISED_OBSERVATIONS = 10  # `fit` warns about series with fewer observations
@@ -23,8 +26,10 @@ OUTLIER_RATIO = 100  # `fit` warns about values this many times as far from the 
 ADVISED_MISSING = 1 / 3  # `fit` warns about series with a larger fraction of missing values
 
 
-def warn_of_data(panel: Panel, names: Sequence[object] | None, layout: Layout | None, season: int) -> None:
-    """Warn of short series, missing values, values far from all others, and columns that trend and season explain.
+def warn_of_data(
+    panel: Panel, names: Sequence[object] | None, layout: Layout | None, model: ForecastModel, seasons: Seasons
+) -> None:
+    """Warn of series and columns for which forecasts are less accurate, or no better than the last season.
 
     Parameters
     ----------
@@ -33,15 +38,22 @@ def warn_of_data(panel: Panel, names: Sequence[object] | None, layout: Layout | 
         Names of the series; None for a single series without a name.
     layout : Layout or None
         Layout of the frame of the series; None for arrays.
-    season : int
+    model : ForecastModel
+    seasons : Seasons
     """
     labels = [0] if names is None else names
-    for message in filter(None, (_short_series_message(panel, labels, season), _missing_values_message(panel, labels))):
+    messages = (
+        _short_series_message(panel, labels, model.season),
+        _missing_values_message(panel, labels),
+        seasons.message(),
+        _naive_message(model),
+    )
+    for message in filter(None, messages):
         warn_user(message, ForecastWarning)
     warn_of_outliers(panel, names, layout)
     n_known = panel.regressors[0].shape[1]
     columns = [f"column {j} of X" for j in range(n_known)] if layout is None else layout.known_labels
-    _warn_of_explained_columns(panel.regressors, columns, season)
+    _warn_of_explained_columns(panel.regressors, columns, model.season)
 
 
 def warn_of_outliers(
@@ -112,6 +124,20 @@ def _short_series_message(panel: Panel, names: Sequence[object], season: int) ->
     if not found:
         return None
     return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
+
+
+def _naive_message(model: ForecastModel) -> str | None:
+    """Return the text of the warning that forecasts repeat the last season; None if they do not.
+
+    Series without a season get no warning: their last value is the best forecast of a random walk.
+    """
+    if model.naive_share < 1 or model.season == 1:
+        return None
+    corrections = " and corrections by networks" if any(model.corrections.weights) else ""
+    return (
+        f"forecasts are the {naive_name(model.season)}{corrections}, because the other statistical forecasts had "
+        "clearly larger errors for later observations; pass season= to use another season, or known covariates"
+    )
 
 
 def _missing_values_message(panel: Panel, names: Sequence[object]) -> str | None:

@@ -4,7 +4,8 @@ A model file contains the networks of the corrections, and a JSON object "foreca
 
     {"recipe": 1,
      "settings": {"horizon": 12, "season": null or 12, "members": "auto", "n_jobs": null, "seed": 0},
-     "season": 12, "names": null or [text, numbers or lists of them], "rows": [indices], "seconds": 0.5,
+     "season": 12, "other_seasons": [seasons that forecasts do not use], "naive_share": 0.0, 0.5 or 1.0,
+     "names": null or [text, numbers or lists of them], "rows": [indices], "seconds": 0.5,
      "panel": {"values": [[...], ...], "starts": [...], "regressors": [[[...], ...], ...], "past": ..., "static": ...},
      "width": [a number for each series],
      "corrections": {"weights": [...], "input_scale": [...], "unit": [...]},
@@ -60,6 +61,8 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "recipe": RECIPE,
         "settings": {name: getattr(forecaster, name) for name in SETTINGS},
         "season": model.season,
+        "other_seasons": list(forecaster._other_seasons),
+        "naive_share": model.naive_share,
         "names": names,
         "rows": forecaster._rows.tolist(),
         "seconds": forecaster.seconds_,
@@ -149,6 +152,7 @@ def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str
         None if effects is None else _parse_effects(effects, len(panel), panel.regressors[0].shape[1]),
         _array(body, "scores", (-1, horizon), "", nan=True),
         None if body.get("effective_sizes") is None else _array(body, "effective_sizes", (horizon,), ""),
+        _share(body),
     )
     layout = fields.member(body, "layout", dict, type(None))
     attributes = {
@@ -159,6 +163,7 @@ def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str
         "_width": _array(body, "width", (len(panel),), ""),
         "_layout": None if layout is None else _parse_layout(layout),
         "season_": season,
+        "_other_seasons": tuple(fields.size(other, "other_seasons") for other in body.get("other_seasons", [])),
         "seconds_": fields.number(body.get("seconds"), "seconds"),
     }
     self_test = fields.member(body, "self_test", dict)
@@ -171,6 +176,14 @@ def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str
             f"rounding, {fields.describe(actual.tolist())}"
         )
     return settings, attributes
+
+
+def _share(body: dict[str, Any]) -> float:
+    """Return the weight of the seasonal naive forecast, which is 0 in files of older versions."""
+    share = float(fields.number(body.get("naive_share", 0.0), "naive_share"))
+    if not 0 <= share <= 1:
+        raise ValueError(f"naive_share is {share:g}, expected a number from 0 to 1")
+    return share
 
 
 def _parse_panel(members: dict[str, Any]) -> Panel:

@@ -14,7 +14,6 @@ from nnc._serialization.models import load_model
 from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
-from nnc._utils.notices import warn_user
 from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest
@@ -22,7 +21,6 @@ from nnc.forecast.data_warnings import warn_of_data, warn_of_outliers
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
-from nnc.forecast.reading import ForecastWarning
 from nnc.forecast.seasons import Seasons, choose_season
 
 if TYPE_CHECKING:
@@ -46,7 +44,8 @@ class Forecaster(SuggestsAttributes):
     The forecast is the median of four statistical forecasts (Theta and damped trend, each with and without logarithms,
     after seasonal adjustment), corrected by a linear map and small networks. The map and the networks learn from
     windows of all series of a fit. Ordered validation determines their weights, which are 0 if the corrections increase
-    the error.
+    the error. If the seasonal naive forecast, which repeats the last season, has a clearly lower validation error, it
+    replaces the median, or is averaged with it.
 
     Parameters
     ----------
@@ -75,6 +74,9 @@ class Forecaster(SuggestsAttributes):
         Names of the series, in the order of the forecasts.
     weights_ : dict of str to float
         Weights of the corrections by the linear map and by the networks together.
+    naive_share_ : float
+        Weight of the seasonal naive forecast (without a season: of the last value) in the statistical forecast: 0,
+        unless its validation error is clearly lower, then 0.5 or 1.
     networks_ : list of NeuralNetwork
         Networks of the corrections, of which the first one is the linear map; [] without corrections.
     columns_ : dict of str to list of str, or None
@@ -164,9 +166,9 @@ class Forecaster(SuggestsAttributes):
         -----
         ForecastWarning
             Series are shorter than three seasons, have fewer than ten observations or many missing values, contain
-            values that are far from all others, or have several seasons, of which forecasts use one; or a covariate
-            cannot affect the forecasts, because it has been constant so far, or hardly, because trend and season
-            explain it.
+            values that are far from all others, or have several seasons, of which forecasts use one; forecasts repeat
+            the last season, because nothing else was as accurate; or a covariate cannot affect the forecasts, because
+            it has been constant so far, or hardly, because trend and season explain it.
         """
         start = perf_counter()
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
@@ -183,13 +185,11 @@ class Forecaster(SuggestsAttributes):
         self._rows = np.argsort(order)  # position in the panel of each series of the caller
         self._panel = panel.select(order)
         seasons = self._choose_season(self._panel)
-        self.season_ = seasons.season
+        self.season_, self._other_seasons = seasons
         self._width = np.ones(len(panel))
         self._model = self._fit_model(self._panel)
         self.seconds_ = perf_counter() - start
-        warn_of_data(panel, names, self._layout, self.season_)
-        if (message := seasons.message()) is not None:
-            warn_user(message, ForecastWarning)
+        warn_of_data(panel, names, self._layout, self._model, seasons)
         return self
 
     def _fit_model(self, panel: Panel) -> ForecastModel:
@@ -229,6 +229,11 @@ class Forecaster(SuggestsAttributes):
         """Weights of the corrections by the linear map and by the networks together; 0 without corrections."""
         weights = self._fitted().corrections.weights or (0.0,)
         return {"linear": weights[0], "networks": float(sum(weights[1:]))}
+
+    @property
+    def naive_share_(self) -> float:
+        """Weight of the seasonal naive forecast in the statistical forecast; 0 unless it is clearly more accurate."""
+        return self._fitted().naive_share
 
     @property
     def networks_(self) -> list[NeuralNetwork]:
@@ -483,22 +488,9 @@ class Forecaster(SuggestsAttributes):
         `print` shows it as text and notebooks as a table; `report.save(path)` writes an HTML page.
         """
         from nnc._report.page import Report
+        from nnc.forecast.report import describe
 
-        model = self._fitted()
-        lengths, missing = self._panel.lengths, sum(int(np.isnan(y).sum()) for y in self._panel.values)
-        linear, networks = self.weights_.values()
-        corrections = f"linear map {linear:.2f}, {len(model.corrections.networks[1:])} networks {networks:.2f}"
-        facts = {
-            "series": f"{len(lengths)}, with {lengths.min()} to {lengths.max()} values, of which {missing} are missing",
-            "frequency": f"{self.frequency_ or 'no dates'}, season of {self.season_} steps",
-            "horizon": f"{self.horizon} steps",
-            "members": "median of Theta and damped trends, with and without logarithms",
-            "corrections": corrections if any((linear, networks)) else "none: they did not reduce the error",
-            "covariates": pluralize(self._panel.regressors[0].shape[1], "feature") + " with known future values",
-            "intervals": f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations",
-            "time": f"{self.seconds_:.1f} s",
-        }
-        return Report("Forecaster", facts, ())
+        return Report("Forecaster", describe(self), ())
 
     # ------------------------------------------------------------------------------------------ evaluation
 

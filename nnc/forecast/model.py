@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc.forecast.corrections import MIN_WINDOWS, Corrections, choose_weights, learn, no_corrections
+from nnc.forecast.corrections import (
+    MIN_WINDOWS,
+    Corrections,
+    choose_naive_share,
+    choose_weights,
+    learn,
+    no_corrections,
+)
 from nnc.forecast.effects import Effects, learn_effects
 from nnc.forecast.quantiles import MIN_POOLED_SCORES, effective_sample_sizes, score_quantile
 from nnc.forecast.statistics import fill_gaps
@@ -50,6 +57,8 @@ class ForecastModel:
         Errors of forecasts for windows from which no member has learned, in units of `Windows.spread`; NaN if missing.
     effective_sizes : array (horizon,) or None
         Effective sample size of the scores of each step. None (independent scores) in files of older versions.
+    naive_share : float
+        Weight of the seasonal naive forecast in the statistical forecast; see `choose_naive_share`.
     """
 
     season: int
@@ -58,6 +67,7 @@ class ForecastModel:
     effects: Effects | None
     scores: Floats
     effective_sizes: Floats | None = None
+    naive_share: float = 0.0
 
     def predict(self, panel: Panel, future: Sequence[Floats] | None = None) -> Prediction:
         """Return the Prediction of the steps after the end of each series.
@@ -73,7 +83,7 @@ class ForecastModel:
             future = [np.zeros((self.horizon, X.shape[1])) for X in panel.regressors]
         series = complete(panel, self.effects, self.season)
         index = np.arange(len(panel), dtype=np.intp)
-        windows = windows_of(panel, series, index, panel.lengths, self.season, self.horizon)
+        windows = windows_of(panel, series, index, panel.lengths, self.season, self.horizon, self.naive_share)
         recent = [y[-max_history(self.season) :] for y in panel.values]
         zeros = np.array([np.mean(y[~np.isnan(y)] == 0) for y in recent])
         nonnegative = np.array([np.nanmin(y) >= 0 for y in recent])
@@ -145,10 +155,16 @@ def _without_effects(series: list[Floats], panel: Panel, effects: Effects | None
 
 
 def windows_of(
-    panel: Panel, series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int
+    panel: Panel,
+    series: Sequence[Floats],
+    index: Ints,
+    origins: Ints,
+    season: int,
+    horizon: int,
+    naive_share: float = 0.0,
 ) -> Windows:
     """Return windows whose inputs also contain past covariates and static features."""
-    windows = build_windows(series, index, origins, season, horizon)
+    windows = build_windows(series, index, origins, season, horizon, naive_share)
     extra = [panel.static[index]] if panel.static.shape[1] else []
     if panel.past and panel.past[0].shape[1]:
         lags = [_lags(panel.past[i], n) for i, n in zip(index, origins, strict=True)]
@@ -196,6 +212,7 @@ def fit_model(
     )
     n_validation = max(min(ceil(MIN_SCORES / len(panel)), (longest - horizon) // 2), 1)
     first = horizon + n_validation  # train on windows whose origins are at least this number of steps before the end
+    naive_share = 0.0
     has_regressors = panel.regressors[0].shape[1] > 0
     effects = early = None
     if has_regressors:
@@ -209,14 +226,21 @@ def fit_model(
         index, origins = origins_back(lengths, back, minimum)
         chosen = thin(len(index), limit)
         index, origins = index[chosen], origins[chosen]
-        windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon)
+        windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon, naive_share)
         return windows, windows.errors(actual_values(panel, used, index, origins, horizon))
 
     stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
-    validation, errors = build(np.arange(horizon, first), early)
+    back = np.arange(horizon, first)
+    validation, errors = build(back, early)
     # If there are too few errors, also use windows in which the series ends before the forecast does.
     if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:
-        validation, errors = build(np.arange(1, first), early)
+        back = np.arange(1, first)
+        validation, errors = build(back, early)
+    # Windows of less than two seasons are not adjusted: their errors are not those of the forecasts of longer series.
+    is_similar = (validation.origins >= 2 * season) | (lengths[validation.series] < 2 * season)
+    naive_share = choose_naive_share(validation, np.where(is_similar[:, None], errors, np.nan))
+    if naive_share:
+        validation, errors = build(back, early)
     corrections = no_corrections(validation.inputs.shape[1], horizon)
     if learns and len(validation.base) >= MIN_WINDOWS:
         learned, learned_errors = build(stride + 2 * horizon - 1, early)
@@ -232,7 +256,7 @@ def fit_model(
     scores = errors * (validation.scale / validation.spread)
     sizes = effective_sample_sizes(scores, validation.series, validation.origins)
     scores = scores[thin(len(scores), MAX_SCORES)]
-    return ForecastModel(season, horizon, corrections, effects, scores, effective_sizes=sizes)
+    return ForecastModel(season, horizon, corrections, effects, scores, sizes, naive_share)
 
 
 def thin(n: int, limit: int) -> Ints:

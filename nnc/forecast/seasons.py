@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Usual numbers of steps in a season of series without dates. They are preferred to neighboring numbers.
 USUAL_SEASONS = 4, 5, 7, 12, 24, 30, 48, 52, 60, 96, 168, 336, 365
+DAYS_PER_WEEK = 7
 MAX_SEASON = 1000  # largest number of steps in a detected season
 MAX_DEFAULT_SEASON = 96  # largest number of steps in a season that needs no validation
 MIN_CYCLES = 3  # smallest number of seasons in the median series; 2 for the seasons of a frequency
@@ -82,6 +83,9 @@ def choose_season(panel: Panel, horizon: int, calendar: Sequence[int] = (), n_ca
     found = find_seasons(series, calendar)
     of_changes = find_seasons([np.diff(y) for y in series], calendar)
     found += [season for season in of_changes if all(abs(season - other) > season // 20 for other in found)]
+    # Two weeks are too short for a clear peak at the lag of a week: only validation decides about it.
+    weeks = {DAYS_PER_WEEK * season for season in found} & {*(calendar or USUAL_SEASONS)}
+    found += [week for week in weeks if 2 * week <= length < MIN_CYCLES * week]
     candidates = sorted({*found} - {default, 1})
     if not candidates:
         return Seasons(default)
@@ -154,9 +158,10 @@ def _without_season(y: Floats, season: int) -> Floats:
 
 
 def _validation_error(panel: Panel, season: int, horizon: int, n_calendar: int) -> float:
-    """Return the mean absolute error of the statistical forecasts, in units of the mean change of each series.
+    """Return the mean absolute error of the statistical or of the seasonal naive forecasts, whichever is lower.
 
-    The forecasts begin in the last part of each series. Effects of known covariates are learned from the part before.
+    The unit is the mean change of each series. The forecasts begin in the last part of each series. Effects of known
+    covariates are learned from the part before.
     """
     panel = panel.select(thin(len(panel), MAX_VALIDATION_SERIES))
     lengths = panel.lengths
@@ -173,5 +178,6 @@ def _validation_error(panel: Panel, season: int, horizon: int, n_calendar: int) 
     origin = np.concatenate(origins)
     windows = windows_of(panel, complete(panel, effects, season), index, origin, season, horizon)
     unit = np.array([np.abs(np.diff(fill_gaps(y, 1))).mean() + MIN_SCALE for y in panel.values])
-    errors = np.abs(actual_values(panel, effects, index, origin, horizon) - windows.restore(0)) / unit[index, None]
-    return float(np.nanmean(errors))
+    actual = actual_values(panel, effects, index, origin, horizon)
+    forecasts = windows.restore(0), windows.restore((windows.naive - windows.base) / windows.scale)
+    return min(float(np.nanmean(np.abs(actual - forecast) / unit[index, None])) for forecast in forecasts)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 MAX_BLOCK_ROWS = 256  # rows that are smoothed together; all their candidates fit into the second-level cache
 # A series is seasonal if the autocorrelation at the lag of a season exceeds this number of standard errors.
 SEASONALITY_Z = 1.28
+MIN_ERROR_GAIN = 0.05  # smallest relative reduction of a clearly lower error
+MIN_ERROR_T = 2.0  # smallest ratio of the mean reduction of a clearly lower error to its standard error
+NEGLIGIBLE_ERROR = 1e-6  # mean error that need not be reduced, in units of `Windows.scale`
+MIN_BLOCKS = 5  # smallest number of blocks of errors from which a standard error is estimated
 MIN_EXPLAINED = 0.7  # a series is also seasonal if a larger fraction of its deviations from a line repeats
 MAX_LOG_GROWTH = 3.0  # largest amount by which forecasts of logarithms exceed the logarithm of the largest observation
 INITIAL_OBSERVATIONS = 10  # number of observations that determine the initial level and trend
@@ -268,3 +272,36 @@ def smoothed_level(Y: Floats, n: Ints, horizon: int) -> Floats:
     mean = np.nansum(np.where(np.arange(Y.shape[1]) < n[:, None], Y, 0), 1) / n
     levels, _, squares = smooth(Y, n, INTERMITTENT_ALPHAS[None], mean, None)
     return np.repeat(np.sum(likelihood_weights(squares, n) * levels, 1)[:, None], horizon, 1)
+
+
+# -------------------------------------------------------------------------------------------- comparison of errors
+
+
+def is_clearly_lower(errors: Floats, reference: Floats, series: Ints, origins: Ints) -> bool:
+    """Return whether errors are lower than `reference` by MIN_ERROR_GAIN, and significantly by a paired t test.
+
+    Errors for the same time or for neighboring times are dependent. Therefore the test compares the means of blocks of
+    `horizon` successive times of a series. In a short time, blocks are shorter and count as a fraction of a block.
+
+    Parameters
+    ----------
+    errors, reference : arrays (windows, horizon)
+        Absolute errors in units of `Windows.scale`; NaN if missing.
+    series, origins : int arrays (windows,)
+        Index of the series and origin of each window.
+    """
+    horizon = errors.shape[1]
+    gains = reference - errors
+    present = ~np.isnan(gains)
+    error = float(reference[present].mean()) if present.any() else 0.0
+    if error < NEGLIGIBLE_ERROR or gains[present].mean() <= MIN_ERROR_GAIN * error:
+        return False
+    times = (origins[:, None] + np.arange(horizon))[present]
+    times -= times.min()
+    length = max(min(int(times.max() + 1) // MIN_BLOCKS, horizon), 1)
+    blocks = np.repeat(series, present.sum(1)) * (int(times.max()) + 1) + times // length
+    _, block, counts = np.unique(blocks, return_inverse=True, return_counts=True)
+    means = np.bincount(block, gains[present]) / counts
+    n = len(means)
+    standard_error = float(means.std(ddof=1)) / (n * length / horizon) ** 0.5 if n > 1 else np.inf
+    return n >= MIN_BLOCKS and float(means.mean()) > MIN_ERROR_T * standard_error

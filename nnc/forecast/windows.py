@@ -42,11 +42,15 @@ class Windows(NamedTuple):
         Index of the series of each window, and the number of its observations before the forecast.
     base : array (windows, horizon)
         Statistical forecast in seasonally adjusted units.
+    naive : array (windows, horizon)
+        Seasonal naive forecast in these units, which repeats the last season. It equals `base` for windows that are
+        shorter than a season, intermittent or a straight line, for which it is not used.
     scale : array (windows, 1)
         Mean absolute change of the last observations, seasonally adjusted, from step to step.
     spread : array (windows, 1)
         Unit of the widths of intervals: `scale`, but at least the fraction MIN_SPREAD of the mean change of all
-        observations, because the last observations of counts may all be 0.
+        observations, because the last observations of counts may all be 0. The share of the seasonal naive forecast
+        has the mean change from season to season as unit.
     factor, offset : arrays (windows, horizon)
         Seasonal indices of the future steps.
     inputs : array (windows, width)
@@ -62,6 +66,7 @@ class Windows(NamedTuple):
     series: Ints
     origins: Ints
     base: Floats
+    naive: Floats
     scale: Floats
     spread: Floats
     factor: Floats
@@ -96,7 +101,9 @@ def max_history(season: int) -> int:
     return max(240, 4 * season)
 
 
-def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int) -> Windows:
+def build_windows(
+    series: Sequence[Floats], index: Ints, origins: Ints, season: int, horizon: int, naive_share: float
+) -> Windows:
     """Return the windows whose series and origins are given.
 
     Parameters
@@ -106,6 +113,8 @@ def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: 
     index, origins : int arrays (windows,)
         Series of each window, and the number of its observations that the window uses.
     season, horizon : int
+    naive_share : float
+        Weight of the seasonal naive forecast in `Windows.base`.
     """
     history = max_history(season)
     blocks = []
@@ -115,11 +124,11 @@ def build_windows(series: Sequence[Floats], index: Ints, origins: Ints, season: 
         Y = np.full((len(n), n.max(initial=1)), np.nan)
         for row, (i, origin, k) in enumerate(zip(index[part], origins[part], n, strict=True)):
             Y[row, :k] = series[i][origin - k : origin]
-        blocks.append(_build_block(Y, n, season, horizon))
+        blocks.append(_build_block(Y, n, season, horizon, naive_share))
     return Windows(index, origins, *(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> tuple[NDArray[Any], ...]:
+def _build_block(Y: Floats, n: Ints, season: int, horizon: int, naive_share: float) -> tuple[NDArray[Any], ...]:
     """Return the arrays of the windows of a batch, from `Windows.base` on."""
     observed = np.arange(Y.shape[1]) < n[:, None]
     lowest = np.where(observed, Y, np.inf).min(1)
@@ -144,12 +153,16 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> tuple[NDArray
     straight = (n > 2) & (deviation < MAX_LINE_ERROR * np.abs(slope))
     future = np.take_along_axis(line, n[:, None] + np.arange(horizon), 1)
     base = np.where(straight[:, None], future, base)
+    naive = (_repeat(statistics.reverse(Y, n, season), horizon) - offset) / factor
+    is_shorter = np.asarray(np.isnan(naive).any(1))
+    naive = np.where(is_shorter[:, None], base, naive)
     if season > 1:
-        naive = (_repeat(statistics.reverse(Y, n, season), horizon) - offset) / factor
         share = np.where(n < MIN_SEASONS * season, np.where(n > 2 * season, 0.25, 0.5), 0.0)
         is_adjusted = ((factor != 1) | (offset != 0)).any(1)
-        share = np.where(np.isnan(naive).any(1) | is_adjusted, 0.0, share)[:, None]
-        base = np.where(share > 0, (1 - share) * base + share * np.where(share > 0, naive, 0), base)
+        base = _mix(base, naive, np.where(is_shorter | is_adjusted, 0.0, share)[:, None])
+    is_unused = (is_shorter | straight | intermittent)[:, None]
+    naive = np.where(is_unused, base, naive)
+    base = _mix(base, naive, np.where(is_unused, 0.0, naive_share))
     lags = lookback(season)
     recent = statistics.reverse(level, n, lags)
     last, changes = recent[:, :1], np.abs(np.diff(recent, axis=1))
@@ -157,15 +170,20 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int) -> tuple[NDArray
     recent = np.where(np.isnan(recent), level[:, :1], recent)
     count = np.maximum((~np.isnan(changes)).sum(1), 1)
     scale = np.nansum(changes, 1) / count
-    scale = np.maximum(scale, MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + MIN_SCALE)[:, None]
+    min_scale = MIN_RELATIVE_SCALE * np.abs(last[:, 0]) + MIN_SCALE
+    scale = np.maximum(scale, min_scale)[:, None]
     all_changes = np.abs(np.diff(level, axis=1))
     mean_change = np.nansum(all_changes, 1) / np.maximum(n - 1, 1)
     spread = np.maximum(scale, MIN_SPREAD * mean_change[:, None])
+    if naive_share and season < level.shape[1]:
+        seasonal_change = np.nansum(np.abs(level[:, season:] - level[:, :-season]), 1) / np.maximum(n - season, 1)
+        share = np.where(n > season + 2, naive_share, 0.0)[:, None]
+        spread = _mix(spread, np.maximum(seasonal_change, min_scale)[:, None], share)
     steps = spread_steps(horizon)
     differences = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
     raw = np.concatenate([recent[:, ::-1], base, forecasts[:, :, steps].reshape(rows, 3 * len(MEMBERS))], 1)
     inputs = np.concatenate([recent[:, 1:] - last, base - last, differences], 1) / scale
-    return base, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw
+    return base, naive, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
@@ -188,6 +206,11 @@ def _adjust(Y: Floats, n: Ints, season: int, horizon: int, multiply: bool) -> tu
     indices = statistics.seasonal_indices(Y, n, season, multiply)
     pattern = np.take_along_axis(indices, (n[:, None] - 1 - np.arange(Y.shape[1])) % season, 1)
     return Y / pattern if multiply else Y - pattern, _repeat(indices, horizon)
+
+
+def _mix(base: Floats, naive: Floats, share: Floats) -> Floats:
+    """Return the means (rows, horizon) of two forecasts; `share` (rows, 1) is the weight of the second one."""
+    return np.where(share > 0, (1 - share) * base + share * naive, base)
 
 
 def _repeat(last_season: Floats, horizon: int) -> Floats:
