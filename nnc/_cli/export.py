@@ -27,6 +27,11 @@ def run(arguments: Namespace) -> int:
     if arguments.network is None and not hasattr(model, f"to_{arguments.format}"):
         kind, inputs = "a model of a table", "encoded columns"
         if isinstance(model, Forecaster):
+            if not model.networks_:
+                raise ValueError(
+                    f"{arguments.file} must have corrections to be exported, got none: its forecasts are statistical "
+                    "only; use nnc predict"
+                )
             kind, inputs = "a forecast model", "scaled observations and forecasts"
         raise ValueError(
             f"--{arguments.format} cannot export {arguments.file}, {kind}; use --onnx or --c, or export one of its "
