@@ -307,6 +307,17 @@ def test_metrics_have_their_definitions():
     assert np.isnan(mase([5.0], [4.0], [1.0, 1.0]))
 
 
+def test_scaled_metrics_leave_out_series_that_repeat_exactly():
+    pattern = np.resize([1.0, 3.0, 2.0, 5.0], 40)
+    noisy = pattern + np.random.default_rng(0).normal(size=40)
+    scores = [
+        Forecaster(4, 4, members="statistics").fit(y).backtest(2).scores for y in (pattern, noisy, [pattern, noisy])
+    ]
+    assert np.isnan(scores[0]["mase"])
+    assert 0 < scores[1]["mase"] < 3
+    assert 0 < scores[2]["mase"] < 3
+
+
 def fitted(y=None, X=None):
     """Return a model of a short series, or of other data."""
     return Forecaster(3, 1).fit(monthly(20) if y is None else y, X)

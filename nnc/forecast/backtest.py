@@ -42,7 +42,8 @@ class Backtest:
     by_horizon : dict of str to array (horizon,)
         Metrics for each step: "mase", "rmsse" (both scaled by the seasonal naive errors before the origin), "smape" in
         percent, "quantile_loss" (the mean loss of the ends of all intervals, scaled like "mase") and "coverage_80", ...
-        (fractions).
+        (fractions). Scaled metrics leave out series that repeat exactly before the origin, whose scale is 0. They are
+        NaN if no other series is left.
     scores : dict of str to float
         The same metrics for all steps together.
     """

@@ -47,7 +47,7 @@ def mase(actual: ArrayLike, forecast: ArrayLike, y_train: ArrayLike, season: int
     -------
     float
         Mean absolute error, divided by the mean absolute difference of two training values one season apart. NaN if
-        all these differences are 0.
+        all these differences are 0: there is no scale for the errors of a series that repeats exactly.
     """
     a, f = _pair(actual, forecast)
     scale = seasonal_scale(as_real_array("y_train", y_train).astype(np.float64), check_count("season", season), 1)
