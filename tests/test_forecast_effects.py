@@ -65,3 +65,22 @@ def test_dates_do_not_spoil_forecasts_of_noisy_days():
     forecast = Forecaster(28, members="statistics").fit(dated).predict()["forecast"]
     plain = Forecaster(28, 7, members="statistics").fit(y[:972]).predict()
     assert np.abs(forecast - y[972:]).mean() < 1.05 * np.abs(plain - y[972:]).mean()
+
+
+def test_future_values_far_outside_the_past_give_a_warning():
+    X = np.linspace(0, 10, 40)[np.random.default_rng(0).permutation(40)]
+    y = monthly(40) + X
+    model = Forecaster(2, 1, members="statistics").fit(y, X)
+    model.predict([-9, 19])
+    with pytest.warns(
+        ForecastWarning, match=r"column 0 of X has values from 5 to 100 \(in fit: from 0 to 10\); the effect"
+    ):
+        model.predict([5, 100])
+    pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    pd = pytest.importorskip("pandas")
+    months = pd.date_range("2020-01-01", periods=42, freq="MS")
+    frame = pd.DataFrame({"month": months, "y": [*y, 0, 0], "price": [*X, -100, 5], "kind": ["a", "b", "c"] * 14})
+    model.fit(frame[:40], time="month", target="y", known=["price", "kind"])
+    message = r"^known column 'price' has values from -100 to 5 \(in fit: from 0 to 10\); the effect[^']*$"
+    with pytest.warns(ForecastWarning, match=message):
+        model.predict(frame[40:].drop(columns="y"))

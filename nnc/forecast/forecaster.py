@@ -290,7 +290,7 @@ class Forecaster(SuggestsAttributes):
         Warns
         -----
         ForecastWarning
-            A known covariate has a text that did not occur in `fit`.
+            A known covariate has a text that did not occur in `fit`, or numbers far outside their range in `fit`.
         """
         model = self._fitted()
         shifts = reading.quantile_shifts(level, quantiles)
@@ -320,6 +320,8 @@ class Forecaster(SuggestsAttributes):
         future_values = reading.read_covariates(X, self.horizon)
         if future_values.shape[1] != n_known:
             raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
+        past = self._panel.regressors[0]
+        reading.warn_of_ranges([(f"column {j} of X", past[:, j], future_values[:, j]) for j in range(n_known)])
         return [future_values]
 
     # ------------------------------------------------------------------------------------------ updates

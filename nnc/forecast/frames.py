@@ -10,6 +10,7 @@ import numpy as np
 
 from nnc._utils.checks import pluralize
 from nnc._utils.notices import warn_user
+from nnc.forecast.covariates import ignored_columns, ranges, unexpected_missing
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
 from nnc.forecast.indexes import as_frame
 from nnc.forecast.panel import Panel, check_sparsity
@@ -20,6 +21,7 @@ from nnc.forecast.reading import (
     describe_names,
     refuse_columns,
     warn_of_ignored_columns,
+    warn_of_ranges,
 )
 
 try:
@@ -116,10 +118,12 @@ class Layout:
             if learns:
                 self.schemas[role] = schema if schema is not None and schema.width() else None
             if learns and schema is not None:
-                ignored += _ignored_columns(role, schema, rows)
+                ignored += ignored_columns(role, schema, rows.encoded[role], rows.codes)
             elif schema is not None:
-                rows.missing |= _unexpected_missing(schema, part)
+                rows.missing |= unexpected_missing(schema, part)
                 unseen |= schema.unseen(part)
+                if role == "known":
+                    warn_of_ranges(ranges(schema, part))
         warn_of_ignored_columns(ignored)
         if unseen:
             texts = "; ".join(f"{describe_names(list(texts))} of {name!r}" for name, texts in unseen.items())
@@ -341,32 +345,6 @@ class _Rows:
     def part(self, code: int) -> Ints:
         """Return the indices of the rows of a series."""
         return np.arange(*np.searchsorted(self.codes, [code, code + 1]))
-
-
-def _unexpected_missing(schema: Schema, table: Table) -> dict[str, Bools]:
-    """Return where values are missing, for the columns of a table that had no missing values in `fit`."""
-    return {
-        column_schema.name: column.missing
-        for column_schema, column in schema.read(table)
-        if not column_schema.encoding.accepts_missing and column.missing.any()
-    }
-
-
-def _ignored_columns(role: str, schema: Schema, rows: _Rows) -> list[tuple[str, str]]:
-    """Return names and reasons of the columns of covariates that cannot affect forecasts.
-
-    Effects of known covariates are learned from changes within a series.
-    """
-    ignored = []
-    features, follows = rows.encoded[role], rows.codes[1:] == rows.codes[:-1]
-    changes = (features[1:] != features[:-1])[follows].any(axis=0)
-    for column, slices in zip(schema.columns, schema.groups(), strict=True):
-        label = f"{role} column {column.name!r}"
-        if not slices:
-            ignored.append((label, column.describe().removeprefix("left out: ")))
-        elif role == "known" and not changes[slices[0]].any():
-            ignored.append((label, "it never changes within a series"))
-    return ignored
 
 
 def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list[Hashable] | None, Panel]:

@@ -128,6 +128,27 @@ def warn_of_ignored_columns(columns: Sequence[tuple[str, str]], verb: str = "can
         warn_user("; ".join(texts), ForecastWarning)
 
 
+def warn_of_ranges(columns: Sequence[tuple[str, Floats, Floats]]) -> None:
+    """Warn of known covariates with values that are farther outside the range of the past than this range is wide.
+
+    Parameters
+    ----------
+    columns : sequence of (str, array, array)
+        Description of each column, its past values (only the extremes matter), and its new values; NaN if missing.
+    """
+    texts = []
+    for label, past, new in columns:
+        low, high = past.min(), past.max()
+        if low < high and (new.min() < 2 * low - high or new.max() > 2 * high - low):
+            texts.append(f"{label} has values from {new.min():g} to {new.max():g} (in fit: from {low:g} to {high:g})")
+    if texts:
+        warn_user(
+            f"{'; '.join(texts)}; the effect of values far outside the range of the past is unknown; correct them, or "
+            "fit the model to series that contain such values",
+            ForecastWarning,
+        )
+
+
 def refuse_columns(columns: Mapping[str, Any]) -> None:
     """Raise TypeError if `fit` got the names of columns for data without columns."""
     for name, value in columns.items():
