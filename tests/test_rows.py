@@ -54,6 +54,12 @@ def test_registry_has_names_in_order_of_core(core):
     assert core.METHODS == optimizers.METHODS
 
 
+@parametrize("optimizer", optimizers.ROWS.values())
+def test_first_order_optimizers_have_a_learning_rate(optimizer):
+    assert optimizer.first_order == hasattr(optimizer(), "lr")
+    assert not (optimizer.first_order and optimizer.least_squares)
+
+
 @parametrize("name", ACTIVATIONS)
 def test_activation_matches_kernel(core, name):
     row, Z = ACTIVATIONS[name], net_inputs(core)

@@ -289,6 +289,20 @@ def test_network_methods_have_body_and_types():
     assert len(classes) > 5
 
 
+def optimizer_queries(module):
+    """Yield calls of `hasattr` for constants of optimizers, and of `isinstance` for second-order optimizers."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
+            names = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+            is_attribute = node.func.id == "hasattr" and getattr(node.args[1], "value", "") in ("lr", "weight_decay")
+            if is_attribute or (node.func.id == "isinstance" and names & {"LBFGS", "LevenbergMarquardt"}):
+                yield f"{module}:{node.lineno} {ast.unparse(node)}"
+
+
+def test_properties_of_optimizers_are_read_from_the_registry():
+    assert [found for module in SOURCES for found in optimizer_queries(module)] == []
+
+
 def private_scikit_learn_names(module):
     """Yield the private names of scikit-learn that a module imports."""
     for node in ast.walk(tree(module)):

@@ -91,11 +91,18 @@ class Optimizer(Value):
         `history_size`. The last of these values is never negative: it is a mean of squared gradients, or a step size.
     stores_step_sizes : bool
         Whether the last stored value is a step size, whose initial value is the learning rate.
+    first_order : bool
+        Whether each step needs only the gradient of a batch and a learning rate. Other optimizers have no learning
+        rate: they estimate the curvature of the loss from all rows in each iteration.
+    least_squares : bool
+        Whether the optimizer minimizes sums of squares, from residuals and their Jacobian.
     """
 
     name: ClassVar[str]
     base_moments: ClassVar[int] = 0
     stores_step_sizes: ClassVar[bool] = False
+    first_order: ClassVar[bool] = True
+    least_squares: ClassVar[bool] = False
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -106,6 +113,11 @@ class Optimizer(Value):
     def count_moments(cls, constants: Mapping[str, Any]) -> int:
         """Return how many numbers an optimizer with these constants stores for each parameter."""
         return cls.base_moments + bool(constants.get("momentum", 0)) + 2 * int(constants.get("history_size", 0))
+
+    @property
+    def decays_weights(self) -> bool:
+        """Return whether the optimizer has the constant `weight_decay`."""
+        return "weight_decay" in self._fields
 
     @property
     def n_moments(self) -> int:
@@ -349,6 +361,7 @@ class LBFGS(Optimizer):
     """
 
     name: ClassVar[str] = "lbfgs"
+    first_order: ClassVar[bool] = False
     history_size: int = field(default=10, check=partial(check_count, maximum=MAX_SIZE))
 
 
@@ -371,6 +384,8 @@ class LevenbergMarquardt(Optimizer):
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
+    first_order: ClassVar[bool] = False
+    least_squares: ClassVar[bool] = True
     damping: float = field(default=1e-3, check=check_positive)
     scaling: str = field(default="identity", check=partial(check_choice, choices=SCALINGS))
 

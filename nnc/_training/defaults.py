@@ -126,14 +126,13 @@ def _fill_around_rate(
     """Return the arguments with automatic settings; a learning rate or optimizer of the caller does not change."""
     result = arguments.replaced()
     optimizer: Any = parse_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
-    is_first_order = hasattr(optimizer, "lr")
-    if arguments.batch_size is None and is_first_order:
+    if arguments.batch_size is None and optimizer.first_order:
         result.batch_size = default_batch_size(n)
     if arguments.epochs is None and not has_stopping_rule(arguments):
         result.epochs = default_epochs(n, result.batch_size or n)
     if arguments.optimizer is None:
         result.optimizer = optimizer_to_begin(previous_state)
-    elif arguments.lr is None and is_first_order and optimizer.lr == type(optimizer)().lr:
+    elif arguments.lr is None and optimizer.first_order and optimizer.lr == type(optimizer)().lr:
         result.lr = None if result.epochs is None else PerStep(default_schedule(model))
     return result
 

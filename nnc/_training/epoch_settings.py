@@ -70,7 +70,7 @@ def schedule_settings(
         arguments = arguments.replaced(dropout=[SCHEDULED_RATE if callable(rate) else rate for rate in scheduled])
     else:
         scheduled = []
-    if decay is not None and not hasattr(state.optimizer, "weight_decay"):
+    if decay is not None and not state.optimizer.decays_weights:
         raise ValueError(
             f"weight_decay must be left out for the optimizer {state.optimizer.name!r}, got {decay!r}; "
             "use l2, or another optimizer, such as 'adamw'"

@@ -198,7 +198,7 @@ def resolved_settings(
     return {
         "preset": options.preset,
         "optimizer": state.optimizer,
-        "lr": lr if hasattr(state.optimizer, "lr") else None,
+        "lr": lr if state.optimizer.first_order else None,
         "batch_size": batch_size,
         "epochs": options.epochs,
         "scale_X": converter.scaler_X,

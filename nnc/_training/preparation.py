@@ -63,7 +63,7 @@ def loop_on(
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles = arguments.shuffle and arguments.truncate is None and size < n
-    is_first_order = hasattr(state.optimizer, "lr")
+    is_first_order = state.optimizer.first_order
     # Copy the selected rows, unless the training reads rows by index: shuffled training with a first-order optimizer.
     if rows.index is not None and not (shuffles and is_first_order):
         rows = rows.materialize()

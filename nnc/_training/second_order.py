@@ -11,7 +11,6 @@ import numpy as np
 from nnc._model.channels import Channels
 from nnc._model.custom import LeastSquares
 from nnc._registry import losses
-from nnc._registry.optimizers import LBFGS, LevenbergMarquardt
 from nnc._training.curvature import lbfgs, levenberg_marquardt
 from nnc._training.divergence import NotFiniteError, scaling_advice
 from nnc._utils.arrays import as_contiguous
@@ -191,7 +190,6 @@ class SecondOrder:
         model.check_parameters()
         self.model, self.objective, self.options, self.state = model, objective, options, state
         self.data, self.batch_size = objective.data, objective.n
-        self.is_damped = isinstance(state.optimizer, LevenbergMarquardt)
 
     @property
     def training(self) -> Any:
@@ -229,13 +227,14 @@ class SecondOrder:
 
     def begin(self) -> Iterations:
         """Return the iterations of the optimizer from the current parameters on."""
-        objective, state, optimizer, start = self.objective, self.state, self.state.optimizer, self.accepted
+        objective, state, start = self.objective, self.state, self.accepted
+        optimizer: Any = state.optimizer
         if self.memory is None:
             self.memory = self.read_pairs() if state.damping is None else state.damping
-        self.previous_loss = objective.loss(start) if self.is_damped else objective.loss_and_gradient(start)[0]
+        self.previous_loss = objective.loss(start) if optimizer.least_squares else objective.loss_and_gradient(start)[0]
         objective.restart(start)
         epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs - self.epoch
-        if isinstance(optimizer, LevenbergMarquardt):
+        if optimizer.least_squares:
             return levenberg_marquardt(
                 objective.least_squares,
                 objective.loss,
@@ -246,7 +245,6 @@ class SecondOrder:
                 scaling=optimizer.scaling,
                 dtype=self.model.dtype,
             )
-        assert isinstance(optimizer, LBFGS)
         return lbfgs(
             objective.loss_and_gradient,
             start,
@@ -335,14 +333,14 @@ def check_second_order(model: Model, data: Data, options: TrainingOptions, state
             f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
             "statistics would include rejected steps; use another optimizer"
         )
-    if isinstance(state.optimizer, LevenbergMarquardt) and (model.uses_lanes or model.stack.has_steps):
+    if state.optimizer.least_squares and (model.uses_lanes or model.stack.has_steps):
         raise ValueError(
             "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
             "that process sequences step by step, because it supports only dense layers; use another optimizer"
         )
     function = None if model.custom is None else model.custom.function
     has_residuals = isinstance(function, LeastSquares) or bool(loss.squared_error_factor)
-    if isinstance(state.optimizer, LevenbergMarquardt) and not has_residuals:
+    if state.optimizer.least_squares and not has_residuals:
         choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
         raise ValueError(
             f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "

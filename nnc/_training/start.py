@@ -115,7 +115,7 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     if (
         batch_size is not None
         and arguments.truncate is None
-        and hasattr(state.optimizer, "lr")
+        and state.optimizer.first_order
         and converter.converts_by_batch(rows)
         and batch_size < len(rows)
     ):
@@ -260,7 +260,7 @@ def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[Traini
     is_rate_automatic = is_automatic and not arguments.sets_rate
     preset = "auto" if is_automatic else "plain"
     state, options = prepare(network, arguments.replaced(optimizer=optimizer), is_rate_automatic, preset)
-    if not hasattr(state.optimizer, "lr"):
+    if not state.optimizer.first_order:
         raise ValueError(
             f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
             "use another optimizer, or call fit"

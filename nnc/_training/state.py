@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._registry.optimizers import LevenbergMarquardt, optimizer_from_dict, parse_optimizer
+from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
 from nnc._utils.checks import check_bool, check_count, check_positive, check_real
@@ -50,8 +50,9 @@ def continued(current: Optimizer, requested: str | Optimizer, lr: Rate | None) -
     continues with the rate of the object. The name of Levenberg-Marquardt continues with any initial damping.
     """
     named = parse_optimizer(requested)
-    if isinstance(requested, str) and type(named) is type(current) is LevenbergMarquardt:
-        named = named.replace(damping=current.damping)
+    damping: float | None = getattr(current, "damping", None)
+    if isinstance(requested, str) and type(named) is type(current) and damping is not None:
+        named = named.replace(damping=damping)
     own_rate: float | None = getattr(named, "lr", None)
     rate: float | None = getattr(current, "lr", None)
     is_same = named == current if own_rate is None or rate is None else named.with_lr(rate) == current
@@ -170,7 +171,7 @@ class TrainingState:
             state = before.successor(streams)
             state.is_automatic = state.is_automatic and lr is None
         if lr is not None:
-            if not hasattr(state.optimizer, "lr"):
+            if not state.optimizer.first_order:
                 raise ValueError(
                     f"lr must be left out for the optimizer {state.optimizer.name!r}, which has no learning rate"
                 )

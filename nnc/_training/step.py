@@ -106,7 +106,7 @@ class GeneralStep:
             lr = DEFAULT_RATE
         state = TrainingState.begin(before, model, optimizer, lr, 1, network.streams, self.resets)
         state.is_automatic = state.is_automatic and self.optimizer is None
-        if not hasattr(state.optimizer, "lr"):
+        if not state.optimizer.first_order:
             raise ValueError(
                 f"optimizer must support single steps, got {state.optimizer.name!r}, which needs all rows in each "
                 "iteration; use another optimizer, or call fit"

@@ -63,7 +63,7 @@ def check_truncation(arguments: FitArguments, model: Model, state: TrainingState
             "truncate requires a named loss such as 'mse', because the outputs for a custom loss are computed without "
             f"the states of the previous chunk, got {model.loss_function}"
         )
-    if not hasattr(state.optimizer, "lr"):
+    if not state.optimizer.first_order:
         raise ValueError(
             f"truncate requires an optimizer that trains with batches, such as 'adam', got {state.optimizer.name!r}"
         )

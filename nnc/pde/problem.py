@@ -280,7 +280,7 @@ class Problem:
         objective = EquationObjective(self._equations(self.terms), moments)
         options.batch_size = objective.n
         minimizer: Minimizer
-        if hasattr(state.optimizer, "lr"):
+        if state.optimizer.first_order:
             minimizer = FirstOrder(model, None, options, state, objective=objective)
         else:
             check_settings(model, options, state)

@@ -165,7 +165,7 @@ class _Bagged(BaseEstimator):
     def _steps(self, m: int) -> dict[str, Any]:
         """Return the arguments of NeuralNetwork.fit that define a training step for m training rows."""
         steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
-        if hasattr(parse_optimizer(self.solver), "lr"):  # optimizers without a learning rate use all rows in each step
+        if parse_optimizer(self.solver).first_order:  # other optimizers use all rows in each step
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):

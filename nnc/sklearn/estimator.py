@@ -21,7 +21,7 @@ from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
 from nnc._registry.losses import parse_loss
-from nnc._registry.optimizers import LBFGS, SGD, Adam, LevenbergMarquardt, NAdam, Optimizer, parse_optimizer
+from nnc._registry.optimizers import SGD, Adam, NAdam, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
 from nnc._utils.refit import all_or_nothing
@@ -151,10 +151,10 @@ class Estimator(Solvers):
         if isinstance(optimizer, (Adam, NAdam)):
             betas = min(self.beta_1, LARGEST_BELOW_ONE), min(self.beta_2, LARGEST_BELOW_ONE)
             return optimizer.replace(lr=learning_rate, betas=betas, eps=self.epsilon)
-        return optimizer.with_lr(learning_rate) if hasattr(optimizer, "lr") else optimizer
+        return optimizer.with_lr(learning_rate) if optimizer.first_order else optimizer
 
     def _is_stochastic(self) -> bool:
-        return hasattr(self._optimizer_of(), "lr")
+        return self._optimizer_of().first_order
 
     def _check_solver(self: Any) -> bool:
         if not self._is_stochastic():
@@ -320,7 +320,7 @@ class Estimator(Solvers):
             self._network = self._connect().copy()
             self.coefs_, self.intercepts_ = list(self._network.model.W), list(self._network.model.b)
         # Solvers without a learning rate compute in float64, as in scikit-learn.
-        dtype = None if hasattr(optimizer, "lr") else np.float64
+        dtype = None if optimizer.first_order else np.float64
         net = self._connect()
         if dtype not in (None, net.dtype) or not self._fits(net):
             net = self._adopt(dtype)
@@ -333,19 +333,19 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
         batch = Batch(X, y, weights)
-        if slopes is not None and not isinstance(optimizer, LevenbergMarquardt):
+        if slopes is not None and not optimizer.least_squares:
             net, dY = with_slopes(self, net, X, slopes)
             batch = batch._replace(dY=dY)
-        if hasattr(optimizer, "lr"):
+        if optimizer.first_order:
             with net.model.training_lock:  # the lock prevents other threads from training this network
                 self._train(net, optimizer, batch, incremental, validation)
             self._connect().state = net.state
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
-        elif isinstance(optimizer, LBFGS):
-            self._minimize(net, optimizer, batch, validation)
-        else:
+        elif optimizer.least_squares:
             self._least_squares(net, optimizer, batch, validation, slopes)
+        else:
+            self._minimize(net, optimizer, batch, validation)
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._network import NeuralNetwork
-    from nnc._registry.optimizers import LBFGS, Optimizer
+    from nnc._registry.optimizers import Optimizer
 
 BLOCK_BYTES = 1 << 24  # maximum size of the dense blocks of rows to which a sparse X is converted
 
@@ -233,7 +233,7 @@ class Solvers:
         gradient[:n_weights] += self.alpha / total * W
         return loss_factor * loss + offset + 0.5 * self.alpha * float(W @ W) / total, gradient
 
-    def _minimize(self: Any, net: NeuralNetwork, optimizer: LBFGS, batch: Batch, validation: Batch | None) -> None:
+    def _minimize(self: Any, net: NeuralNetwork, optimizer: Any, batch: Batch, validation: Batch | None) -> None:
         """Train the network with SciPy's L-BFGS-B, called with the same options as in scikit-learn."""
         data = self._data(net, batch)
         hook = Hook(self, net, validation)
