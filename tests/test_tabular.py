@@ -21,9 +21,9 @@ from nnc import _serialization  # noqa: E402
 from nnc._drawing.svg import text_width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, read_table  # noqa: E402
-from nnc.tabular.folds import N_FOLDS, Folds  # noqa: E402
 from nnc.tabular.recipe import (  # noqa: E402
     CROSS_ENTROPY,
+    N_FOLDS,
     PRESETS,
     Task,
     build_network,
@@ -34,6 +34,7 @@ from nnc.tabular.recipe import (  # noqa: E402
 )
 from nnc.tabular.snapshots import row_errors  # noqa: E402
 from nnc.tabular.training import Member, MemberSpec, Rows, Training  # noqa: E402
+from nnc.tabular.training_rows import split_into_folds  # noqa: E402
 
 MODEL_CLASSES = (TableClassifier, TableRegressor)
 
@@ -262,12 +263,12 @@ def build_training(n=23, task=None, bins=False, seed=0, training_class=Training)
     task = Task(CROSS_ENTROPY, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return training_class(task, Rows(X, X if bins else None, y, None), Folds.split(y, seed), seed, 1)
+    return training_class(task, Rows(X, X if bins else None, y, None), split_into_folds(y, seed), seed, 1)
 
 
 def test_each_row_is_held_out_in_one_fold():
     y = np.sort(np.random.default_rng(3).integers(0, 3, 53))
-    folds = Folds.split(y, 0)
+    folds = split_into_folds(y, 0)
     held_out = np.stack([~folds.learns(fold) for fold in range(N_FOLDS)])
     assert (held_out.sum(axis=0) == 1).all()
     for label in range(3):

@@ -14,11 +14,12 @@ from sklearn.model_selection import train_test_split
 import nnc
 from nnc._report.outcomes import ClassScores
 from nnc.tabular import TableClassifier, TableRegressor
-from nnc.tabular.folds import N_PARTS, Folds
 from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CROSS_ENTROPY, Task, fit_target_scaling
+from nnc.tabular.snapshots import N_PARTS
 from nnc.tabular.temperature import expected_calibration_error
 from nnc.tabular.training import Rows, Training
+from nnc.tabular.training_rows import split_into_folds
 
 
 def build_noise(model_class, rows, seed):
@@ -189,7 +190,8 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
         return predict_held_out(model, rows, training.held_out_networks())[0]
 
-    folds, scaling = Folds.split(y, 0), fit_target_scaling(task, y)  # changed targets have the same folds and scaling
+    # Changed targets have the same folds and scaling.
+    folds, scaling = split_into_folds(y, 0), fit_target_scaling(task, y)
     held_out_rows = np.flatnonzero(~folds.learns(0))
     parts = folds.part[held_out_rows]
     expected = predict_with_targets(y)

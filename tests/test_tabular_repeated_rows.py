@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, read_table
-from nnc.tabular.folds import N_FOLDS, Folds
+from nnc.tabular.recipe import N_FOLDS
 from nnc.tabular.repeated_rows import find_row_groups
-from nnc.tabular.training_rows import learn_schema
+from nnc.tabular.training_rows import learn_schema, split_into_folds
 
 
 def groups_of(X, y):
@@ -44,7 +44,7 @@ def test_copies_are_in_one_fold_and_part():
     rng = np.random.default_rng(1)
     group = rng.permutation(np.repeat(np.arange(60), rng.integers(1, 9, 60)))
     y = (group % 3).astype(np.int32)
-    folds = Folds.split(y, 0, group)
+    folds = split_into_folds(y, 0, group)
     for number in range(60):
         assert len(set(zip(folds.fold[group == number], folds.part[group == number], strict=True))) == 1
     assert len(folds.distinct_rows) == 60

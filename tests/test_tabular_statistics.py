@@ -9,9 +9,9 @@ pytest.importorskip("sklearn", "1.9")
 
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.folds import N_FOLDS, Folds
+from nnc.tabular.recipe import N_FOLDS
 from nnc.tabular.schema import Schema
-from nnc.tabular.training_rows import encode_rows, learn_schema
+from nnc.tabular.training_rows import encode_rows, learn_schema, split_into_folds
 
 LEVELS, N = 40, 400
 
@@ -28,7 +28,7 @@ def build_rows(seed=0):
 def statistics_of(X, y, weights=None):
     """Return the schema with statistics, the slice of the statistics, and the encoded training rows."""
     table = read_table(X, names=["level", "number"])
-    schema, rows = encode_rows(learn_schema(table), table, y, weights, Folds.split(y, 3))
+    schema, rows = encode_rows(learn_schema(table), table, y, weights, split_into_folds(y, 3))
     return schema, schema.groups(bins=True)[0][-1], rows.bins
 
 
@@ -60,7 +60,7 @@ def test_statistics_of_row_are_computed_without_rows_of_its_fold(weighted):
     X, y = build_rows()
     weights = np.random.default_rng(1).uniform(0.1, 1, N) if weighted else np.ones(N)
     schema, part, encoded = statistics_of(X, y[:, None], weights if weighted else None)
-    levels, z, folds = [row[0] for row in X], (y - y.mean()) / y.std(), Folds.split(y[:, None], 3).fold
+    levels, z, folds = [row[0] for row in X], (y - y.mean()) / y.std(), split_into_folds(y[:, None], 3).fold
     smoothing = smoothing_rows(levels, z, weights) * weights.mean()
     assert np.bincount(folds).tolist() == [N // N_FOLDS] * N_FOLDS
     for fold in range(N_FOLDS):
@@ -79,7 +79,7 @@ def test_target_of_row_changes_statistics_of_other_folds_only():
     labels = (y > y.mean()).astype(np.int32) + (y > 110)
     _, part, encoded = statistics_of(X, labels)
     assert encoded[:, part].shape == (N, 3)  # one statistic for each class
-    folds = Folds.split(labels, 3).fold
+    folds = split_into_folds(labels, 3).fold
     i, j = (int(np.flatnonzero((labels == label) & (folds == 2) & (np.arange(N) % 10 > 0))[0]) for label in (0, 1))
     swapped = list(X)
     swapped[i], swapped[j] = [X[j][0], X[i][1]], [X[i][0], X[j][1]]  # equivalent to an exchange of the targets
@@ -105,7 +105,7 @@ def test_numbers_have_statistics_unless_target_changes_gradually():
     X = np.column_stack([codes, rng.permutation(50)[codes], rng.random(1000)])
     y = np.sin(codes / 8) + 0.3 * rng.standard_normal(1000)
     table = read_table(X.tolist(), names=["gradual", "code", "distinct"])
-    schema, rows = encode_rows(learn_schema(table), table, y[:, None], None, Folds.split(y[:, None], 0))
+    schema, rows = encode_rows(learn_schema(table), table, y[:, None], None, split_into_folds(y[:, None], 0))
     assert [column.encoding.n_statistics for column in schema.columns] == [0, 1, 0]
     statistic = schema.groups(bins=True)[1][-1].stop - 1
     assert np.corrcoef(rows.bins[:, statistic], np.sin(codes / 8))[0, 1] > 0.95
@@ -124,7 +124,7 @@ def test_statistics_of_many_number_columns_are_those_of_largest_roughness(set_li
     table = read_table(X.astype(float).tolist(), names=[f"x{j}" for j in range(6)])
 
     def columns():
-        schema, _ = encode_rows(learn_schema(table), table, y[:, None], None, Folds.split(y[:, None], 0))
+        schema, _ = encode_rows(learn_schema(table), table, y[:, None], None, split_into_folds(y[:, None], 0))
         return [j for j, column in enumerate(schema.columns) if column.encoding.n_statistics]
 
     assert columns() == list(range(6))

@@ -21,7 +21,6 @@ from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
 from nnc.tabular.export import build_table_program
-from nnc.tabular.folds import Folds
 from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
@@ -31,7 +30,7 @@ from nnc.tabular.repeated_rows import find_row_groups
 from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import Training, total_epochs, with_progress_bar
-from nnc.tabular.training_rows import encode_rows, learn_schema
+from nnc.tabular.training_rows import encode_rows, learn_schema, split_into_folds
 
 if TYPE_CHECKING:
     from typing import Self
@@ -204,7 +203,7 @@ class TableEstimator(BaseEstimator):
         n = len(table)
         count = choose_member_count(self.preset, n) if self.members is None else int(self.members)
         schema = learn_schema(table)
-        folds = Folds.split(encoded, seed, find_row_groups(schema, table, encoded, seed))
+        folds = split_into_folds(encoded, seed, find_row_groups(schema, table, encoded, seed))
         warn_of_leakage(schema, table, encoded, folds.distinct_rows, seed)
         schema, rows = encode_rows(schema, table, encoded, weights, folds)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""

@@ -38,14 +38,13 @@ from nnc._data.scaling import Scaling
 from nnc._network import NeuralNetwork
 from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc._utils import disk, fields
-from nnc.tabular.folds import N_PARTS
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import MAX_SAVED_IMPORTANCE_COLUMNS, TableModel
 from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, FORMER_PRESET, PRESETS, SQUARED_ERROR, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
-from nnc.tabular.snapshots import HeldOut, with_params
+from nnc.tabular.snapshots import N_PARTS, HeldOut, with_params
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, MemberSpec
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._data.folds import rank_groups
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import train_networks
 from nnc._parallel.per_network import PerNetwork
@@ -18,7 +19,6 @@ from nnc._parallel.source import ValidationRows
 from nnc._registry.optimizers import Adam
 from nnc._training.schedules import CosineLR
 from nnc.layers import Dense, Input
-from nnc.tabular.folds import rank_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

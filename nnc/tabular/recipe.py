@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PRESETS = {"fast": 3, "default": 12}  # number of networks of each preset for up to FULL_PRESET_ROWS rows
 FORMER_PRESET, FORMER_MEMBERS = "best", 24  # removed preset, which files may contain, and its number of networks
 FULL_PRESET_ROWS = 10_000  # for more training rows than this, a preset trains fewer networks
+N_FOLDS = 5  # number of cross-validation folds; each network is trained without one of them, or on all rows
+MIN_CROSS_VALIDATION_ROWS = 2 * N_FOLDS  # with fewer different training rows, no rows are held out
 MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
 DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
 MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network, except for large tables
@@ -179,6 +181,11 @@ def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:
         mean = y.mean(axis=0)
         return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, np.maximum(mean, SMALLEST_NORMAL), 1))
     return Standardize().fit(y) if task.scales_targets else None
+
+
+def n_fold_training_rows(rows: int) -> int:
+    """Return the number of rows from which each member of the cross-validation learns, given `rows` in total."""
+    return rows if rows < MIN_CROSS_VALIDATION_ROWS else rows - rows // N_FOLDS
 
 
 def batch_and_epochs(rows: int, kind: str) -> tuple[int, int]:

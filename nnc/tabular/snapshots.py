@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._registry.losses import ROWS
-from nnc.tabular.folds import N_PARTS
 from nnc.tabular.recipe import ENGINE_LOSSES, POISSON
 from nnc.tabular.temperature import temperature_power
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from nnc._report.outcomes import ClassScores
     from nnc.tabular.recipe import Task
 
+N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
 OTHER_PARTS = 1 - np.eye(N_PARTS)  # row k of this matrix is 0 for part k and 1 for all other parts
 EPSILON = 1e-30  # lower limit of divisors, and of probabilities before their logarithm is computed
 

@@ -23,27 +23,28 @@ from nnc._parallel.fit import NetworkGroup, progress_bar, train_groups
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import ValidationRows
 from nnc._utils.processors import get_num_threads
-from nnc.tabular.folds import N_PARTS, n_fold_training_rows
 from nnc.tabular.recipe import (
     MAX_BEST_EPOCH_FRACTION,
+    MIN_CROSS_VALIDATION_ROWS,
     STOP_CHECK_FRACTION,
     batch_and_epochs,
     build_network,
     fit_options,
     fit_target_scaling,
+    n_fold_training_rows,
 )
-from nnc.tabular.snapshots import HeldOutNetwork, Snapshots, with_params
+from nnc.tabular.snapshots import N_PARTS, HeldOutNetwork, Snapshots, with_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from nnc._data.folds import Folds
     from nnc._network import NeuralNetwork
     from nnc._training.callbacks import Record
     from nnc._training.divergence import DivergedError
     from nnc._training.history import History
-    from nnc.tabular.folds import Folds
     from nnc.tabular.recipe import Task
 
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
@@ -280,7 +281,8 @@ class Training:
         or both.
         """
         self.members = {member.spec: member for member in done}
-        n_folds = self.folds.n_folds
+        # Too few different rows are not held out.
+        n_folds = self.folds.n_folds if len(self.folds.distinct_rows) >= MIN_CROSS_VALIDATION_ROWS else 0
         n_pairs = min(n_folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
         self.n_pairs = n_pairs
         pairs = [MemberSpec(2 * fold + bins, bool(bins), fold) for fold in range(n_pairs) for bins in (0, 1)]

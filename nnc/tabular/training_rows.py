@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.folds import Folds
 from nnc._data.scaling import Standardize
 from nnc._utils.checks import pluralize
 from nnc.tabular.categories import Category
 from nnc.tabular.encodings import Number, compress
-from nnc.tabular.folds import N_FOLDS
+from nnc.tabular.recipe import N_FOLDS
 from nnc.tabular.schema import N_BINS, Schema
+from nnc.tabular.snapshots import N_PARTS
 from nnc.tabular.training import MAX_BINNED_VALUES, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.tabular.encoding import Encoding
-    from nnc.tabular.folds import Folds
     from nnc.tabular.frames import Table
 
     Floats = NDArray[np.float64]
@@ -59,6 +60,12 @@ def learn_schema(table: Table) -> Schema:
         rows = pluralize(len(table), "row")
         raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
     return schema
+
+
+def split_into_folds(y: NDArray[Any], seed: int, group: NDArray[np.intp] | None = None) -> Folds:
+    """Divide training rows into folds at random; y are class indices (n,), or numbers (n, targets)."""
+    order = np.random.default_rng([seed, 1]).permutation(len(y))
+    return Folds.deal(order, N_FOLDS, y if y.ndim == 1 else None, group, N_PARTS)
 
 
 def encode_rows(
@@ -115,7 +122,7 @@ def _standardized_targets(y: NDArray[Any]) -> Floats:
 
 
 def _fit_statistics(
-    schema: Schema, table: Table, targets: Floats, weights: Floats | None, folds: NDArray[np.int8]
+    schema: Schema, table: Table, targets: Floats, weights: Floats | None, folds: NDArray[Any]
 ) -> list[tuple[int, Any, Floats]]:
     """Return index, encoding with statistics and out-of-fold statistics of each column that has target statistics.
 
@@ -198,7 +205,7 @@ def _smoothing_rows(levels: NDArray[Any], targets: Floats, w: Floats) -> Floats:
 
 
 def _target_statistics(
-    levels: NDArray[Any], targets: Floats, w: Floats, folds: NDArray[np.int8], n_levels: int
+    levels: NDArray[Any], targets: Floats, w: Floats, folds: NDArray[Any], n_levels: int
 ) -> tuple[Floats, Floats]:
     """Return the target statistics of each level, and the out-of-fold statistics of each row.
 

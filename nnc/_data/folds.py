@@ -1,0 +1,93 @@
+"""Folds of a cross-validation: the rows from which the networks of each fold learn, and the rows that are held out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Index = NDArray[np.intp]
+    Mask = NDArray[np.bool_]
+
+
+def rank_groups(groups: Index) -> Index:
+    """Return for each row (n,) the rank of its group, from 0, in the order of the first rows of the groups."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+class Folds(NamedTuple):
+    """Folds of n rows; each fold is held out from its own networks.
+
+    Attributes
+    ----------
+    fold : int array (n,)
+        Number of the fold that contains the row, from 0; -1 for a row that is in no fold.
+    part : int8 array (n,)
+        Number of the part of its fold that contains the row, from 0, for choices between networks of a fold that are
+        made on the other parts.
+    group : int array (n,) or None
+        Number of the group of the row. All rows of a group are in the same fold and part. None: each row is a group.
+    """
+
+    fold: NDArray[Any]
+    part: NDArray[np.int8]
+    group: Index | None = None
+
+    @classmethod
+    def deal(
+        cls,
+        order: Index,
+        n_folds: int,
+        labels: NDArray[Any] | None = None,
+        group: Index | None = None,
+        n_parts: int = 1,
+    ) -> Folds:
+        """Divide rows in a random order; the proportions of the classes are the same in all folds and parts.
+
+        Parameters
+        ----------
+        order : int array (n,)
+            Permutation of the indices of the rows.
+        n_folds : int
+            Number of folds. Without groups, their numbers of rows differ by at most one.
+        labels : array (n,), optional
+            Class of each row. Default: all rows have the same class.
+        group : int array (n,), optional
+            Group of each row; all rows of a group have the same class. Default: each row is a group.
+        n_parts : int
+            Number of parts of each fold.
+        """
+        n = len(order)
+        groups = np.arange(n) if group is None else group
+        # Sort by class, and within a class by the size of the group, so that folds have similar numbers of rows.
+        size = np.bincount(groups)[groups]
+        order = order[np.lexsort((-size[order], np.zeros(n) if labels is None else labels[order]))]
+        rank = np.empty(n, np.intp)
+        rank[order] = rank_groups(groups[order])
+        fold = (rank % n_folds).astype(np.min_scalar_type(-n_folds))  # int8 for few folds, to save memory
+        return cls(fold, (rank // n_folds % n_parts).astype(np.int8), group)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def distinct_rows(self) -> Index:
+        """Index of the first row of each group, array (groups,)."""
+        if self.group is None:
+            return np.arange(len(self.fold))
+        rows: Index = np.unique(self.group, return_index=True)[1]
+        return rows
+
+    def groups_of(self, indices: Index) -> Index:
+        """Return the numbers of the groups of the rows with these indices."""
+        return indices if self.group is None else self.group[indices]
+
+    def learns(self, fold: int | None) -> Mask:
+        """Return the mask (n,) of the rows from which the networks of a fold learn; all rows if it is None."""
+        return np.ones(len(self.fold), bool) if fold is None else self.fold != fold
