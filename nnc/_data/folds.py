@@ -31,11 +31,15 @@ class Folds(NamedTuple):
         made on the other parts.
     group : int array (n,) or None
         Number of the group of the row. All rows of a group are in the same fold and part. None: each row is a group.
+    first_fold : int array (n,) or None
+        Number of the first fold whose networks learn from the row, if the networks of a fold learn only from earlier
+        rows. None: they learn from the rows of all other folds.
     """
 
     fold: NDArray[Any]
     part: NDArray[np.int8]
     group: Index | None = None
+    first_fold: Index | None = None
 
     @classmethod
     def deal(
@@ -71,6 +75,22 @@ class Folds(NamedTuple):
         fold = (rank % n_folds).astype(np.min_scalar_type(-n_folds))  # int8 for few folds, to save memory
         return cls(fold, (rank // n_folds % n_parts).astype(np.int8), group)
 
+    @classmethod
+    def rolling(cls, age: Index, n_folds: int, size: int, gap: int) -> Folds:
+        """Hold out the last rows in the order of time; the networks of a fold learn only from rows before the fold.
+
+        Parameters
+        ----------
+        age : int array (n,)
+            Number of steps from each row to the last one.
+        n_folds, size : int
+            Number of consecutive folds, and number of steps of each. The last fold ends with the last row.
+        gap : int
+            Number of steps between a fold and the rows from which its networks learn.
+        """
+        fold = np.maximum(n_folds - 1 - age // size, -1)
+        return cls(fold, np.zeros(len(age), np.int8), first_fold=n_folds - (age - gap) // size)
+
     @property
     def n_folds(self) -> int:
         """Number of folds."""
@@ -90,4 +110,15 @@ class Folds(NamedTuple):
 
     def learns(self, fold: int | None) -> Mask:
         """Return the mask (n,) of the rows from which the networks of a fold learn; all rows if it is None."""
-        return np.ones(len(self.fold), bool) if fold is None else self.fold != fold
+        if fold is None:
+            return np.ones(len(self.fold), bool)
+        return self.fold != fold if self.first_fold is None else self.first_fold <= fold
+
+    def holds_out(self, fold: int) -> Mask:
+        """Return the mask (n,) of the rows that are held out in a fold."""
+        mask: Mask = self.fold == fold
+        return mask
+
+    def pairs(self) -> list[tuple[Index, Index]]:
+        """Return, for each fold, the indices of the rows from which its networks learn, and of the held-out rows."""
+        return [(np.flatnonzero(self.learns(i)), np.flatnonzero(self.holds_out(i))) for i in range(self.n_folds)]

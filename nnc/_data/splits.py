@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._data.folds import Folds
 from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
@@ -142,24 +143,19 @@ class LastRows(Value):
     size: float | None = field(default=None, check=allow_none(_check_part_size))
     gap: int = field(default=0, check=partial(check_count, minimum=0))
 
-    def folds(self, n: int, n_folds: int, name: str = "validation") -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Return, for each of consecutive folds at the end of n rows, the indices before the gap and in the fold.
 
-        The fold with index i ends where the fold with index i + 1 begins; the last fold ends with the last row.
-        `name` is the name of the argument in messages.
-        """
-        size = self.size
-        if size is None:
-            size = LAST_FRACTION if n_folds == 1 else n // (n_folds + 1)
-        n_small = _count_rows(n, size, name)
-        first = n - n_folds * n_small
-        if n_small < 1 or first - self.gap < 1:
-            raise ValueError(
-                f"{name} must leave rows in both parts of the split, got {self!r} for {n} rows"
-                + (f" and {n_folds} folds" if n_folds > 1 else "")
-            )
-        starts = range(first, n, n_small)
-        return [(np.arange(start - self.gap), np.arange(start, start + n_small)) for start in starts]
+def rolling_folds(n: int, last: LastRows, n_folds: int, name: str = "validation") -> Folds:
+    """Return consecutive folds at the end of n rows; `name` is the name of the argument `last` in messages."""
+    size = last.size
+    if size is None:
+        size = LAST_FRACTION if n_folds == 1 else n // (n_folds + 1)
+    n_small = _count_rows(n, size, name)
+    if n_small < 1 or n - n_folds * n_small - last.gap < 1:
+        raise ValueError(
+            f"{name} must leave rows in both parts of the split, got {last!r} for {n} rows"
+            + (f" and {n_folds} folds" if n_folds > 1 else "")
+        )
+    return Folds.rolling(np.arange(n)[::-1], n_folds, n_small, last.gap)
 
 
 def as_split(value: Any) -> float | LastRows | None:
@@ -176,7 +172,7 @@ def split_rows(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split the indices of n rows by a result of `as_split`; see `split` for the other parameters and the result."""
     if isinstance(method, LastRows):
-        return method.folds(n, 1, name)[0]
+        return rolling_folds(n, method, 1, name).pairs()[0]
     return split(n, check_fraction(name, method), seed, labels, name)
 
 

@@ -398,7 +398,7 @@ def _split_folds(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the indices of the training rows and of the validation rows of each fold, for n rows in total."""
     if isinstance(validation, LastRows):
-        return validation.folds(n, folds)
+        return splits.rolling_folds(n, validation, folds).pairs()
     if folds == 1:
         return [splits.split_rows(n, validation, seed, strata, name="validation")]
     if n < folds:
