@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nnc._data.folds import Folds
 from nnc.forecast.corrections import (
     MIN_WINDOWS,
     Corrections,
@@ -229,8 +230,10 @@ def fit_model(
         windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon, naive_share)
         return windows, windows.errors(actual_values(panel, used, index, origins, horizon))
 
-    stride = np.arange(n_validation, n_validation + max(ORIGINS, limit // len(panel)))
-    back = np.arange(horizon, first)
+    # The forecasts of learned windows end before those of the validation windows begin.
+    all_back = np.arange(horizon, first + horizon - 1 + max(ORIGINS, limit // len(panel)))
+    folds = Folds.rolling(all_back - horizon, n_folds=1, size=n_validation, gap=horizon - 1)
+    learned_back, back = (all_back[index] for index in folds.pairs()[0])
     validation, errors = build(back, early)
     # If there are too few errors, also use windows in which the series ends before the forecast does.
     if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:
@@ -243,14 +246,14 @@ def fit_model(
         validation, errors = build(back, early)
     corrections = no_corrections(validation.inputs.shape[1], horizon)
     if learns and len(validation.base) >= MIN_WINDOWS:
-        learned, learned_errors = build(stride + 2 * horizon - 1, early)
+        learned, learned_errors = build(learned_back, early)
         rows = ~np.isnan(learned_errors).any(axis=1)
         if rows.sum() >= MIN_WINDOWS:
             trial = learn(learned.inputs[rows], learned_errors[rows], seed, n_jobs)
             weights = choose_weights(trial, validation.inputs, errors)
             errors = errors - trial._replace(weights=weights).predict(validation.inputs)
             if any(weights):
-                recent, recent_errors = build(np.arange(horizon, 2 * horizon + stride[-1]), effects)
+                recent, recent_errors = build(all_back, effects)
                 rows = ~np.isnan(recent_errors).any(axis=1)
                 corrections = learn(recent.inputs[rows], recent_errors[rows], seed, n_jobs)._replace(weights=weights)
     scores = errors * (validation.scale / validation.spread)
