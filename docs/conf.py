@@ -1,8 +1,8 @@
 """Sphinx configuration of the site: `python tools/build_site.py build/site` builds both languages (extra `[docs]`).
 
-The build first runs the code of all pages (tools/pages.py) and compares its output with the output on the page. The
-pictures that the code writes are stored next to the pages. The Chinese site has the same pages; those with a catalog
-are translated (tools/catalogs.py).
+The build first runs the code of pages (tools/pages.py) and compares its output with the output on the page. It omits
+pages that need no packages and always show the same; the tests run them. The pictures that the code writes are stored
+next to the pages. The Chinese site has the same pages; those with a catalog are translated (tools/catalogs.py).
 """
 
 from __future__ import annotations

@@ -47,6 +47,28 @@ def test_code_of_page_runs_and_prints_the_output(page, tmp_path, monkeypatch):
         assert has_skipped_blocks or (tmp_path / picture).stat().st_size > 0
 
 
+def test_site_runs_pages_that_need_packages_or_whose_results_it_shows(tmp_path):
+    page = tmp_path / "page.md"
+    code = "```python\nprint(1)\n```\n\n```text\n1\n```\n"
+    for text, expected in [
+        (code, False),
+        (f"<!-- needs sklearn -->\n\n{code}", True),
+        (f"{code}![A picture](a.svg)\n", True),
+        (code.replace("\n1\n", "\n1 ...\n"), True),
+        (code.replace("print(1)", "print(...)"), False),
+        ("```console\n$ nnc config\nnnc ...\n```\n", True),
+    ]:
+        page.write_text(text, encoding="utf-8")
+        assert TOOL["changes_site"](page) == expected, text
+
+
+def test_site_runs_long_pages():
+    """`.ci/run` runs them only there."""
+    pages = [page for page in TOOL["pages_with_code"]() if page.stem in LONG_PAGES]
+    assert len(pages) == len(LONG_PAGES)
+    assert all(TOOL["changes_site"](page) for page in pages)
+
+
 def test_different_output_raises(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1)\n```\n\n```text\n2\n```\n", encoding="utf-8")

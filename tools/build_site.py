@@ -1,7 +1,8 @@
 """Build the site: `python tools/build_site.py build/site` writes the English site there and the Chinese site into zh/.
 
-Warnings are errors. The code of the pages runs once. Then both sites are built in parallel, in new processes that read
-the results from a file. Forked processes would inherit the locks of threads that the pages have started.
+Warnings are errors. The code of pages that need packages or whose results the site shows runs once. Then both sites are
+built in parallel, in new processes that read the results from a file. Forked processes would inherit the locks of
+threads that the pages have started.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ RESULTS = "NNC_SITE_RESULTS"  # environment variable that names the file with th
 
 
 def run_code() -> tuple[dict[Path, list[str | None]], dict[Path, Any]]:
-    """Run the code of all pages, the examples and the notebooks, and store their pictures next to the pages.
+    """Run the code of pages that changes the site, the examples and the notebooks.
 
-    Return the output of each block by page, and the notebooks with their outputs by page.
+    Their pictures are stored next to the pages. Return the output of each block by page, and the notebooks with their
+    outputs by page.
     """
-    site = pages.pages_with_code()
+    site = [page for page in pages.pages_with_code() if pages.changes_site(page)]
     pages.print_skipped(site)
     outputs = {page: pages.run_and_store_pictures(page) for page in site}
     for page, text in catalogs.translated_pages(site):
@@ -45,7 +47,7 @@ def load_or_compute_results() -> tuple[dict[Path, list[str | None]], dict[Path, 
 
 
 def main(folder: Path) -> int:
-    """Run the code of all pages, build both sites, and return the exit status.
+    """Run the code of the pages, build both sites, and return the exit status.
 
     The parsed pages are stored outside of the site, for the next build.
     """

@@ -9,7 +9,7 @@ A comment before a block such as `<!-- needs torch -->` names packages. If one o
 skipped; later blocks that depend on it need the same comment. A block with `<!-- needs mnist -->` reads the MNIST files
 from the folder `mnist`, which is linked to the folder `mnist` inside NNC_DATA.
 
-tests/test_pages.py runs the pages. tools/build_site.py also runs them, and stores their pictures.
+tests/test_pages.py runs the pages. tools/build_site.py runs only pages that need packages, or whose results it shows.
 """
 
 from __future__ import annotations
@@ -140,6 +140,16 @@ def pages_with_code() -> list[Path]:
     ]
 
 
+def changes_site(page: Path) -> bool:
+    """Return whether the code of a page needs packages, draws pictures, or has outputs that are abbreviated with "...".
+
+    The outputs of all other pages are those on the page, which tests/test_pages.py checks.
+    """
+    return PICTURE.search(page.read_text(encoding="utf-8")) is not None or any(
+        block[1] or "..." in expected_output(block) for block in blocks(page)
+    )
+
+
 def run_and_store_pictures(page: Path) -> list[str | None]:
     """Run the blocks of a page, store its pictures next to it, and return the output of each block like `run`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,6 +194,11 @@ def draw_examples(page: Path) -> None:
         list(executor.map(draw, re.findall(r"\((example-(\w+)\.\w+)\)", page.read_text(encoding="utf-8"))))
 
 
+def expected_output(block: re.Match[str]) -> str:
+    """Return the expected output of a block, for a console block with its commands; "" if the page shows no output."""
+    return block[2] if block[2].startswith("$ ") else block[3] or ""
+
+
 def compare(location: str, expected: str, output: str) -> None:
     """Raise AssertionError if the output of a block differs from the output on the page."""
     if not doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS):
@@ -207,8 +222,8 @@ def fill_outputs(text: str, outputs: list[str | None]) -> str:
     remaining = iter(outputs)
 
     def fill(block: re.Match[str]) -> str:
-        output, expected = next(remaining), block[2] if block[2].startswith("$ ") else block[3]
-        if output is None or expected is None or "..." in expected.splitlines():
+        output, expected = next(remaining), expected_output(block)
+        if output is None or not expected or "..." in expected.splitlines():
             return block[0]
         return block[0].replace(f"\n{expected}```", f"\n{output}```")
 
