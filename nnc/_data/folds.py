@@ -19,6 +19,24 @@ def rank_groups(groups: Index) -> Index:
     return np.argsort(np.argsort(first))[inverse]
 
 
+def stratify(order: Index, labels: NDArray[Any] | None = None, group: Index | None = None) -> Index:
+    """Sort rows in a random order by class, so that `Folds.deal` gives each fold the same proportions of the classes.
+
+    Parameters
+    ----------
+    order : int array (n,)
+        Permutation of the indices of the rows.
+    labels : array (n,), optional
+        Class of each row. Default: all rows have the same class.
+    group : int array (n,), optional
+        Group of each row; all rows of a group have the same class. The rows of a class are sorted by the size of the
+        group, so that folds have similar numbers of rows.
+    """
+    if group is not None:
+        order = order[np.argsort(-np.bincount(group)[group[order]], kind="stable")]
+    return order if labels is None else order[np.argsort(labels[order], kind="stable")]
+
+
 class Folds(NamedTuple):
     """Folds of n rows; each fold is held out from its own networks.
 
@@ -42,36 +60,20 @@ class Folds(NamedTuple):
     first_fold: Index | None = None
 
     @classmethod
-    def deal(
-        cls,
-        order: Index,
-        n_folds: int,
-        labels: NDArray[Any] | None = None,
-        group: Index | None = None,
-        n_parts: int = 1,
-    ) -> Folds:
-        """Divide rows in a random order; the proportions of the classes are the same in all folds and parts.
+    def deal(cls, order: Index, n_folds: int, group: Index | None = None, n_parts: int = 1) -> Folds:
+        """Assign the groups, in the order of their first rows, to the folds and to their parts in turn.
 
         Parameters
         ----------
         order : int array (n,)
-            Permutation of the indices of the rows.
-        n_folds : int
-            Number of folds. Without groups, their numbers of rows differ by at most one.
-        labels : array (n,), optional
-            Class of each row. Default: all rows have the same class.
+            Random permutation of the indices of the rows, which `stratify` may have sorted.
+        n_folds, n_parts : int
+            Number of folds, and of parts of each fold. Without groups, their numbers of rows differ by at most one.
         group : int array (n,), optional
-            Group of each row; all rows of a group have the same class. Default: each row is a group.
-        n_parts : int
-            Number of parts of each fold.
+            Group of each row. Default: each row is a group.
         """
-        n = len(order)
-        groups = np.arange(n) if group is None else group
-        # Sort by class, and within a class by the size of the group, so that folds have similar numbers of rows.
-        size = np.bincount(groups)[groups]
-        order = order[np.lexsort((-size[order], np.zeros(n) if labels is None else labels[order]))]
-        rank = np.empty(n, np.intp)
-        rank[order] = rank_groups(groups[order])
+        rank = np.empty(len(order), np.intp)
+        rank[order] = np.arange(len(order)) if group is None else rank_groups(group[order])
         fold = (rank % n_folds).astype(np.min_scalar_type(-n_folds))  # int8 for few folds, to save memory
         return cls(fold, (rank // n_folds % n_parts).astype(np.int8), group)
 
@@ -119,6 +121,10 @@ class Folds(NamedTuple):
         mask: Mask = self.fold == fold
         return mask
 
-    def pairs(self) -> list[tuple[Index, Index]]:
-        """Return, for each fold, the indices of the rows from which its networks learn, and of the held-out rows."""
-        return [(np.flatnonzero(self.learns(i)), np.flatnonzero(self.holds_out(i))) for i in range(self.n_folds)]
+    def pairs(self, order: Index | None = None) -> list[tuple[Index, Index]]:
+        """Return, for each fold, the indices of the rows from which its networks learn, and of the held-out rows.
+
+        The indices are in the order of the permutation `order`, and ascend if it is None.
+        """
+        order = np.arange(len(self.fold)) if order is None else order
+        return [(order[self.learns(i)[order]], order[self.holds_out(i)[order]]) for i in range(self.n_folds)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._data.folds import Folds
+from nnc._data.folds import Folds, stratify
 from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
@@ -62,7 +62,7 @@ def split(
         raise ValueError(
             f"{name} must leave rows in both parts of the split, got {size!r}, which selects {n_small} of {n} rows"
         )
-    order = _random_order(n, seed)
+    order = random_order(n, seed)
     if labels is None:
         return order[n_small:], order[:n_small]
     array = as_array("labels", labels)
@@ -82,27 +82,6 @@ def split(
     small = np.empty(n, bool)
     small[by_class] = np.arange(n) - np.repeat(starts, counts) < np.repeat(quotas, counts)
     return order[~small], order[small]
-
-
-def folds(
-    n: int, n_folds: int, seed: int, labels: NDArray[np.generic] | None = None
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return, for each of `n_folds` random folds of n rows, the indices of the rows outside and inside the fold.
-
-    Parameters
-    ----------
-    n, n_folds : int
-        Number of rows and of folds. The sizes of folds differ by at most one row.
-    seed : int
-        The same seed gives the same folds on all systems.
-    labels : array (n,), optional
-        Class of each row, for stratified folds: the numbers of rows of a class in two folds differ by at most one.
-    """
-    order = _random_order(n, seed)
-    if labels is not None:
-        order = order[np.argsort(labels[order], kind="stable")]
-    fold_of = np.arange(n) % n_folds
-    return [(order[fold_of != fold], order[fold_of == fold]) for fold in range(n_folds)]
 
 
 _check_open_fraction = build_check(lambda number: 0 < number < 1, "a fraction between 0 and 1, or a number of rows")
@@ -144,6 +123,15 @@ class LastRows(Value):
     gap: int = field(default=0, check=partial(check_count, minimum=0))
 
 
+def random_order(n: int, seed: int, labels: NDArray[Any] | None = None) -> NDArray[np.intp]:
+    """Return the indices 0 to n - 1 in random order, by sorting one random number per row; see `stratify` for `labels`.
+
+    The same seed gives the same order on all systems.
+    """
+    order = np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
+    return stratify(order, labels)
+
+
 def rolling_folds(n: int, last: LastRows, n_folds: int, name: str = "validation") -> Folds:
     """Return consecutive folds at the end of n rows; `name` is the name of the argument `last` in messages."""
     size = last.size
@@ -182,11 +170,6 @@ def _count_rows(n: int, size: float, name: str) -> int:
     if not abs(fraction) < 2**63:
         raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {short_repr(size)}")
     return int(size) if isinstance(size, Integral) else round(fraction * n)
-
-
-def _random_order(n: int, seed: int) -> NDArray[np.intp]:
-    """Return the indices 0 to n - 1 in random order, by sorting one random number per row."""
-    return np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
 
 
 def _as_integer(name: str, value: Any) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data import splits, targets
+from nnc._data.folds import Folds
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
 from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, converters_for_targets, train_networks
@@ -403,7 +404,7 @@ def _split_folds(
         return [splits.split_rows(n, validation, seed, strata, name="validation")]
     if n < folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
-    return [(np.sort(outside), np.sort(inside)) for outside, inside in splits.folds(n, folds, seed, strata)]
+    return Folds.deal(splits.random_order(n, seed, strata), folds).pairs()
 
 
 def _train(

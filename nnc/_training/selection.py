@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._data.splits import folds, split
+from nnc._data.folds import Folds
+from nnc._data.splits import random_order, split
 from nnc._model.custom import NonFiniteLossError
 from nnc._model.data import RowSubset
 from nnc._registry import losses
@@ -303,13 +304,13 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     if dataset.validation is not None:
         return [dataset], "the validation rows"
     key, labels = network.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
-    if rows.n < MIN_SINGLE_ROWS:
-        n_repeats = min(MAX_REPEATS, MIN_SINGLE_ROWS // rows.n)
-        pairs = [pair for i in range(n_repeats) for pair in folds(rows.n, N_REPEATED_FOLDS, key + i, labels)]
-        method = f"{N_REPEATED_FOLDS}-fold cross-validation" + (f", {n_repeats} times" if n_repeats > 1 else "")
-    elif rows.n <= MAX_FOLD_ROWS:
-        pairs = folds(rows.n, N_FOLDS, key, labels)
-        method = f"{N_FOLDS}-fold cross-validation"
+    if rows.n <= MAX_FOLD_ROWS:
+        n_folds, n_repeats = N_FOLDS, 1
+        if rows.n < MIN_SINGLE_ROWS:
+            n_folds, n_repeats = N_REPEATED_FOLDS, min(MAX_REPEATS, MIN_SINGLE_ROWS // rows.n)
+        orders = [random_order(rows.n, key + i, labels) for i in range(n_repeats)]
+        pairs = [pair for order in orders for pair in Folds.deal(order, n_folds).pairs(order)]
+        method = f"{n_folds}-fold cross-validation" + (f", {n_repeats} times" if n_repeats > 1 else "")
     else:
         pairs = [split(rows.n, HELD_OUT, key, labels)]
         method = f"validation with {HELD_OUT:.0%} of the rows"

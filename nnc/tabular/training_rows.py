@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.folds import Folds
+from nnc._data.folds import Folds, stratify
 from nnc._data.scaling import Standardize
 from nnc._utils.checks import pluralize
 from nnc.tabular.categories import Category
@@ -64,8 +64,8 @@ def learn_schema(table: Table) -> Schema:
 
 def split_into_folds(y: NDArray[Any], seed: int, group: NDArray[np.intp] | None = None) -> Folds:
     """Divide training rows into folds at random; y are class indices (n,), or numbers (n, targets)."""
-    order = np.random.default_rng([seed, 1]).permutation(len(y))
-    return Folds.deal(order, N_FOLDS, y if y.ndim == 1 else None, group, N_PARTS)
+    order = stratify(np.random.default_rng([seed, 1]).permutation(len(y)), y if y.ndim == 1 else None, group)
+    return Folds.deal(order, N_FOLDS, group, N_PARTS)
 
 
 def encode_rows(
