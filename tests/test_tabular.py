@@ -269,12 +269,13 @@ def build_training(n=23, task=None, bins=False, seed=0, training_class=Training)
 def test_each_row_is_held_out_in_one_fold():
     y = np.sort(np.random.default_rng(3).integers(0, 3, 53))
     folds = split_into_folds(y, 0)
-    held_out = np.stack([~folds.learns(fold) for fold in range(N_FOLDS)])
+    held_out = np.stack([folds.holds_out(fold) for fold in range(N_FOLDS)])
     assert (held_out.sum(axis=0) == 1).all()
     for label in range(3):
         counts = held_out[:, y == label].sum(axis=1)
         assert counts.max() - counts.min() <= 1
     assert folds.learns(None).all()
+    assert not folds.holds_out(None).any()
 
 
 @pytest.mark.parametrize(

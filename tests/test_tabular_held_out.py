@@ -192,7 +192,7 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
 
     # Changed targets have the same folds and scaling.
     folds, scaling = split_into_folds(y, 0), fit_target_scaling(task, y)
-    held_out_rows = np.flatnonzero(~folds.learns(0))
+    held_out_rows = np.flatnonzero(folds.holds_out(0))
     parts = folds.part[held_out_rows]
     expected = predict_with_targets(y)
     assert np.array_equal(expected.rows, held_out_rows)

@@ -116,8 +116,8 @@ class Folds(NamedTuple):
             return np.ones(len(self.fold), bool)
         return self.fold != fold if self.first_fold is None else self.first_fold <= fold
 
-    def holds_out(self, fold: int) -> Mask:
-        """Return the mask (n,) of the rows that are held out in a fold."""
+    def holds_out(self, fold: int | None) -> Mask:
+        """Return the mask (n,) of the rows that are held out from the networks of a fold; no rows if it is None."""
         mask: Mask = self.fold == fold
         return mask
 

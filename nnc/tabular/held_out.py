@@ -247,10 +247,9 @@ def unseen_ratio(
         if spec.fold is None or spec.bins or partner is None:
             continue
         squares = (_point_output(model, member, inputs) - _point_output(model, partner, inputs)) ** 2
-        learned = training.folds.learns(spec.fold)[sample]
-        for i, mask in enumerate((~learned, learned)):
-            totals[i] += squares[mask].sum(axis=0)
-            counts[i] += mask.sum()
+        for i, mask in enumerate((training.folds.holds_out(spec.fold), training.folds.learns(spec.fold))):
+            totals[i] += squares[mask[sample]].sum(axis=0)
+            counts[i] += mask[sample].sum()
     if not counts.all() or not totals[1].all():
         return np.ones(model.task.n_out)
     unseen, seen = totals / counts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._data.folds import rank_groups
+from nnc._data.folds import Folds, rank_groups
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import train_networks
 from nnc._parallel.per_network import PerNetwork
@@ -109,8 +109,9 @@ def calibrate(
     if inputs is not None and n_groups >= MIN_SPREAD_ROWS:
         fits = rank < min(n_groups // 2, MAX_FIT_ROWS)
         fit_rows, calibration_rows = order[fits][:MAX_FIT_ROWS], order[~fits][:MAX_CALIBRATION_ROWS]
-        part, row_weights = rank[fits][:MAX_FIT_ROWS] % N_NETWORKS, None if weights is None else weights[fit_rows]
-        spread = fit_spread(inputs(fit_rows), errors[fit_rows], row_weights, part, seed)
+        folds = Folds.deal(np.arange(len(fit_rows)), N_NETWORKS, group[fit_rows])
+        row_weights = None if weights is None else weights[fit_rows]
+        spread = fit_spread(inputs(fit_rows), errors[fit_rows], row_weights, folds, seed)
         if spread is not None:
             return spread, errors[calibration_rows] / spread.predict(inputs(calibration_rows))
     return None, errors[order[:MAX_CALIBRATION_ROWS]]
@@ -120,7 +121,7 @@ def fit_spread(
     inputs: NDArray[np.float32],
     errors: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
-    part: NDArray[np.intp],
+    folds: Folds,
     seed: int,
 ) -> Spread | None:
     """Train networks to predict the absolute errors of held-out rows.
@@ -133,8 +134,8 @@ def fit_spread(
         Absolute errors.
     weights : array (n,), optional
         Sample weights.
-    part : int array (n,)
-        Number of the network that is validated on each row, from 0 to N_NETWORKS - 1.
+    folds : Folds
+        N_NETWORKS folds of these rows; each network is validated on one fold.
     seed : int
         Seed of the initial weights and of the order of the rows.
 
@@ -162,16 +163,16 @@ def fit_spread(
         )
         for seed in seeds
     ]
+    rows, held_out = zip(*folds.pairs(), strict=True)
     options: dict[str, Any] = {
         "epochs": EPOCHS,
         "batch_size": BATCH_ROWS,
         "optimizer": Adam(),
         "lr": CosineLR(LEARNING_RATE),
-        "validation": PerNetwork(ValidationRows(np.flatnonzero(part == i)) for i in range(N_NETWORKS)),
+        "validation": PerNetwork(map(ValidationRows, held_out)),
         "sample_weight": weights,
         "restore_best": True,
     }
-    rows = [np.flatnonzero(part != i) for i in range(N_NETWORKS)]
     outcomes = train_networks(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
     trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:

@@ -417,7 +417,6 @@ class Training:
         if self.epochs_override is not None:
             arguments["epochs"] = self.epochs_override
         last = None
-        learns = [self.folds.learns(spec.fold) for spec in specs]
         snapshots = [
             None if spec.fold is None else self.create_snapshots(spec.fold, net)
             for spec, net in zip(specs, networks, strict=True)
@@ -426,12 +425,14 @@ class Training:
             del arguments["metrics"], arguments["restore_best"]
             last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork(ValidationRows(np.flatnonzero(~mask)) for mask in learns)
+            arguments["validation"] = PerNetwork(
+                ValidationRows(np.flatnonzero(self.folds.holds_out(spec.fold))) for spec in specs
+            )
         arguments["callback"] = PerNetwork(
             MemberCallback(spec.number, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
         )
-        rows = [np.flatnonzero(mask) for mask in learns]
+        rows = [np.flatnonzero(self.folds.learns(spec.fold)) for spec in specs]
         arguments["sample_weight"] = weights
         return NetworkGroup(networks, X, y, rows, arguments), snapshots
 
@@ -452,7 +453,7 @@ class Training:
 
     def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
         """Create the Snapshots of a network that is trained without the rows of a fold."""
-        mask, weights = ~self.folds.learns(fold), self.rows.weights
+        mask, weights = self.folds.holds_out(fold), self.rows.weights
         weights = None if weights is None else weights[mask]
         return Snapshots(self.task, network, self.y[mask], weights, self.estimate_parts[mask])
 
@@ -473,6 +474,6 @@ class Training:
 
     def held_out_network(self, member: Member, parts: list[int]) -> HeldOutNetwork:
         """Return a snapshot of `member` for the held-out rows in the given parts (indices) of the member's fold."""
-        rows = np.flatnonzero(~self.folds.learns(member.spec.fold) & np.isin(self.estimate_parts, parts))
+        rows = np.flatnonzero(self.folds.holds_out(member.spec.fold) & np.isin(self.estimate_parts, parts))
         network = with_params(member.network, member.params[parts[0]])
         return HeldOutNetwork(network, member.spec.bins, rows, self.estimate_parts[rows])
