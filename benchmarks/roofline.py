@@ -15,6 +15,7 @@ import numpy as np
 
 from nnc import NeuralNetwork
 from nnc._model import cores
+from nnc._model.data import Data
 from nnc._utils.arrays import aligned_zeros
 from nnc._utils.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
@@ -58,15 +59,15 @@ def convolutions(core, dtype, rows, placed, activation, backward):
     layers = [Input(*placed.input_shape), conv, Flatten(), Dense(1, "identity", bias=True)]
     engine = NeuralNetwork(layers, loss="mse", dtype=dtype).model.engine
     params = rng.standard_normal(engine.size).astype(dtype) / 100
-    X = rng.standard_normal((rows, prod(placed.input_shape))).astype(dtype)
+    data = Data(rng.standard_normal((rows, prod(placed.input_shape))).astype(dtype))
     repetitions = max(1, int(2e8 / (rows * placed.multiply_adds)))
     # Subtract the time of a call with 0 repetitions, which allocates memory and computes the outputs.
-    preparation = shortest_time(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))
+    preparation = shortest_time(lambda: core.convolve(engine, params, data, core.PRODUCTS[0], 0))
     for name in core.PRODUCTS:
         if name == "backward" and not backward:
             yield None
             continue
-        seconds = shortest_time(lambda name=name: core.convolve(engine, params, X, name, repetitions)) - preparation
+        seconds = shortest_time(lambda name=name: core.convolve(engine, params, data, name, repetitions)) - preparation
         yield 2 * placed.multiply_adds * rows * repetitions / seconds / 1e9
 
 

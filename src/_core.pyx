@@ -177,9 +177,12 @@ cdef int[::1] source_order(rows, int[::1] positions):
     return positions if positions is None or rows.index is None else rows.index[numpy.asarray(positions)]
 
 
-cdef Data inputs_as_data(const Plan* plan, const real[:, ::1] X, const int[::1] lengths=None, int[::1] order=None):
-    # Return rows without targets as a struct Data. With lengths, `order` is required.
+cdef Data inputs_as_data(const Plan* plan, rows, int[::1] order=None):
+    # Return the inputs and lengths of `rows`, a Data of nnc/_model/data.py that the caller must keep alive and that has
+    # no index, as a struct Data. With lengths, `order` is required.
     cdef Data data = empty_data()
+    cdef const real[:, ::1] X = rows.X
+    cdef const int[::1] lengths = rows.lengths
     data.n, data.X, data.counts_steps = X.shape[0], &X[0, 0], plan.layers[plan.count - 1].kind == RECURRENT
     if lengths is not None:
         data.lengths = &lengths[0]
@@ -199,7 +202,7 @@ cdef Data as_data(const Plan* plan, rows, int[::1] order, int[::1] index=None):
     cdef const int[::1] labels = source.labels
     cdef const real[::1] weights = source.weights
     cdef const real[:, ::1] dY = source.dY
-    cdef Data data = inputs_as_data(plan, source.X, source.lengths)
+    cdef Data data = inputs_as_data(plan, source)
     if index is not None:
         data.n, data.rows, data.order = index.shape[0], &index[0], &index[0]
     if Y is not None:

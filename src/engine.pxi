@@ -146,27 +146,26 @@ cdef class Engine:
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) or self.plan.recurrent_layers > 0 else 0
 
-    def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out, const int[::1] lengths=None):
-        """Write the outputs of the network for the rows of X.
+    def predict(self, const real[::1] params, rows, real[:, ::1] out):
+        """Write the outputs of the network for the rows.
 
         Parameters
         ----------
         params : real array (engine.size)
             Parameter vector of the network, including padding.
-        X : real array (n, n_in)
-            Inputs.
+        rows : nnc._model.data.Data
+            Inputs and lengths. Outputs of steps beyond the lengths are 0.
         out : real array (n, n_out)
             Result.
-        lengths : int32 array (n), optional
-            Number of steps of each row, if the rows are sequences of different lengths. Outputs of later steps are 0.
 
         Returns
         -------
         int
-            -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
+            -1, or the index of the first number of rows.X that is not finite. In the latter case nothing is written.
         """
-        cdef int[::1] order = length_order(lengths)
-        cdef Data data = inputs_as_data(&self.plan, X, lengths, order)
+        rows = rows.materialize()
+        cdef int[::1] order = length_order(rows.lengths)
+        cdef Data data = inputs_as_data(&self.plan, rows, order)
         return self.compute_outputs(&params[0], &data, &out[0, 0])
 
     cdef Py_ssize_t compute_outputs(self, const real* params, const Data* data, real* out) except? -1:
@@ -223,53 +222,51 @@ cdef class Engine:
         cdef double loss = self.compute_gradients(&params[0], &data, &gradient[0], NULL) if is_valid else NAN
         return loss if loss < INFINITY else None
 
-    def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows, const int[::1] lengths=None):
-        """Write the outputs of each layer for the rows of X.
+    def forward(self, const real[::1] params, rows, list out_rows):
+        """Write the outputs of each layer for the rows.
 
         Parameters
         ----------
         params : real array (engine.size)
             Parameter vector of the network, including padding.
-        X : real array (n, n_in)
-            Inputs.
+        rows : nnc._model.data.Data
+            As in `predict`.
         out_rows : list of real array (n, n_out of the layer) or None
             Results; None for layers whose outputs are not needed.
-        lengths : int32 array (n), optional
-            As in `predict`.
 
         Returns
         -------
         int
-            -1, or the index of the first number of X that is not finite. In the latter case nothing is written.
+            -1, or the index of the first number of rows.X that is not finite. In the latter case nothing is written.
         """
+        rows = rows.materialize()
+        cdef int[::1] order = length_order(rows.lengths)
+        cdef Data data = inputs_as_data(&self.plan, rows, order)
         cdef double largest
-        cdef Py_ssize_t position
+        cdef Py_ssize_t position, n = data.n, row, count
         with nogil:
-            position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+            position = first_not_finite(data.X, n * self.plan.layers[0].n_in, &largest)
         if position >= 0:
             return position
         cdef Network net
         cdef Plan plan = self.plan
-        plan.fuse_pools, plan.has_lengths = False, lengths is not None
-        cdef int[::1] order = length_order(lengths)
-        cdef Data data = inputs_as_data(&plan, X, lengths, order)
-        cdef Py_ssize_t n = X.shape[0], row, rows
+        plan.fuse_pools, plan.has_lengths = False, order is not None
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
         cdef int l
         mode = flush_denormals()
         for row from 0 <= row < n by block:
-            rows = smaller(block, n - row)
-            predict_rows(&net, &data, row, rows)
+            count = smaller(block, n - row)
+            predict_rows(&net, &data, row, count)
             for l in range(net.count):
                 out = out_rows[l]
                 if out is None:
                     continue
                 if net.layers[l].in_lanes:
-                    copy_outputs(&net.layers[l], rows, &out[row, 0])
+                    copy_outputs(&net.layers[l], count, &out[row, 0])
                 else:
-                    unpad_outputs(&net.layers[l], row, 0, rows, data.order, &out[0, 0])
+                    unpad_outputs(&net.layers[l], row, 0, count, data.order, &out[0, 0])
         restore_denormals(mode)
         if order is not None:
             for l in range(net.count):
@@ -381,17 +378,17 @@ cdef class Engine:
         J : real array (n, n_out, n_params)
             Derivatives with respect to W and b of each layer in turn, without padding.
         """
-        cdef const real[:, ::1] X = rows.X
+        rows = rows.materialize()
         cdef Network net
-        cdef Py_ssize_t n = X.shape[0], row, count
+        cdef Data data = inputs_as_data(&self.plan, rows)
+        cdef Py_ssize_t n = data.n, n_in = self.plan.layers[0].n_in, row, count
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
-        cdef Data data = inputs_as_data(&self.plan, X)
         cdef void* memory = allocate_network(&net, &self.plan, &params[0], block, TRAIN, &data)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             for row from 0 <= row < n by block:
                 count = smaller(block, n - row)
-                predict(&net, &X[row, 0], count)
+                predict(&net, data.X + row * n_in, count)
                 unpad(last.A, last, count, &P[row, 0])
                 jacobian_of_rows(&net, count, &J[row, 0, 0])
         free(memory)
@@ -401,26 +398,26 @@ cdef class Engine:
 
         Return -1, or the index of the first number of rows.X that is not finite. In the latter case nothing is written.
         """
-        cdef const real[:, ::1] X = rows.X
+        rows = rows.materialize()
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
         plan.needs_input_gradient = plan.use_running_stats = True
-        cdef Py_ssize_t position, n = X.shape[0], row, count
+        cdef Data data = inputs_as_data(&plan, rows)
+        cdef Py_ssize_t position, n = data.n, n_in = plan.layers[0].n_in, row, count
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
-        cdef Data data = inputs_as_data(&plan, X)
         cdef void* memory = allocate_network(&net, &plan, &params[0], block, TRAIN, &data)
         net.input_gradient = <real*>malloc(block * net.block.n_in * sizeof(real))
         if net.input_gradient is NULL:
             free(memory)
             raise MemoryError(f"cannot allocate the derivatives of {block} rows")
         with nogil:
-            position = first_not_finite(&X[0, 0], n * X.shape[1], &largest)
+            position = first_not_finite(data.X, n * n_in, &largest)
             if position < 0:
                 mode = flush_denormals()
                 for row from 0 <= row < n by block:
                     count = smaller(block, n - row)
-                    predict(&net, &X[row, 0], count)
+                    predict(&net, data.X + row * n_in, count)
                     input_jacobian_of_rows(&net, count, &J[row, 0, 0])
                 restore_denormals(mode)
         free(net.input_gradient)

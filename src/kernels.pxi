@@ -51,7 +51,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
 PRODUCTS = "forward", "backward", "gradient"     # names of the three matrix products of a convolutional layer
 
 
-def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
+def convolve(Engine engine, const real[::1] params, rows, str product, Py_ssize_t repeat=1):
     """Run one matrix product of the convolutional layer that follows the input layer of `engine`, for timing.
 
     Parameters
@@ -60,7 +60,7 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
         Network.
     params : real array (engine.size)
         Parameter vector of the network, including padding.
-    X : real array (n, n_in)
+    rows : nnc._model.data.Data
         Images.
     product : {"forward", "backward", "gradient"}
         Product to compute: the output, the derivative with respect to the images, or the gradient of the parameters.
@@ -70,14 +70,14 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     """
     cdef Network net
     cdef Plan plan = engine.plan
-    cdef Data data = inputs_as_data(&plan, X)
-    cdef Py_ssize_t n = X.shape[0], first, i, _
+    cdef Data data = inputs_as_data(&plan, rows)
+    cdef Py_ssize_t n = data.n, first, i, _
     cdef int index = PRODUCTS.index(product)
     plan.needs_input_gradient = True
     cdef void* memory = allocate_network(&net, &plan, &params[0], n, TRAIN, &data)
     cdef const Layer* layer = &net.layers[1]
     with nogil:
-        predict(&net, &X[0, 0], n)
+        predict(&net, data.X, n)
         for i in range(layer.n_out * VL):
             layer.D[i] = <real>0.01
         for _ in range(repeat):

@@ -310,9 +310,9 @@ cdef class Training:
         amount : optional
             Ignored; passed by Team.run.
         """
-        lengths = rows.lengths
-        cdef int[::1] order = length_order(lengths)  # the order in which a step processes the rows
-        cdef Data data = inputs_as_data(&self.engine.plan, rows.X, lengths, order)
+        rows = rows.materialize()
+        cdef int[::1] order = length_order(rows.lengths)  # the order in which a step processes the rows
+        cdef Data data = inputs_as_data(&self.engine.plan, rows, order)
         with nogil:
             mode = flush_denormals()
             compute_outputs(&self.run, &data, thread, threads, &out[0, 0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc._model.data import Data, RunSettings
+from nnc._model.data import Data, RowSubset, RunSettings
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
@@ -118,7 +118,7 @@ def test_gradient_matches_numpy_if_some_layers_have_no_bias(core, widths, biases
     tolerance = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
     np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **tolerance)
     P = np.empty_like(Y)
-    assert engine.predict(params, X, P) == -1
+    assert engine.predict(params, Data(X), P) == -1
     np.testing.assert_allclose(P, outputs[-1], **tolerance)
     for (start, rows, padded, bias), (W, b) in zip(engine.layout, expected, strict=True):
         block = gradient[start : start + (rows + bias) * padded].reshape(rows + bias, padded)
@@ -194,13 +194,32 @@ def test_saturated_fractions_count_outputs_beyond_range(core, activation, rows):
     Team(1).run(run.task, 100)
     assert run.epoch == 1
     forward_outputs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
-    engine.forward(params, X, forward_outputs)
+    engine.forward(params, Data(X), forward_outputs)
     outputs = forward_outputs[0].astype(float)
     low, high = {"relu": (0.0, np.inf), "sigmoid": (0.1, 0.8), "tanh": (-0.5, 0.75)}[activation]
     assert run.saturated_fractions([(low, high)]) == [np.mean((outputs <= low) | (outputs >= high))]
     assert run.saturated_fractions([None]) == [0.0]
     with pytest.raises(ValueError, match="1 hidden layers, got 2"):
         run.saturated_fractions([None, None])
+
+
+def test_outputs_and_jacobians_of_selected_rows_are_those_of_their_copies(core):
+    engine, rng, dtype = core.Engine([dense(3, 5), dense(5, 2)], "mse", 0), np.random.default_rng(3), real_dtype(core)
+    params = aligned_zeros(engine.size, dtype)
+    for (start, n, padded, bias), n_out in zip(engine.layout, (5, 2), strict=True):
+        params[start : start + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out] = rng.normal(size=n_out)
+    n_params = sum((n + bias) * n_out for (_, n, _, bias), n_out in zip(engine.layout, (5, 2), strict=True))
+    selected = RowSubset(Data(rng.normal(size=(9, 3)).astype(dtype)), np.array([7, 0, 4]))
+    results = []
+    for rows in (selected, selected.materialize()):
+        P, hidden, last = np.empty((3, 2), dtype), np.empty((3, 5), dtype), np.empty((3, 2), dtype)
+        by_inputs, by_params = np.empty((3, 2, 3), dtype), np.empty((3, 2, n_params), dtype)
+        assert engine.predict(params, rows, P) == engine.forward(params, rows, [hidden, last]) == -1
+        assert engine.input_jacobian(params, rows, by_inputs) == -1
+        engine.jacobian(params, rows, last, by_params)
+        results.append([P, hidden, last, by_inputs, by_params])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 # --------------------------------------------------------------------------------------- steps from gradients

@@ -10,6 +10,7 @@ import pytest
 
 import nnc
 from nnc import Head, Heads, NeuralNetwork
+from nnc._model.data import Data
 from nnc._registry import losses
 from nnc.layers import Conv2D, Dense, Flatten, Input
 
@@ -433,7 +434,7 @@ def test_quantiles_have_expected_coverage_and_do_not_cross():
 def test_derivatives_of_quantiles_follow_sorted_predictions(tmp_path):
     net = network([4, 8, 6], loss=QUANTILES)  # with this seed, some quantiles cross, so sorting changes their order
     x = np.random.default_rng(0).normal(size=(5, 4))
-    assert (net.model.engine_outputs(x) != net.predict(x)).any()
+    assert (net.model.engine_outputs(Data(x)) != net.predict(x)).any()
     h, expected = 1e-6, np.empty((5, 6, 4))
     for j in range(4):
         e = h * np.eye(4)[j]

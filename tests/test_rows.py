@@ -64,7 +64,7 @@ def test_first_order_optimizers_have_a_learning_rate(optimizer):
 def test_activation_matches_kernel(core, name):
     row, Z = ACTIVATIONS[name], net_inputs(core)
     (layer, params), A = build_layer(core, name), np.empty_like(Z)
-    layer.predict(params, Z, A)
+    layer.predict(params, Data(Z), A)
     assert is_close(core, A, row.compute(Z.astype(np.float64)))
     if row.elementwise:
         z = Z.ravel()[: 8 * core.LANES]

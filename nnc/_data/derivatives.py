@@ -146,7 +146,8 @@ def vjp(
         dP, core_lengths = given.targets(dP, model.stack.output_shape, "dP"), given.core_lengths
     rows, output_gradient = engine_output_gradient(converter, given, dP)
     if model.heads is not None:
-        output_gradient = model.heads.backpropagate(model.engine_outputs(rows, core_lengths), output_gradient)
+        P = model.engine_outputs(Data(rows, lengths=core_lengths))
+        output_gradient = model.heads.backpropagate(P, output_gradient)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
     product: float = model.output_gradient_engine.gradients(
         model.theta_view, Data(rows, output_gradient, lengths=core_lengths), flat, dX
@@ -172,9 +173,10 @@ def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None =
     if rows is None:
         array = converter.array(X)
         rows, is_single = converter.checked_inputs(array), converter.is_single(array)
-    J = model.input_jacobian(Data(rows))
+    data = Data(rows)
+    J = model.input_jacobian(data)
     if model.heads is not None:
-        by_input = model.heads.differentiate_predictions(model.engine_outputs(rows), J.transpose(0, 2, 1))
+        by_input = model.heads.differentiate_predictions(model.engine_outputs(data), J.transpose(0, 2, 1))
         J = np.ascontiguousarray(by_input.transpose(0, 2, 1))
     if converter.scaler_y is not None:
         J = (J / converter.target_scaling().factor[:, None]).astype(model.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.sequences import Sequences, valid_steps
+from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
 from nnc._registry import losses
 from nnc._utils.arrays import as_contiguous, as_real_array, describe_shape, not_finite_error
@@ -283,6 +284,10 @@ class InputConversion:
         if learn:
             self.fit_input_scaling(rows, X.lengths if isinstance(X, Sequences) else None)
         return require_scaling("scale_X", self.scaling_X).apply(rows, self.model.dtype)
+
+    def input_data(self, X: ArrayLike) -> Data:
+        """Return the result of `inputs` and the lengths of sequences as data without targets."""
+        return Data(self.inputs(X), lengths=X.core_lengths if isinstance(X, Sequences) else None)
 
     def fit_input_scaling(self, rows: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> None:
         """Compute the scaling of the inputs if the rule `scaler_X` is set and no scaling is computed yet."""

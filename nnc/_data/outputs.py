@@ -43,9 +43,9 @@ class OutputConversion(InputConversion):
         shape = model.stack.output_shape
         check_out(out, shape if single else (len(rows), *shape), model.dtype)
         if self.scaler_y is None and not np.may_share_memory(out, rows):
-            model.predict(rows, out.reshape(len(rows), -1))
+            model.predict(Data(rows), out.reshape(len(rows), -1))
         else:
-            out[...] = self.unscale(model.predict(rows)).reshape(out.shape)
+            out[...] = self.unscale(model.predict(Data(rows))).reshape(out.shape)
         return out
 
     def input_gradient(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:

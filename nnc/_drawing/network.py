@@ -105,7 +105,7 @@ def _compute_outputs(net: Any, row: Any) -> tuple[Values, Values]:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"row: {error}") from None
     if len(inputs) != 1:
         raise ValueError(f"row must be one row of inputs, got {len(inputs)} rows")
-    layer_outputs = model.forward(inputs)
+    layer_outputs = net.forward(row)
     outputs: list[NDArray[Any]] = [inputs[0].reshape(model.input_shape)]
     for layer in model.stack.layers:
         kind = layer.kind

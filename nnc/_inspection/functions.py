@@ -88,7 +88,7 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
     target = data.target if custom is None else custom.target
     check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y), lengths=data.lengths)
     if model.loss_function is not None:
-        P, Y = model.engine_outputs(data.X, data.lengths), data.target
+        P, Y = model.engine_outputs(data), data.target
         if model.custom is not None:
             P, Y, _ = model.custom.step_rows(P, Y, data.lengths)
         check = with_function(check, model.loss_function, P, Y, eps)

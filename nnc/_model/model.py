@@ -350,33 +350,32 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ computation
 
-    def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None, lengths: Any = None) -> NDArray[Any]:
-        """Return the outputs (n, n_out) for rows X (n, n_in) of the model's dtype.
+    def predict(self, rows: Data, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the outputs (n, n_out) for the rows; those at steps beyond the lengths are 0.
 
-        `lengths` are the numbers of steps of sequences, whose outputs at later steps are 0. Raise ValueError if a row
-        contains NaN or infinity.
+        Raise ValueError if a row contains NaN or infinity.
         """
         if out is None:
-            out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        position = self.engine.predict(self.theta_view, X, out, lengths)
+            out = np.empty((rows.n, self.sizes[-1]), self.dtype)
+        position = self.engine.predict(self.theta_view, rows, out)
         if position >= 0:
-            raise not_finite_error("X", X, position, shape=self.input_shape)
+            raise not_finite_error("X", rows.X, position, shape=self.input_shape)
         return out if self.heads is None else self.heads.outputs(out)
 
-    def engine_outputs(self, X: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> NDArray[Any]:
+    def engine_outputs(self, rows: Data) -> NDArray[Any]:
         """Return the outputs of the engine (n, n_out): with heads, the net inputs of the output layer.
 
         All outputs are NaN if a row is not finite.
         """
-        out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
-        self.engine.predict(self.theta_view, X, out, lengths)
+        out = np.full((rows.n, self.sizes[-1]), np.nan, self.dtype)
+        self.engine.predict(self.theta_view, rows, out)
         return out
 
-    def forward(self, X: NDArray[Any], lengths: NDArray[np.int32] | None = None) -> list[NDArray[Any]]:
+    def forward(self, rows: Data) -> list[NDArray[Any]]:
         """Return the outputs (n, *output_shape) of each parametric layer; all are NaN if a row is not finite."""
-        n, dtype = X.shape[0], self.dtype
+        n, dtype = rows.n, self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
-        if self.engine.forward(self.theta_view, X, self.by_engine_layer(outs), lengths) >= 0:
+        if self.engine.forward(self.theta_view, rows, self.by_engine_layer(outs)) >= 0:
             for out in outs:
                 out.fill(np.nan)
         if self.heads is not None:
@@ -431,7 +430,7 @@ class Model:
 
     def with_output_gradients(self, data: Data) -> tuple[float, Data]:
         """Return the loss, computed in Python, and a copy of `data` with loss derivatives instead of targets."""
-        P = self.engine_outputs(data.X, data.lengths)
+        P = self.engine_outputs(data)
         if self.core.find_not_finite(P)[0] >= 0:
             self.check_parameters()
         if self.custom is not None:

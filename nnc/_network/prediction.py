@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.sequences import Sequences
+from nnc._model.data import Data
 from nnc._network.parameters import Parameters
 from nnc._registry import losses
 
@@ -64,7 +65,7 @@ class Prediction(Parameters):
         if isinstance(X, Sequences):
             if out is not None:
                 raise ValueError("out must be None for lengths and lists of sequences, got an array")
-            P = converter.unscale(model.predict(converter.inputs(X), None, X.core_lengths))
+            P = converter.unscale(model.predict(converter.input_data(X)))
             return converter.as_given(X, P.reshape(-1, *model.stack.output_shape))  # type: ignore[no-any-return]
         rows = converter.rows_as_is(X)
         if rows is None:
@@ -72,7 +73,7 @@ class Prediction(Parameters):
             rows, is_single = converter.inputs(array), converter.is_single(array)
         if out is not None:
             return converter.predict_into(out, rows, is_single)
-        P = model.predict(rows)
+        P = model.predict(Data(rows))
         if converter.scaler_y is not None:
             P = converter.unscale(P)
         if len(model.stack.output_shape) == 2:
@@ -170,7 +171,7 @@ class Prediction(Parameters):
     def _predict_rows(self, converter: DataConverter, X: Any) -> NDArray[Any]:
         """Return the outputs for X, an array or Sequences for this converter, as rows (n, n_out)."""
         if isinstance(X, Sequences):
-            return converter.unscale(converter.model.predict(converter.inputs(X), None, X.core_lengths))
+            return converter.unscale(converter.model.predict(converter.input_data(X)))
         return self.predict(X).reshape(-1, converter.model.sizes[-1])
 
     def score(
@@ -213,7 +214,7 @@ class Prediction(Parameters):
         """
         converter, X = self.converter.bind(X, lengths)
         metric, data = self._metric(metric), converter.data(X, y, sample_weight)
-        P = converter.model.predict(data.X, None, data.lengths)
+        P = converter.model.predict(data)
         self._check_outputs(P)
         return converter.measure(metric, data, P)
 
@@ -347,7 +348,7 @@ class Prediction(Parameters):
         """
         converter, X = self.converter.bind(X, lengths)
         core_lengths = X.core_lengths if isinstance(X, Sequences) else None
-        return converter.model.forward(converter.checked_inputs(X), core_lengths)
+        return converter.model.forward(Data(converter.checked_inputs(X), lengths=core_lengths))
 
     def vjp(
         self, X: ArrayLike, dP: ArrayLike, *, lengths: ArrayLike | None = None

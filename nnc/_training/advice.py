@@ -331,8 +331,8 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
             return fractions
     from nnc._training.output_checks import sample_rows
 
-    rows = sample_rows(run.data).X
-    if (len(rows) < MIN_LAYER_ROWS and run.minimizer.reads_batches) or run.data.lengths is not None:
+    rows = sample_rows(run.data)
+    if (rows.n < MIN_LAYER_ROWS and run.minimizer.reads_batches) or run.data.lengths is not None:
         return []
     outs = model.forward(rows)
     fractions = [0.0] * len(model.saturation_ranges)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._model.data import Data
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -105,7 +107,7 @@ def _first_broken_layer(model: Model, X: NDArray[Any]) -> int:
     no_layer = len(model.activations) + 1
     first = no_layer
     for start in range(0, len(X), CHUNK_ROWS):
-        outs = model.forward(X[start : start + CHUNK_ROWS])
+        outs = model.forward(Data(X[start : start + CHUNK_ROWS]))
         first = next((l for l, A in enumerate(outs[: first - 1], 1) if not np.isfinite(A).all()), first)
     return first if first < no_layer else 0
 

@@ -86,7 +86,7 @@ class Evaluator:
         """Return the validation loss and the metrics with a custom loss."""
         rows, custom = self.dataset.metric_rows, self.model.custom
         assert custom is not None
-        P = self.outputs = self.model.engine_outputs(rows.X, rows.lengths)
+        P = self.outputs = self.model.engine_outputs(rows)
         losses = [] if self.dataset.validation is None else [custom.value_of_rows(P, rows)]
         return [*losses, *self._metrics(P)]
 

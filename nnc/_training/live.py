@@ -153,7 +153,7 @@ class LivePlot:
         low, high = low - margin, high + margin
         grid = np.meshgrid(np.linspace(low[0], high[0], width), np.linspace(high[1], low[1], height))
         converter = network.converter
-        P = network.model.predict(converter.inputs(np.stack(grid, axis=-1).reshape(-1, 2)))
+        P = network.model.predict(converter.input_data(np.stack(grid, axis=-1).reshape(-1, 2)))
         classes = labels = None
         if converter.loss.is_classification and converter.class_steps == 1:
             classes = np.asarray(converter.class_index(P)).reshape(height, width)

@@ -55,7 +55,7 @@ def saturated_output_fraction(run: TrainingLoop) -> float:
         return 0.0  # skip padded sequences: outputs after their end are 0 and would count as saturated
     low, high = row.saturation_range
     rows = sample_rows(run.data)
-    P, Y = run.minimizer.model.forward(rows.X, rows.lengths)[-1].reshape(rows.n, -1), rows.target
+    P, Y = run.minimizer.model.forward(rows)[-1].reshape(rows.n, -1), rows.target
     fraction = np.count_nonzero((low >= P) | (high <= P)) / P.size
     if not fraction:
         return 0.0

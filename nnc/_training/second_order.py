@@ -417,7 +417,7 @@ class NetworkObjective:
         self.variables.assign(params)
         if model.custom is None:
             return model.compute_loss(data) + self.penalty(params)
-        return model.custom.value_of_rows(model.engine_outputs(data.X), data) + self.penalty(params)
+        return model.custom.value_of_rows(model.engine_outputs(data), data) + self.penalty(params)
 
     def penalty(self, params: Vector) -> float:
         """Return the L2 penalty."""
@@ -501,7 +501,7 @@ class NetworkObjective:
         r, D = self.residuals(P, self.data)
         self.variables.assign(params)
         if D.ndim == 3:
-            D = self.residuals(model.engine_outputs(self.data.X), self.data)[1]
+            D = self.residuals(model.engine_outputs(self.data), self.data)[1]
         dP = as_contiguous(r * D if D.ndim == 2 else np.einsum("im,imk->ik", r, D), model.dtype)
         if self.channels is None:
             flat = model.zeros()
@@ -515,5 +515,5 @@ class NetworkObjective:
     def outputs(self) -> NDArray[Any]:
         """Return the outputs for all rows; with dY, the outputs and their derivatives (n, n_out * (1 + n_in))."""
         if self.channels is None:
-            return self.model.engine_outputs(self.data.X)
+            return self.model.engine_outputs(self.data)
         return self.channels.compute(self.model, self.data).reshape(self.data.n, -1)

@@ -88,7 +88,7 @@ def predict_data(net: Any, X: Any, y: Any) -> tuple[Any, Any, NDArray[Any]]:
     """Return the converter for the number of steps of X, the rows in the format of the engine, and their outputs."""
     converter, X = net.converter.bind(X)
     data = converter.data(X, y)
-    return converter, data, converter.model.predict(data.X, None, data.lengths)
+    return converter, data, converter.model.predict(data)
 
 
 def parametric_layer(net: Any, index: int) -> Any:

@@ -129,7 +129,7 @@ def decision_boundary(
     for feature, coordinates in zip(features, np.meshgrid(x_grid, y_grid), strict=True):
         grid[:, feature] = coordinates.ravel()
     extent = (x_grid[0], x_grid[-1], y_grid[0], y_grid[-1])
-    P = net.model.predict(converter.inputs(grid))
+    P = net.model.predict(converter.input_data(grid))
     ax = axes(ax)
     if converter.loss.is_classification:
         _draw_classes(net, ax, P, resolution, extent)

@@ -387,7 +387,7 @@ class Estimator(Solvers):
         out = np.empty((X.shape[0], net.sizes[-1]), net.dtype)
         start = 0
         for part in self._blocks(Data(X.tocsr() if issparse(X) else X)):
-            rows = as_contiguous(part.X, net.dtype)
-            net.model.predict(rows, out[start : start + len(rows)])
-            start += len(rows)
+            rows = Data(as_contiguous(part.X, net.dtype))
+            net.model.predict(rows, out[start : start + rows.n])
+            start += rows.n
         return out
