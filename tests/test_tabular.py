@@ -24,6 +24,7 @@ from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, r
 from nnc.tabular.recipe import (  # noqa: E402
     CROSS_ENTROPY,
     N_FOLDS,
+    POISSON,
     PRESETS,
     Task,
     build_network,
@@ -32,7 +33,7 @@ from nnc.tabular.recipe import (  # noqa: E402
     default_loss,
     fit_options,
 )
-from nnc.tabular.snapshots import row_errors  # noqa: E402
+from nnc.tabular.snapshots import N_PARTS, row_errors  # noqa: E402
 from nnc.tabular.training import Member, MemberSpec, Rows, Training  # noqa: E402
 from nnc.tabular.training_rows import split_into_folds  # noqa: E402
 
@@ -372,6 +373,26 @@ def test_encodings_are_selected_by_validation_error(task, plain_error, bins_erro
     run.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)
     run.n_pairs = 2
     assert run.select_encodings() == expected
+
+
+@pytest.mark.parametrize("part", [None, 3])
+@pytest.mark.parametrize(
+    ("plain", "bins", "expected"), [(0.2, 0.25, (False,)), (0.25, 0.2, (True,)), (0.205, 0.2, (False, True))]
+)
+def test_encodings_are_selected_by_deviance_if_losses_are_negative(part, plain, bins, expected):
+    y = np.random.default_rng(0).permutation(np.logspace(-6, 6, 2000))[:, None]
+    X, weights, folds = np.zeros((2000, 2), np.float32), np.linspace(1, 2, 2000), split_into_folds(y, 0)
+    run = Training(Task(POISSON, 1), Rows(X, X, y, weights), folds, 0, 1)
+    net = build_network(run.task, 2, 0)
+    scaled = y[:, 0] / y.mean()
+    used = (folds.fold == 0) & (folds.part != part)
+    lowest = np.average((scaled - scaled * np.log(scaled))[used], weights=weights[used])
+    assert lowest < -1
+    for number, deviance in enumerate((plain, bins)):
+        spec = MemberSpec(number, bool(number), 0)
+        run.members[spec] = Member(spec, net, lowest + deviance, errors=(lowest + deviance,) * N_PARTS)
+    run.n_pairs = 1
+    assert run.select_encodings(part) == expected
 
 
 def test_labels_are_not_smoothed_if_one_class_dominates():

@@ -138,6 +138,11 @@ def row_errors(task: Task, P: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float
     return np.asarray(ROWS[loss].compute_terms(y, P, z, parameter).mean(axis=1))
 
 
+def lowest_row_errors(task: Task, y: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the error of a perfect prediction for each row (n,): 0, or for Poisson's loss y - y log(y)."""
+    return np.zeros(len(y)) if task.kind == "classes" else row_errors(task, y, y)
+
+
 class Snapshots:
     """Parameters of a network at its best epoch, which is chosen separately for each part of its held-out rows.
 

@@ -33,7 +33,14 @@ from nnc.tabular.recipe import (
     fit_target_scaling,
     n_fold_training_rows,
 )
-from nnc.tabular.snapshots import N_PARTS, HeldOutNetwork, Snapshots, with_params
+from nnc.tabular.snapshots import (
+    EPSILON,
+    N_PARTS,
+    HeldOutNetwork,
+    Snapshots,
+    lowest_row_errors,
+    with_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,7 +58,7 @@ CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, eac
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows that are predicted
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; at least MIN_ESTIMATE_ROWS rows are used
 # The model has members with and without piecewise-linear features if their mean validation errors differ by at most
-# this fraction of the larger error.
+# this fraction of the larger error. Errors count from the lowest possible error, which is negative for Poisson's loss.
 MAX_ERROR_DIFFERENCE = {"classes": 0.1, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
 MAX_BINNED_VALUES = 100_000_000  # maximum number of rows times features for which piecewise-linear features are used
@@ -332,7 +339,8 @@ class Training:
         errors: dict[bool, list[float]] = {False: [], True: []}
         for spec, member in self.members.items():
             if spec.fold is not None and spec.fold < self.n_pairs:
-                errors[spec.bins].append(member.error if part is None else member.errors[part])
+                error = member.error if part is None else member.errors[part]
+                errors[spec.bins].append(error - self.lowest_error(spec.fold, part))
         if not all(errors.values()):
             return (bool(errors[True]),)
         plain_error, bins_error = (float(np.mean(errors[encoding])) for encoding in (False, True))
@@ -340,6 +348,19 @@ class Training:
         if bins_error < min_ratio * plain_error:
             return (True,)
         return (False,) if plain_error < min_ratio * bins_error else (False, True)
+
+    def lowest_error(self, fold: int, part: int | None) -> float:
+        """Return the error of perfect predictions for the held-out rows of a fold, without the rows of one part."""
+        mask = self.folds.holds_out(fold)
+        if part is not None:
+            mask &= (self.estimate_parts >= 0) & (self.estimate_parts != part)
+        weights = np.ones(len(mask)) if self.rows.weights is None else self.rows.weights
+        return float(weights[mask] @ self.lowest_row_errors[mask] / max(weights[mask].sum(), EPSILON))
+
+    @cached_property
+    def lowest_row_errors(self) -> NDArray[np.float64]:
+        """Error of a perfect prediction for each row (n,)."""
+        return lowest_row_errors(self.task, self.y)
 
     def validation_curve(self, history: History) -> tuple[float, ...]:
         """Return the validation loss after each complete epoch; return () if there are no held-out rows."""
