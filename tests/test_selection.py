@@ -53,6 +53,31 @@ def test_rows_without_noise_are_trained_with_all_epochs():
     assert net.evaluate_loss(inputs, np.sin(inputs)) < 1e-4
 
 
+class RecordedTrial:
+    """Trial whose validation losses are given, in place of a training."""
+
+    weight = 1.0
+
+    def __init__(self, *losses):
+        self.losses = iter(losses)
+
+    def evaluate(self, epochs, interrupt):
+        """Return the next validation loss."""
+        return next(self.losses)
+
+
+@pytest.mark.parametrize("first", [-0.1, 0.0, 0.1])
+def test_trial_that_continues_is_compared_in_right_order_if_losses_are_negative(first):
+    other = -0.2 - first  # the mean loss of both trials is -0.1
+    curve = selection.Curve([RecordedTrial(first, first - 0.05, first + 0.05), RecordedTrial(other)])
+    curve.observe(1, None)
+    curve.restrict_to_first()
+    curve.observe(2, None)
+    curve.observe(4, None)
+    assert curve.best == 1
+    assert curve.losses[1] < curve.losses[0] < curve.losses[2]
+
+
 @pytest.mark.filterwarnings("ignore::nnc.FewRowsWarning")
 def test_fewer_than_five_rows_select_nothing():
     n = 4

@@ -132,7 +132,8 @@ class Curve:
         self.losses: list[float] = []  # mean validation loss after each cycle
         self.first_losses: list[float] = []  # validation loss of the first trial after each cycle
         self.rises = 0
-        self.scale = 1.0  # ratio of the estimated mean loss of all trials to the mean loss of the trials that continue
+        # Estimate of the mean loss of all trials: offset + scale * mean loss of the trials that continue.
+        self.offset, self.scale = 0.0, 1.0
 
     @property
     def best(self) -> int:
@@ -147,16 +148,21 @@ class Curve:
     def observe(self, epochs: int, interrupt: Any) -> None:
         """Train all trials until `epochs` epochs are complete, and append their mean validation loss to `losses`."""
         values = [trial.evaluate(epochs, interrupt) for trial in self.trials]
-        mean = self.scale * float(np.average(values, weights=[trial.weight for trial in self.trials]))
+        mean = self.offset + self.scale * float(np.average(values, weights=[trial.weight for trial in self.trials]))
         lowest = min(self.losses, default=inf)
         self.rises = self.rises + 1 if mean >= lowest + MAX_RELATIVE_RISE * abs(lowest) else 0
         self.losses.append(mean)
         self.first_losses.append(values[0])
 
     def restrict_to_first(self) -> None:
-        """Continue only the first trial, and estimate the mean loss of all trials from its loss."""
+        """Continue only the first trial, and estimate the mean loss of all trials from its loss.
+
+        A change of the loss of the first trial changes the estimate in proportion to the size of both losses.
+        """
         mean, first = self.losses[self.best], self.first_losses[self.best]
-        self.trials, self.scale, self.rises = self.trials[:1], mean / first if first else 1.0, 0
+        self.scale = abs(mean / first) if first else 1.0
+        self.offset = mean - self.scale * first  # 0, except for rounding, unless one of the two losses is negative
+        self.trials, self.rises = self.trials[:1], 0
 
 
 def with_selection(
