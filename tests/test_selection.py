@@ -401,7 +401,7 @@ def test_files_store_selection(extension, tmp_path):
 def test_folds_are_stratified_and_disjoint(n_folds):
     labels = RNG.integers(4, size=101)
     order = random_order(101, 3, labels)
-    parts = Folds.deal(order, n_folds).pairs(order)
+    parts = Folds.deal(order, n_folds).pairs()
     assert sorted(np.concatenate([small for _, small in parts])) == [*range(101)]
     for large, small in parts:
         assert sorted([*large, *small]) == [*range(101)]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import LastRows, NeuralNetwork, PerNetwork, fit_many, search
-from nnc._data.splits import rolling_folds, split
+from nnc._data.splits import split, split_rows
 from nnc.datasets import load_iris, train_test_split
 from nnc.layers import GRU, Input
 
@@ -157,7 +157,7 @@ def test_last_sequences_are_validation_rows():
 @given(n=st.integers(2, 60), folds=st.integers(1, 6), gap=st.integers(0, 4), size=st.none() | st.integers(1, 12))
 def test_ordered_folds_train_only_on_earlier_rows(n, folds, gap, size):
     try:
-        pairs = rolling_folds(n, LastRows(size, gap=gap), folds).pairs()
+        pairs = split_rows(n, LastRows(size, gap=gap), 0, None, "validation", folds)
     except ValueError:
         length = (round(0.2 * n) if folds == 1 else n // (folds + 1)) if size is None else size
         assert length < 1 or n - folds * length - gap < 1

@@ -121,10 +121,10 @@ class Folds(NamedTuple):
         mask: Mask = self.fold == fold
         return mask
 
-    def pairs(self, order: Index | None = None) -> list[tuple[Index, Index]]:
-        """Return, for each fold, the indices of the rows from which its networks learn, and of the held-out rows.
+    def rows(self, fold: int | None) -> tuple[Index, Index]:
+        """Return the indices of the rows from which the networks of a fold learn, and of those that are held out."""
+        return np.flatnonzero(self.learns(fold)), np.flatnonzero(self.holds_out(fold))
 
-        The indices are in the order of the permutation `order`, and ascend if it is None.
-        """
-        order = np.arange(len(self.fold)) if order is None else order
-        return [(order[self.learns(i)[order]], order[self.holds_out(i)[order]]) for i in range(self.n_folds)]
+    def pairs(self) -> list[tuple[Index, Index]]:
+        """Return `rows` of each fold."""
+        return [self.rows(fold) for fold in range(self.n_folds)]

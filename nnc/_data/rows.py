@@ -279,7 +279,7 @@ class TargetConversion(OutputConversion):
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
                 raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
-        train, test = split_rows(len(X), method, key, classes, name="validation")
+        [(train, test)] = split_rows(len(X), method, key, classes, name="validation")
         if weights is not None:
             weights = self.row_weights("sample_weight", weights, len(X), of_residuals=True)
         batch = Batch(X, y, weights, dY=batch.dY)

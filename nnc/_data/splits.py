@@ -132,20 +132,6 @@ def random_order(n: int, seed: int, labels: NDArray[Any] | None = None) -> NDArr
     return stratify(order, labels)
 
 
-def rolling_folds(n: int, last: LastRows, n_folds: int, name: str = "validation") -> Folds:
-    """Return consecutive folds at the end of n rows; `name` is the name of the argument `last` in messages."""
-    size = last.size
-    if size is None:
-        size = LAST_FRACTION if n_folds == 1 else n // (n_folds + 1)
-    n_small = _count_rows(n, size, name)
-    if n_small < 1 or n - n_folds * n_small - last.gap < 1:
-        raise ValueError(
-            f"{name} must leave rows in both parts of the split, got {last!r} for {n} rows"
-            + (f" and {n_folds} folds" if n_folds > 1 else "")
-        )
-    return Folds.rolling(np.arange(n)[::-1], n_folds, n_small, last.gap)
-
-
 def as_split(value: Any) -> float | LastRows | None:
     """Return the split that `validation` or `test` describes: a fraction or LastRows; None for any other value."""
     if isinstance(value, str) and value == "last":
@@ -156,12 +142,35 @@ def as_split(value: Any) -> float | LastRows | None:
 
 
 def split_rows(
-    n: int, method: float | LastRows, seed: int, labels: ArrayLike | None, name: str
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split the indices of n rows by a result of `as_split`; see `split` for the other parameters and the result."""
+    n: int, method: float | LastRows, seed: int, labels: NDArray[Any] | None, name: str, n_folds: int = 1
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return, for each of `n_folds` splits of n rows, the indices of the large part and of the small part.
+
+    Parameters
+    ----------
+    n, seed, labels, name
+        Parameters of `split`.
+    method : float or LastRows
+        Result of `as_split`. Several random folds contain all rows, regardless of the fraction.
+    n_folds : int, default 1
+        Number of splits, whose small parts have no common rows.
+    """
     if isinstance(method, LastRows):
-        return rolling_folds(n, method, 1, name).pairs()[0]
-    return split(n, check_fraction(name, method), seed, labels, name)
+        size = method.size
+        if size is None:
+            size = LAST_FRACTION if n_folds == 1 else n // (n_folds + 1)
+        n_small = _count_rows(n, size, name)
+        if n_small < 1 or n - n_folds * n_small - method.gap < 1:
+            raise ValueError(
+                f"{name} must leave rows in both parts of the split, got {method!r} for {n} rows"
+                + (f" and {n_folds} folds" if n_folds > 1 else "")
+            )
+        return Folds.rolling(np.arange(n)[::-1], n_folds, n_small, method.gap).pairs()
+    if n_folds == 1:
+        return [split(n, check_fraction(name, method), seed, labels, name)]
+    if n < n_folds:
+        raise ValueError(f"folds must be at most the number of rows, {n}, got {n_folds}")
+    return Folds.deal(random_order(n, seed, labels), n_folds).pairs()
 
 
 def _count_rows(n: int, size: float, name: str) -> int:

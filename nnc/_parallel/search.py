@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from itertools import chain
 from reprlib import repr as short_repr
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nnc._data import splits, targets
-from nnc._data.folds import Folds
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
 from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, converters_for_targets, train_networks
@@ -314,7 +313,7 @@ def _round_ends(epochs: int, trials: int) -> list[int]:
     return ends
 
 
-class HeldOut:
+class HeldOut(NamedTuple):
     """Validation rows, which select the trials, and test rows for the best trial.
 
     Attributes
@@ -333,17 +332,12 @@ class HeldOut:
         Whether the validation rows belong to X. Then the final network is trained on them too.
     """
 
-    def __init__(
-        self,
-        X: NDArray[Any],
-        n: int,
-        train: list[NDArray[np.intp]] | None,
-        validation: list[tuple[Any, ...]],
-        test: tuple[Any, ...] | None,
-        is_from_X: bool,
-    ) -> None:
-        self.X, self.train, self.validation, self.test, self.is_from_X = X, train, validation, test, is_from_X
-        self.sizes = [n] if train is None else [len(index) for index in train]
+    X: NDArray[Any]
+    sizes: list[int]
+    train: list[NDArray[np.intp]] | None
+    validation: list[tuple[Any, ...]]
+    test: tuple[Any, ...] | None
+    is_from_X: bool
 
 
 def _split_rows(
@@ -368,23 +362,24 @@ def _split_rows(
     elif isinstance(validation, LastRows) and not isinstance(test_split, LastRows):
         test_split = LastRows(test_split, validation.gap)
     if not is_from_X and test_split is None:
-        return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
+        return HeldOut(array, [n], None, [tuple(validation)], None if test is None else tuple(test), False)
     columns = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
         columns.append(converter.row_weights("sample_weight", sample_weight, n))
     strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes, converter.class_steps)
     remaining = np.arange(n)
     if test_split is not None:
-        remaining, test_index = splits.split_rows(n, test_split, mix(seed), strata, name="test")
+        [(remaining, test_index)] = splits.split_rows(n, test_split, mix(seed), strata, name="test")
         test = tuple(column[test_index] for column in columns)
     if is_from_X:
         strata = None if strata is None else strata[remaining]
-        folds_index = _split_folds(len(remaining), validation, folds, seed, strata)
-        train = [remaining[index] for index, _ in folds_index]
-        validation_rows = [tuple(column[remaining[index]] for column in columns) for _, index in folds_index]
+        pairs = splits.split_rows(len(remaining), validation, seed, strata, "validation", folds)
+        train = [remaining[index] for index, _ in pairs]
+        validation_rows = [tuple(column[remaining[index]] for column in columns) for _, index in pairs]
     else:
         train, validation_rows = [remaining], [tuple(validation)]
-    return HeldOut(array, n, train, validation_rows, None if test is None else tuple(test), is_from_X)
+    sizes = [len(index) for index in train]
+    return HeldOut(array, sizes, train, validation_rows, None if test is None else tuple(test), is_from_X)
 
 
 def _check_rows(name: str, value: Any) -> None:
@@ -392,19 +387,6 @@ def _check_rows(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be a fraction, 'last', LastRows, (X, y) or (X, y, sample_weight), got {short_repr(value)}"
         )
-
-
-def _split_folds(
-    n: int, validation: Any, folds: int, seed: int, strata: NDArray[Any] | None
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the indices of the training rows and of the validation rows of each fold, for n rows in total."""
-    if isinstance(validation, LastRows):
-        return splits.rolling_folds(n, validation, folds).pairs()
-    if folds == 1:
-        return [splits.split_rows(n, validation, seed, strata, name="validation")]
-    if n < folds:
-        raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
-    return Folds.deal(splits.random_order(n, seed, strata), folds).pairs()
 
 
 def _train(

@@ -154,7 +154,7 @@ class ConvertedData:
         strata = targets.stratification_labels(
             y[index], network.model.loss, self.converter.classes, self.converter.class_steps
         )
-        train, held_out = split_rows(len(index), method, key, strata, name="validation")
+        [(train, held_out)] = split_rows(len(index), method, key, strata, name="validation")
         return index[train], index[held_out]
 
     def build_dataset(

@@ -315,7 +315,8 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
         if rows.n < MIN_SINGLE_ROWS:
             n_folds, n_repeats = N_REPEATED_FOLDS, min(MAX_REPEATS, MIN_SINGLE_ROWS // rows.n)
         orders = [random_order(rows.n, key + i, labels) for i in range(n_repeats)]
-        pairs = [pair for order in orders for pair in Folds.deal(order, n_folds).pairs(order)]
+        positions = Folds.deal(np.arange(rows.n), n_folds).pairs()
+        pairs = [(order[large], order[small]) for order in orders for large, small in positions]
         method = f"{n_folds}-fold cross-validation" + (f", {n_repeats} times" if n_repeats > 1 else "")
     else:
         pairs = [split(rows.n, HELD_OUT, key, labels)]

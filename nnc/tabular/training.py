@@ -438,22 +438,20 @@ class Training:
         if self.epochs_override is not None:
             arguments["epochs"] = self.epochs_override
         last = None
+        rows, held_out = zip(*(self.folds.rows(spec.fold) for spec in specs), strict=True)
         snapshots = [
-            None if spec.fold is None else self.create_snapshots(spec.fold, net)
-            for spec, net in zip(specs, networks, strict=True)
+            None if spec.fold is None else self.create_snapshots(index, net)
+            for spec, index, net in zip(specs, held_out, networks, strict=True)
         ]
         if specs[0].fold is None:
             del arguments["metrics"], arguments["restore_best"]
             last = self.best_epoch_count(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork(
-                ValidationRows(np.flatnonzero(self.folds.holds_out(spec.fold))) for spec in specs
-            )
+            arguments["validation"] = PerNetwork(map(ValidationRows, held_out))
         arguments["callback"] = PerNetwork(
             MemberCallback(spec.number, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
         )
-        rows = [np.flatnonzero(self.folds.learns(spec.fold)) for spec in specs]
         arguments["sample_weight"] = weights
         return NetworkGroup(networks, X, y, rows, arguments), snapshots
 
@@ -472,11 +470,10 @@ class Training:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[limit:]] = -1
         return part
 
-    def create_snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
-        """Create the Snapshots of a network that is trained without the rows of a fold."""
-        mask, weights = self.folds.holds_out(fold), self.rows.weights
-        weights = None if weights is None else weights[mask]
-        return Snapshots(self.task, network, self.y[mask], weights, self.estimate_parts[mask])
+    def create_snapshots(self, rows: NDArray[np.intp], network: NeuralNetwork) -> Snapshots:
+        """Create the Snapshots of a network from which the rows with the indices `rows` are held out."""
+        weights = None if self.rows.weights is None else self.rows.weights[rows]
+        return Snapshots(self.task, network, self.y[rows], weights, self.estimate_parts[rows])
 
     def held_out_networks(self) -> list[HeldOutNetwork]:
         """Return networks that predict held-out rows; each one predicts rows that neither trained nor selected it."""
