@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import LastRows, NeuralNetwork, PerNetwork, fit_many, search
+from nnc._data.folds import Folds
 from nnc._data.splits import split, split_rows
 from nnc.datasets import load_iris, train_test_split
 from nnc.layers import GRU, Input
@@ -166,6 +167,16 @@ def test_ordered_folds_train_only_on_earlier_rows(n, folds, gap, size):
     for train, held_out in pairs:
         assert train.tolist() == list(range(held_out[0] - gap))
     assert np.array_equal(np.concatenate([held_out for _, held_out in pairs]), np.arange(n)[pairs[0][1][0] :])
+
+
+def test_networks_of_rolling_folds_learn_only_from_earlier_steps():
+    # Several rows have the same time, and the rows are not in the order of time.
+    age = np.random.default_rng(0).permutation(np.repeat(np.arange(20), 3))
+    folds = Folds.rolling(age, n_folds=3, size=4, gap=2)
+    for fold, (learned, held_out) in enumerate(folds.pairs()):
+        assert sorted(age[held_out]) == sorted(np.repeat(np.arange(4) + 4 * (2 - fold), 3))
+        assert sorted(age[learned]) == sorted(np.repeat(np.arange(4 * (3 - fold) + 2, 20), 3))
+    assert folds.learns(None).all()
 
 
 @pytest.mark.parametrize(
