@@ -4,6 +4,7 @@ import io
 import re
 import sys
 from contextlib import contextmanager, redirect_stderr
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_terminal_shows_plots_in_the_same_lines(show):
 
 
 def test_plots_are_limited_by_time(show, monkeypatch):
-    times = iter(np.arange(0, 1e6, 0.05).tolist())
+    times = count(0, 0.05)
     # A simulated clock: real times depend on the load of the machine.
     monkeypatch.setattr(live, "perf_counter", lambda: next(times))
     shown = []
