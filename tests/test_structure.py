@@ -3,6 +3,7 @@
 import ast
 import io
 import tokenize
+from bisect import bisect_left, bisect_right
 from collections import deque
 from functools import cache
 from pathlib import Path
@@ -48,19 +49,32 @@ def tree(module):
     return ast.parse(SOURCES.get(module, ""))
 
 
-def docstring_lines(node):
-    """Yield the line numbers of all docstrings in a class or function."""
-    for part in ast.walk(node):
+@cache
+def nodes(module):
+    """Return all nodes of the syntax tree of a module."""
+    return [*ast.walk(tree(module))]
+
+
+def docstring_lines(module):
+    """Yield the line numbers of the docstrings of all classes and functions of a module."""
+    for part in nodes(module):
         if isinstance(part, (ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(part, clean=False) is not None:
             yield from range(part.body[0].lineno, part.body[0].end_lineno + 1)
 
 
-def code_lines(node, text):
+@cache
+def code_line_numbers(module):
+    """Return the numbers of all lines of a module except blank lines, comments and docstrings, in increasing order."""
+    skipped = set(docstring_lines(module))
+    lines = enumerate(SOURCES[module].splitlines(), 1)
+    return [i for i, line in lines if line.strip() and not line.strip().startswith("#") and i not in skipped]
+
+
+def code_lines(node, module):
     """Return the number of lines of a class or function, without blank lines, comments and docstrings."""
-    skipped = set(docstring_lines(node))
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    lines = enumerate(text.splitlines()[first - 1 : node.end_lineno], first)
-    return sum(bool(line.strip()) and not line.strip().startswith("#") and i not in skipped for i, line in lines)
+    numbers = code_line_numbers(module)
+    return bisect_right(numbers, node.end_lineno) - bisect_left(numbers, first)
 
 
 def lists_only_parameters(function):
@@ -84,15 +98,15 @@ def lines_that_forward_parameters(function, text):
 def long_parts(module):
     """Yield a description of each class and function of a module that is longer than the limits."""
     text = SOURCES[module]
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.ClassDef):
             methods = sum(isinstance(part, FUNCTIONS) for part in node.body)
             if methods > MAX_METHODS:
                 yield f"{module}.{node.name} has {methods} methods"
-            if code_lines(node, text) > MAX_CLASS_LINES:
-                yield f"{module}.{node.name} has {code_lines(node, text)} lines of code"
+            if code_lines(node, module) > MAX_CLASS_LINES:
+                yield f"{module}.{node.name} has {code_lines(node, module)} lines of code"
         elif isinstance(node, FUNCTIONS) and not lists_only_parameters(node):
-            lines = code_lines(node, text) - lines_that_forward_parameters(node, text)
+            lines = code_lines(node, module) - lines_that_forward_parameters(node, text)
             if lines > MAX_FUNCTION_LINES:
                 yield f"{module}.{node.name} has {lines} lines of code"
 
@@ -128,7 +142,7 @@ def test_classes_of_runs_are_small_with_all_that_they_inherit():
                 continue
             parts = [*with_bases(module, node)]
             methods = sum(isinstance(part, FUNCTIONS) for _, base in parts for part in base.body)
-            lines = sum(code_lines(base, SOURCES[home]) for home, base in parts)
+            lines = sum(code_lines(base, home) for home, base in parts)
             names = {name for _, base in parts for name in attributes(base)}
             if methods > MAX_WHOLE_METHODS or lines > MAX_WHOLE_LINES or len(names) > MAX_ATTRIBUTES:
                 faults.append(f"{node.name}: {methods} methods, {lines} lines, {len(names)} attributes")
@@ -139,7 +153,7 @@ def test_loop_and_minimizers_have_no_subclass():
     bases = {
         base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
         for module in SOURCES
-        for node in ast.walk(tree(module))
+        for node in nodes(module)
         if isinstance(node, ast.ClassDef)
         for base in node.bases
     }
@@ -165,7 +179,7 @@ def test_parameters_of_training_package_have_types():
         f"{module}.{node.name}({parameter.arg})"
         for module in SOURCES
         if module.startswith("nnc._training")
-        for node in ast.walk(tree(module))
+        for node in nodes(module)
         if isinstance(node, FUNCTIONS)
         for parameter in parameters(node)
         if is_untyped(parameter, SOURCES[module].splitlines())
@@ -175,7 +189,7 @@ def test_parameters_of_training_package_have_types():
 
 def imported(module, name):
     """Return the module and the name from which a module imports `name`; the same module and name if it does not."""
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -291,7 +305,7 @@ def test_network_methods_have_body_and_types():
 
 def optimizer_queries(module):
     """Yield calls of `hasattr` for constants of optimizers, and of `isinstance` for second-order optimizers."""
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
             names = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
             is_attribute = node.func.id == "hasattr" and getattr(node.args[1], "value", "") in ("lr", "weight_decay")
@@ -305,7 +319,7 @@ def test_properties_of_optimizers_are_read_from_the_registry():
 
 def private_scikit_learn_names(module):
     """Yield the private names of scikit-learn that a module imports."""
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sklearn":
             names = (*node.module.split("."), *(alias.name for alias in node.names))
             yield from (name for name in names if name[0] == "_")

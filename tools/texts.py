@@ -98,9 +98,9 @@ def message(call: ast.Call) -> str:
     return " ".join(parts)
 
 
-def python_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def python_names(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of each definition: functions, classes, parameters, variables and attributes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -114,8 +114,8 @@ def python_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def python_texts(path: Path) -> Iterator[Text]:
     """Yield the texts of a Python file."""
     source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    nodes = [*ast.walk(ast.parse(source))]
+    for node in nodes:
         if isinstance(node, DEFINITIONS) and (docstring := ast.get_docstring(node)) is not None:
             yield Text("docstring", path, node.body[0].lineno, docstring)
         call = node.exc if isinstance(node, ast.Raise) else node
@@ -123,7 +123,7 @@ def python_texts(path: Path) -> Iterator[Text]:
             name = getattr(call.func, "attr", getattr(call.func, "id", ""))
             if (isinstance(node, ast.Raise) or name in WARNINGS) and len(text := message(call).split()) > 2:
                 yield Text("message", path, call.lineno, " ".join(text))
-    for line, name in python_names(tree):
+    for line, name in python_names(nodes):
         yield Text("name", path, line, name)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = []
