@@ -162,8 +162,8 @@ def test_checkpoint_resumes_second_order_optimizers(tmp_path, optimizer, dtype, 
     begin = {"optimizer": optimizer}
     further = {"l2": 1e-3, "sample_weight": rng.uniform(0, 2, len(X)), "validation": (XV, YV)}
     for break_ in (through_file, by_pickle(5), lambda net, tmp_path: net):
-        check_resume(tmp_path, network(dtype), begin, further, first, 60 - first, break_)
-    check_resume(tmp_path, network(dtype), begin, {}, first, 60 - first)
+        check_resume(tmp_path, network(dtype), begin, further, first, 40 - first, break_)
+    check_resume(tmp_path, network(dtype), begin, {}, first, 40 - first)
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SECOND_ORDER], ids=repr)

@@ -71,7 +71,7 @@ FIT_OPTIONS = {
     "all rows": {"epochs": 30, "lr": 0.01},
     "batches": {"epochs": 5, "batch_size": 8, "lr": 0.01},
     "preset": {"epochs": 5},
-    "preset with batch size": {"batch_size": 60},
+    "preset with batch size": pytest.param({"batch_size": 60}, marks=pytest.mark.exhaustive),  # 10,000 epochs
     "preset with early stopping": {"patience": 2, "validation": 0.2, "batch_size": 20},
     "adam": {"epochs": 4, "batch_size": 16, "optimizer": "adam", "l2": 1e-3, "clip_norm": 1.0},
     "no shuffling": {"epochs": 4, "batch_size": 16, "shuffle": False, "optimizer": "momentum"},

@@ -180,7 +180,7 @@ def test_training_has_same_bits_for_any_number_of_threads(kind, batch_size):
     for n_threads in (1, 2, 3, 5):
         net = build_network(kind, steps=4, units=9, seed=1)
         X, Y = random_data(net, 100)
-        net.fit(X, Y, epochs=3, batch_size=batch_size, optimizer="adam", lr=0.01, clip_norm=1.0, n_threads=n_threads)
+        net.fit(X, Y, epochs=2, batch_size=batch_size, optimizer="adam", lr=0.01, clip_norm=1.0, n_threads=n_threads)
         params.append(net.params)
     for other in params[1:]:
         np.testing.assert_array_equal(other, params[0])

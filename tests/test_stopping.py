@@ -592,7 +592,7 @@ if case == "validation":  # an epoch takes milliseconds, its validation seconds
 def interrupt():
     while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         time.sleep(0.001)
-    time.sleep(0.3)
+    time.sleep(0.15)
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt, daemon=True).start()
@@ -602,7 +602,7 @@ if case == "batches":
 elif case == "callback":
     def callback(record):
         calls.append(record.epoch)
-        end = time.monotonic() + 0.6
+        end = time.monotonic() + 0.3
         while time.monotonic() < end:
             pass
     history = net.fit(X, y, callback=callback, **settings)
