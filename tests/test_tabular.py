@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import signal
+from itertools import product
 from threading import Barrier
 
 import numpy as np
@@ -21,13 +22,16 @@ from nnc import _serialization  # noqa: E402
 from nnc._drawing.svg import text_width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, read_table  # noqa: E402
+from nnc.tabular.features import EXTENDED, PLAIN  # noqa: E402
 from nnc.tabular.recipe import (  # noqa: E402
+    CANDIDATES,
     CROSS_ENTROPY,
     N_FOLDS,
     POISSON,
     PRESETS,
+    Candidate,
+    Recipe,
     Task,
-    build_network,
     choose_label_smoothing,
     choose_member_count,
     default_loss,
@@ -259,12 +263,15 @@ def test_member_count_follows_preset_and_rows():
     assert all(count % 2 == 0 for count in large_counts)
 
 
-def build_training(n=23, task=None, bins=False, seed=0, training_class=Training):
+def build_training(n=23, task=None, candidates=CANDIDATES[:1], seed=0, training_class=Training):
     rng = np.random.default_rng(3)
     task = Task(CROSS_ENTROPY, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return training_class(task, Rows(X, X if bins else None, y, None), split_into_folds(y, seed), seed, 1)
+    inputs = {candidate.features: X for candidate in candidates}
+    training = training_class(task, Rows(inputs, y, None), split_into_folds(y, seed), seed, 1)
+    training.candidates = list(candidates)
+    return training
 
 
 def test_each_row_is_held_out_in_one_fold():
@@ -280,38 +287,38 @@ def test_each_row_is_held_out_in_one_fold():
 
 
 @pytest.mark.parametrize(
-    ("bins", "count", "folds"),
+    ("candidates", "count", "folds"),
     [
-        (False, 1, [0]),
-        (False, 3, [0, 1, 2]),
-        (False, 7, [0, 1, 2, 3, 4, None, None]),
-        (True, 1, [0]),
-        (True, 2, [0, 0]),
-        (True, 3, [0, 0, 1]),
-        (True, 12, [0, 0, 1, 1, 2, 3, 4, *[None] * 5]),
-        (True, 24, [0, 0, 1, 1, 2, 2, 3, 3, 4, *[None] * 15]),
-        (True, 90, [*np.repeat(range(5), 2), *[None] * 80]),
+        (CANDIDATES[:1], 1, [0]),
+        (CANDIDATES[:1], 3, [0, 1, 2]),
+        (CANDIDATES[:1], 7, [0, 1, 2, 3, 4, None, None]),
+        (CANDIDATES[:2], 1, [0]),
+        (CANDIDATES[:2], 2, [0, 0]),
+        (CANDIDATES[:2], 3, [0, 0, 1]),
+        (CANDIDATES[:2], 12, [0, 0, 1, 1, 2, 3, 4, *[None] * 5]),
+        (CANDIDATES[:2], 24, [0, 0, 1, 1, 2, 2, 3, 3, 4, *[None] * 15]),
+        (CANDIDATES[:2], 90, [*np.repeat(range(5), 2), *[None] * 80]),
     ],
 )
-def test_members_are_assigned_to_folds_in_order(bins, count, folds):
-    """Each fold is held out by one member, or by one member of each encoding; further members learn from all rows."""
+def test_members_are_assigned_to_folds_in_order(candidates, count, folds):
+    """Each fold is held out by one member, or by one member of each candidate; further members learn from all rows."""
     specs = []
 
     class RecordedTraining(Training):
-        """Training that only records its members; without measured errors, it uses both encodings."""
+        """Training that only records its members; without measured errors, it uses both candidates."""
 
         def train(self, new_specs):
             specs.extend(new_specs)
-            self.members = dict.fromkeys(specs, Member(MemberSpec(0, False, 0), None, complete=False))
+            self.members = dict.fromkeys(specs, Member(MemberSpec(0, CANDIDATES[0], 0), None, complete=False))
 
-    build_training(bins=bins, training_class=RecordedTraining).run(count)
+    build_training(candidates=candidates, training_class=RecordedTraining).run(count)
     assert [spec.fold for spec in specs] == folds
     assert [spec.number for spec in specs] == list(range(count))
 
 
-@pytest.mark.parametrize("bins", [False, True])
+@pytest.mark.parametrize("candidates", [CANDIDATES[:1], CANDIDATES[:2]])
 @pytest.mark.parametrize("count", [1, 7])
-def test_members_for_few_rows_learn_from_all_rows(bins, count):
+def test_members_for_few_rows_learn_from_all_rows(candidates, count):
     """Nine rows are too few for folds. A training that yields no member ends with KeyboardInterrupt."""
     specs = []
 
@@ -322,7 +329,7 @@ def test_members_for_few_rows_learn_from_all_rows(bins, count):
             specs.extend(new_specs)
 
     with pytest.raises(KeyboardInterrupt):
-        build_training(9, bins=bins, training_class=EmptyTraining).run(count)
+        build_training(9, candidates=candidates, training_class=EmptyTraining).run(count)
     assert [spec.fold for spec in specs] == [None] * count
 
 
@@ -337,62 +344,59 @@ def test_later_members_learn_from_all_rows_for_median_best_epoch(task):
     for member in cross_validated:
         curve = np.array(member.curve)
         best_epochs.append(np.flatnonzero(curve == curve.min())[-1] + 1)
-    median_epoch = training_run.best_epoch_count(False)
+    median_epoch = training_run.best_epoch_count(CANDIDATES[0])
     assert median_epoch == sorted(best_epochs)[2]
-    assert training_run.best_epoch_count(True) is None
+    assert training_run.best_epoch_count(CANDIDATES[1]) is None
     arguments = {k: v for k, v in fit_options(task, 160).items() if k not in ("metrics", "restore_best")}
     for member in later:
-        net = build_network(task, 2, training_run.member_seed(member.spec))
-        net.fit(
-            training_run.rows.plain, training_run.y, callback=lambda record: record.epoch == median_epoch, **arguments
-        )
+        net = Recipe().build_network(task, 2, training_run.member_seed(member.spec))
+        inputs = training_run.rows.inputs[member.features]
+        net.fit(inputs, training_run.y, callback=lambda record: record.epoch == median_epoch, **arguments)
         assert net.params.tobytes() == member.network.params.tobytes()
         assert member.curve == ()
 
 
 @pytest.mark.parametrize(
-    ("task", "plain_error", "bins_error", "expected"),
+    ("task", "errors", "expected"),
     [
-        (Task(CROSS_ENTROPY, 3), 1, 0.85, (True,)),
-        (Task(CROSS_ENTROPY, 3), 1, 1.2, (False,)),
-        (Task(CROSS_ENTROPY, 3), 1, 1.08, (False, True)),
-        (Task("squared_error", 1), 1, 0.9, (True,)),
-        (Task("squared_error", 1), 1, 1.2, (False,)),
-        (Task("squared_error", 1), 1, 1.05, (False, True)),
+        (Task(CROSS_ENTROPY, 3), (1, 0.85), [1]),
+        (Task(CROSS_ENTROPY, 3), (1, 1.2), [0]),
+        (Task(CROSS_ENTROPY, 3), (1, 1.08), [0, 1]),
+        (Task("squared_error", 1), (1, 0.9), [1]),
+        (Task("squared_error", 1), (1, 1.2), [0]),
+        (Task("squared_error", 1), (1, 1.05), [0, 1]),
+        (Task("squared_error", 1), (1, 0.5, 0.52), [1, 2]),
+        (Task("squared_error", 1), (1, 1.05, 0.5), [2]),
     ],
 )
-def test_encodings_are_selected_by_validation_error(task, plain_error, bins_error, expected):
-    run = build_training(task=task, bins=True)
-    net = build_network(run.task, 2, 0)
-    for fold in range(2):
-        run.members[MemberSpec(2 * fold, False, fold)] = Member(MemberSpec(2 * fold, False, fold), net, plain_error)
-        run.members[MemberSpec(2 * fold + 1, True, fold)] = Member(
-            MemberSpec(2 * fold + 1, True, fold), net, bins_error
-        )
-    # The only member of fold 4 belongs to no pair, so select_encodings ignores its error of 0.
-    run.members[MemberSpec(9, True, 4)] = Member(MemberSpec(9, True, 4), net, 0.0)
-    run.n_pairs = 2
-    assert run.select_encodings() == expected
+def test_candidates_are_selected_by_validation_error(task, errors, expected):
+    run = build_training(task=task)
+    run.candidates = [Candidate(PLAIN, Recipe(width=width)) for width in range(8, 8 + len(errors))]
+    for number, (fold, (candidate, error)) in enumerate(product(range(2), zip(run.candidates, errors, strict=True))):
+        spec = MemberSpec(number, candidate, fold)
+        run.members[spec] = Member(spec, None, error)
+    # The only member of fold 4 is compared with no other member, so select_candidates ignores its error of 0.
+    spec = MemberSpec(9, run.candidates[1], 4)
+    run.members[spec] = Member(spec, None, 0.0)
+    run.n_compared_folds = 2
+    assert run.select_candidates() == [run.candidates[i] for i in expected]
 
 
 @pytest.mark.parametrize("part", [None, 3])
-@pytest.mark.parametrize(
-    ("plain", "bins", "expected"), [(0.2, 0.25, (False,)), (0.25, 0.2, (True,)), (0.205, 0.2, (False, True))]
-)
-def test_encodings_are_selected_by_deviance_if_losses_are_negative(part, plain, bins, expected):
+@pytest.mark.parametrize(("deviances", "expected"), [((0.2, 0.25), [0]), ((0.25, 0.2), [1]), ((0.205, 0.2), [0, 1])])
+def test_candidates_are_selected_by_deviance_if_losses_are_negative(part, deviances, expected):
     y = np.random.default_rng(0).permutation(np.logspace(-6, 6, 2000))[:, None]
     X, weights, folds = np.zeros((2000, 2), np.float32), np.linspace(1, 2, 2000), split_into_folds(y, 0)
-    run = Training(Task(POISSON, 1), Rows(X, X, y, weights), folds, 0, 1)
-    net = build_network(run.task, 2, 0)
+    run = Training(Task(POISSON, 1), Rows({PLAIN: X, EXTENDED: X}, y, weights), folds, 0, 1)
     scaled = y[:, 0] / y.mean()
     used = (folds.fold == 0) & (folds.part != part)
     lowest = np.average((scaled - scaled * np.log(scaled))[used], weights=weights[used])
     assert lowest < -1
-    for number, deviance in enumerate((plain, bins)):
-        spec = MemberSpec(number, bool(number), 0)
-        run.members[spec] = Member(spec, net, lowest + deviance, errors=(lowest + deviance,) * N_PARTS)
-    run.n_pairs = 1
-    assert run.select_encodings(part) == expected
+    for number, (candidate, deviance) in enumerate(zip(run.candidates, deviances, strict=True)):
+        spec = MemberSpec(number, candidate, 0)
+        run.members[spec] = Member(spec, None, lowest + deviance, errors=(lowest + deviance,) * N_PARTS)
+    run.n_compared_folds = 1
+    assert run.select_candidates(part) == [run.candidates[i] for i in expected]
 
 
 def test_labels_are_not_smoothed_if_one_class_dominates():
@@ -411,7 +415,7 @@ def test_error_of_rows_is_validation_loss_of_classes(smoothing):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((50, 2)), rng.integers(0, 3, 50)
     task = Task(CROSS_ENTROPY, 3, label_smoothing=smoothing)
-    net = build_network(task, 2, 0)
+    net = Recipe().build_network(task, 2, 0)
     net.weights = [0.1 * rng.standard_normal(weight.shape) for weight in net.weights]
     errors = row_errors(task, net.predict(X), y)
     assert errors.shape == (50,)
@@ -456,7 +460,7 @@ def test_bins_are_selected_for_step_function():
     x = rng.uniform(0, 1, (1500, 1))
     y = np.array([3.0, -2, 5, 0, 4, -4, 1, 2])[(x[:, 0] * 8).astype(int)]
     model = TableRegressor("fast", random_state=0).fit(x, y)
-    assert model.model_.encodings == {True}
+    assert {member.features for member in model.model_.members} == {EXTENDED}
     assert model.score(x, y) > 0.9
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc.tabular import Schema, read_table
+from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.training_rows import learn_schema
 
 rng = np.random.default_rng(0)
@@ -76,8 +77,8 @@ def test_numbers_are_scaled_by_median_and_quartiles():
 def test_encoding_of_extreme_numbers_is_finite_and_bounded(scale):
     values = np.array([-1.0, 0.0, 0.0, 0.5, 1.0] * 5) * scale
     schema = Schema.learn(build_table({"a": values, "other": range(25)}), scores=True)
-    for bins in (False, True):
-        matrix = schema.encode(build_table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), bins=bins)
+    for features in (PLAIN, EXTENDED):
+        matrix = schema.encode(build_table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), features)
         assert np.isfinite(matrix).all()
         assert abs(matrix).max() <= 3.3
 
@@ -184,7 +185,7 @@ def test_columns_without_information_are_left_out():
     columns = {"first": range(20), **{name: values for name, (values, _) in left_out.items()}}
     schema = Schema.learn(build_table(columns))
     assert [description.encoding for description in schema.describe()[1:]] == [text for _, text in left_out.values()]
-    assert schema.groups(bins=True) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
+    assert schema.groups(EXTENDED) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
     # Later tables may lack the columns that are left out.
     assert schema.encode(build_table({"first": range(3)})).shape == (3, 1)
     with pytest.raises(ValueError, match=r"that carries information, got none in 20 rows: 'same' is left"):
@@ -203,18 +204,18 @@ def test_column_may_encode_only_whether_values_are_missing():
 
 def test_bins_encode_numbers_piecewise_linearly():
     values = np.arange(81.0)
-    schema = Schema.learn(build_table({"a": values}), bins=4)
+    schema = Schema.learn(build_table({"a": values}), n_bins=4)
     later = build_table({"a": [-5, 0, 10, 20, 30, 50, 80, 99, None]})
-    matrix = schema.encode(later, bins=True)
+    matrix = schema.encode(later, EXTENDED)
     assert np.array_equal(matrix[:, :1], schema.encode(later))
     b = matrix[:, 1:].astype(float)
     expected = [[0] * 4, [0] * 4, [0.5, 0, 0, 0], [1, 0, 0, 0], [1, 0.5, 0, 0], [1, 1, 0.5, 0], [1] * 4, [1] * 4]
     assert np.allclose(b[:-1], expected)
     assert np.allclose(b[-1], [1, 1, 0, 0])
     # A column of two values needs no bins, so the width is 1.
-    assert Schema.learn(build_table({"a": [0, 1, 0, 1]})).width(bins=True) == 1
-    with pytest.raises(ValueError, match=r"^bins must be 1 or more"):
-        Schema.learn(build_table({"a": values}), bins=0)
+    assert Schema.learn(build_table({"a": [0, 1, 0, 1]})).width(EXTENDED) == 1
+    with pytest.raises(ValueError, match=r"^n_bins must be 1 or more"):
+        Schema.learn(build_table({"a": values}), n_bins=0)
 
 
 def test_normal_scores_follow_quantiles():
@@ -232,8 +233,8 @@ def test_normal_scores_follow_quantiles():
     plain = Schema.learn(build_table({"a": values}))
     assert plain.width() == 1
     assert np.array_equal(
-        schema.encode(build_table({"a": values}), bins=True)[:, [0, *range(2, 10)]],
-        plain.encode(build_table({"a": values}), bins=True),
+        schema.encode(build_table({"a": values}), EXTENDED)[:, [0, *range(2, 10)]],
+        plain.encode(build_table({"a": values}), EXTENDED),
     )
 
 
@@ -261,27 +262,27 @@ def test_groups_assign_each_feature_to_one_column():
     slices = [part for parts in SCHEMA.groups() for part in parts]
     assert [part.start for part in slices] == [0] + [part.stop for part in slices[:-1]]
     assert slices[-1].stop == SCHEMA.width()
-    assert sum(part.stop - part.start for parts in SCHEMA.groups(True) for part in parts) == SCHEMA.width(True)
-    matrix = SCHEMA.encode(TRAINING, bins=True)
-    changed = SCHEMA.encode(build_table({**COLUMNS, "number": rng.normal(5, 3, N)}), bins=True)
+    assert sum(part.stop - part.start for parts in SCHEMA.groups(EXTENDED) for part in parts) == SCHEMA.width(EXTENDED)
+    matrix = SCHEMA.encode(TRAINING, EXTENDED)
+    changed = SCHEMA.encode(build_table({**COLUMNS, "number": rng.normal(5, 3, N)}), EXTENDED)
     differ = np.flatnonzero((matrix != changed).any(axis=0))
-    assert set(differ) <= {i for part in SCHEMA.groups(True)[0] for i in range(part.start, part.stop)}
+    assert set(differ) <= {i for part in SCHEMA.groups(EXTENDED)[0] for i in range(part.start, part.stop)}
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
-    assert matrix.shape == (N, SCHEMA.width(True))
+    assert matrix.shape == (N, SCHEMA.width(EXTENDED))
 
 
 # --------------------------------------------------------------------------------------------- encoding of later tables
 
 
 def test_columns_are_matched_by_name_or_position():
-    matrix = SCHEMA.encode(TRAINING, bins=True)
+    matrix = SCHEMA.encode(TRAINING, EXTENDED)
     names = list(COLUMNS)
     reordered = {name: COLUMNS[name] for name in rng.permutation(names)} | {"further": range(N)}
-    assert np.array_equal(SCHEMA.encode(build_table(reordered), bins=True), matrix)
+    assert np.array_equal(SCHEMA.encode(build_table(reordered), EXTENDED), matrix)
     unnamed = read_table(list(zip(*COLUMNS.values(), strict=True)))
-    assert np.array_equal(SCHEMA.encode(unnamed, bins=True), matrix)
-    assert np.array_equal(Schema.learn(unnamed).encode(TRAINING, bins=True), matrix)
+    assert np.array_equal(SCHEMA.encode(unnamed, EXTENDED), matrix)
+    assert np.array_equal(Schema.learn(unnamed).encode(TRAINING, EXTENDED), matrix)
     with pytest.raises(ValueError, match=r"^X must have 13 columns, as in training, got 2"):
         SCHEMA.encode(read_table([[1, 2]]))
     del reordered["city"], reordered["number"]
@@ -312,18 +313,18 @@ def test_column_of_missing_values_matches_any_kind():
     pd = pytest.importorskip("pandas")
     for values in ([None, None], [np.nan, np.nan], pd.Categorical([None, None]), pd.to_datetime([None, None])):
         frame = pd.DataFrame(dict.fromkeys(COLUMNS, values))
-        matrix = SCHEMA.encode(read_table(frame), bins=True)
-        assert np.array_equal(matrix, SCHEMA.encode(build_table({name: [None, None] for name in COLUMNS}), bins=True))
+        matrix = SCHEMA.encode(read_table(frame), EXTENDED)
+        assert np.array_equal(matrix, SCHEMA.encode(build_table({name: [None, None] for name in COLUMNS}), EXTENDED))
 
 
 def test_table_libraries_give_identical_encodings():
     pd, pl, pa = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
     frame = pl.DataFrame(COLUMNS)
-    matrix = SCHEMA.encode(TRAINING, bins=True)
+    matrix = SCHEMA.encode(TRAINING, EXTENDED)
     assert Schema.learn(TRAINING) == SCHEMA
     for X in (frame, frame.to_arrow(), pa.table(COLUMNS), pd.DataFrame(COLUMNS)):
         converted = read_table(X)
-        assert np.array_equal(SCHEMA.encode(converted, bins=True), matrix)
+        assert np.array_equal(SCHEMA.encode(converted, EXTENDED), matrix)
         assert Schema.learn(converted).document()["columns"][1:] == SCHEMA.document()["columns"][1:]
 
 
@@ -353,17 +354,17 @@ def tables(draw):
 def test_encoding_is_identical_from_document_and_row_by_row(rows, random):
     t = read_table(rows)
     schema = Schema.learn(t, scores=True)
-    matrix = schema.encode(t, bins=True)
+    matrix = schema.encode(t, EXTENDED)
     assert np.isfinite(matrix).all()
     assert abs(matrix).max() <= 3.3
     restored = Schema.from_document(json.loads(json.dumps(schema.document(), allow_nan=False)))
     assert restored == schema
     assert hash(restored) == hash(schema)
-    assert np.array_equal(restored.encode(t, bins=True).view(np.int32), matrix.view(np.int32))
-    row_by_row = np.concatenate([schema.encode(read_table([row]), bins=True) for row in rows])
+    assert np.array_equal(restored.encode(t, EXTENDED).view(np.int32), matrix.view(np.int32))
+    row_by_row = np.concatenate([schema.encode(read_table([row]), EXTENDED) for row in rows])
     assert np.array_equal(row_by_row.view(np.int32), matrix.view(np.int32))
     order = random.sample(range(len(rows)), len(rows))
-    assert np.array_equal(schema.encode(t.select(order), bins=True), matrix[order])
+    assert np.array_equal(schema.encode(t.select(order), EXTENDED), matrix[order])
     assert Schema.learn(t.select(order), scores=True) == schema
 
 
@@ -459,13 +460,13 @@ def test_large_table_is_encoded_without_copies():
 def test_table_of_two_thousand_columns_is_encoded():
     X = rng.normal(size=(20, 2000))
     schema = Schema.learn(read_table(X))
-    assert schema.encode(read_table(X), bins=True).shape == (20, 18000)
+    assert schema.encode(read_table(X), EXTENDED).shape == (20, 18000)
     assert len(schema.groups()) == 2000
 
 
 def test_changed_copy_of_used_encoding_has_own_numbers():
     encoding = SCHEMA.columns[0].encoding
-    cells, bins = np.array([-2.0, 4.0, 9.0]), np.zeros((2, 3, encoding.n_bins), np.float32)
-    encoding.write_bins(cells, bins[0])
-    encoding.replace(edges=tuple(edge + 1 for edge in encoding.edges)).write_bins(cells + 1, bins[1])
-    np.testing.assert_allclose(bins[1], bins[0], atol=1e-6)
+    cells, extra = np.array([-2.0, 4.0, 9.0]), np.zeros((2, 3, encoding.extra_width), np.float32)
+    encoding.write_extra(cells, extra[0])
+    encoding.replace(edges=tuple(edge + 1 for edge in encoding.edges)).write_extra(cells + 1, extra[1])
+    np.testing.assert_allclose(extra[1], extra[0], atol=1e-6)

@@ -14,6 +14,7 @@ from nnc.tabular.categories import Category  # noqa: E402
 from nnc.tabular.encoding import Encoding  # noqa: E402
 from nnc.tabular.encodings import ENCODINGS, Number  # noqa: E402
 from nnc.tabular.export import build_table_program  # noqa: E402
+from nnc.tabular.features import EXTENDED, PLAIN  # noqa: E402
 
 UBSAN = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 
@@ -70,7 +71,7 @@ def train_models():
     )
     yield "numbers as labels", TableClassifier("fast", **arguments).fit(X, target > 3)
     mixed, single = (TableRegressor("fast", members=n, random_state=0).fit(X, 1e6 * target) for n in (3, 1))
-    # A member that is trained alone has no bins, so the exports combine members with and without bins.
+    # A member that is trained alone has no extra features, so the exports combine members with and without them.
     mixed.model_.members += single.model_.members
     yield "numbers", mixed
     yield "targets", TableRegressor("fast", **arguments).fit(X, np.stack([target, target**2], axis=1))
@@ -114,11 +115,11 @@ def test_formulas_have_widths_of_encodings(trained):
             formulas = [raw.formulas for raw in column.encoding.raw_columns("name", "meaning")]
             assert len(formulas) == column.encoding.n_codes
             assert sum(part.width(text) for part in formulas for text in part.plain) == column.encoding.width
-            assert sum(part.width(text) for part in formulas for text in part.bins) == column.encoding.n_bins
+            assert sum(part.width(text) for part in formulas for text in part.extra) == column.encoding.extra_width
         statistics = {type(c.encoding) for c in model._model().schema.columns if getattr(c.encoding, "statistics", ())}
         assert statistics == {Category, Number}
     assert {type(column.encoding) for column in model._model().schema.columns} == set(ENCODINGS.values())
-    assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
+    assert {member.features for model in trained.values() for member in model._model().members} == {PLAIN, EXTENDED}
 
 
 def test_codes_are_indices_of_levels(trained, rows):

@@ -283,7 +283,8 @@ def test_number_of_calibration_rows_does_not_grow_with_members(monkeypatch, set_
 def test_fit_allocates_at_most_1_2_times_size_of_table(set_limit):
     set_limit("nnc.tabular.recipe.MIN_EPOCHS", 1)
     set_limit("nnc.tabular.recipe.MAX_EPOCHS", 1)
-    set_limit("nnc.tabular.training_rows.MAX_BINNED_VALUES", 0)  # this limit disables bins, as a million rows would do
+    # This limit disables extra features, as a million rows would do.
+    set_limit("nnc.tabular.training_rows.MAX_EXTENDED_VALUES", 0)
     set_limit("nnc._parallel.source.MAX_COPY_BYTES", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2

@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 import nnc
 from nnc._report.outcomes import ClassScores
 from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular.features import PLAIN
 from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CROSS_ENTROPY, Task, fit_target_scaling
 from nnc.tabular.snapshots import N_PARTS
@@ -180,7 +181,7 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
     y = (X[:, 0] > 0).astype(np.int32) if classes else X[:, :1].astype(np.float64)
 
     def predict_with_targets(targets):
-        rows = Rows(X, None, targets, None)
+        rows = Rows({PLAIN: X}, targets, None)
         training = Training(task, rows, folds, 0, 1)
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)

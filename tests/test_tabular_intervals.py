@@ -198,7 +198,7 @@ def test_member_with_far_too_large_predictions_is_left_out():
     train, new = order[:1000], order[1000:]
     regressor = TableRegressor(loss="poisson", random_state=21).fit(X[train], y[train])
     model = regressor.model_
-    encoded = model.schema.encode(read_table(X[new]), bins=True in model.encodings)
+    encoded = model.schema.encode(read_table(X[new]), model.features)
     outputs = [model.member_output(member, model.member_inputs(member, encoded)) for member in model.members]
     predictions = [np.clip(output, *model.bounds) for output in outputs]
     errors = [np.sqrt(np.mean((prediction[:, 0] - y[new]) ** 2)) for prediction in predictions]

@@ -9,6 +9,7 @@ pytest.importorskip("sklearn", "1.9")
 
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor, read_table
+from nnc.tabular.features import EXTENDED
 from nnc.tabular.recipe import N_FOLDS
 from nnc.tabular.schema import Schema
 from nnc.tabular.training_rows import encode_rows, learn_schema, split_into_folds
@@ -29,7 +30,7 @@ def statistics_of(X, y, weights=None):
     """Return the schema with statistics, the slice of the statistics, and the encoded training rows."""
     table = read_table(X, names=["level", "number"])
     schema, rows = encode_rows(learn_schema(table), table, y, weights, split_into_folds(y, 3))
-    return schema, schema.groups(bins=True)[0][-1], rows.bins
+    return schema, schema.groups(EXTENDED)[0][-1], rows.inputs[EXTENDED]
 
 
 def smoothing_rows(levels, targets, weights):
@@ -70,7 +71,7 @@ def test_statistics_of_row_are_computed_without_rows_of_its_fold(weighted):
         assert np.allclose(encoded[folds == fold, part][:, 0], np.array(expected)[folds == fold], atol=1e-6)
     # Later rows have the statistics of all training rows; missing and unknown levels have 0.
     means = smoothed_means(levels, z, weights, smoothing)
-    later = schema.encode(read_table([["k3", 0.5], ["new", 0.5], [None, 0.5]], names=["level", "number"]), bins=True)
+    later = schema.encode(read_table([["k3", 0.5], ["new", 0.5], [None, 0.5]], names=["level", "number"]), EXTENDED)
     assert np.allclose(later[:, part][:, 0], [means["k3"], 0, 0], atol=1e-6)
 
 
@@ -93,10 +94,10 @@ def test_target_of_row_changes_statistics_of_other_folds_only():
 
 def test_few_levels_and_many_classes_have_no_statistics():
     X = [[f"k{i % 9}", float(i)] for i in range(180)]
-    assert statistics_of(X, np.arange(180.0)[:, None])[0].columns[0].encoding.n_bins == 0
+    assert statistics_of(X, np.arange(180.0)[:, None])[0].columns[0].encoding.extra_width == 0
     X = [[f"k{i % 20}", float(i)] for i in range(180)]
-    assert statistics_of(X, np.arange(180.0)[:, None])[0].columns[0].encoding.n_bins == 1
-    assert statistics_of(X, np.arange(180, dtype=np.int32) % 17)[0].columns[0].encoding.n_bins == 0
+    assert statistics_of(X, np.arange(180.0)[:, None])[0].columns[0].encoding.extra_width == 1
+    assert statistics_of(X, np.arange(180, dtype=np.int32) % 17)[0].columns[0].encoding.extra_width == 0
 
 
 def test_numbers_have_statistics_unless_target_changes_gradually():
@@ -107,10 +108,10 @@ def test_numbers_have_statistics_unless_target_changes_gradually():
     table = read_table(X.tolist(), names=["gradual", "code", "distinct"])
     schema, rows = encode_rows(learn_schema(table), table, y[:, None], None, split_into_folds(y[:, None], 0))
     assert [column.encoding.n_statistics for column in schema.columns] == [0, 1, 0]
-    statistic = schema.groups(bins=True)[1][-1].stop - 1
-    assert np.corrcoef(rows.bins[:, statistic], np.sin(codes / 8))[0, 1] > 0.95
+    statistic = schema.groups(EXTENDED)[1][-1].stop - 1
+    assert np.corrcoef(rows.inputs[EXTENDED][:, statistic], np.sin(codes / 8))[0, 1] > 0.95
     later = read_table([[3, 7, 0.5], [3, 7.5, 0.5], [3, 99, 0.5], [3, None, 0.5]], names=schema.names)
-    encoded = schema.encode(later, bins=True)[:, statistic]
+    encoded = schema.encode(later, EXTENDED)[:, statistic]
     assert encoded[0] != 0
     assert encoded[1:].tolist() == [0, 0, 0]
     model = TableRegressor(members=3, random_state=0, n_jobs=1).fit(X[:800, 1:], y[:800])
@@ -144,7 +145,7 @@ def test_statistics_of_rare_levels_improve_predictions_and_survive_files(classes
         return Model(members=3, random_state=0, n_jobs=1).fit(X[:700], y[:700])
 
     model = fit()
-    assert model.model_.encodings == {True}
+    assert {member.features for member in model.model_.members} == {EXTENDED}
     assert model.score(X[700:], y[700:]) > 0.85
     set_limit("nnc.tabular.training_rows.MAX_STATISTICS", 0)
     assert fit().score(X[700:], y[700:]) < model.score(X[700:], y[700:]) - 0.1

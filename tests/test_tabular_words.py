@@ -36,10 +36,10 @@ def learn_words(texts, **columns):
 def encode(encoding, texts):
     """Return plain and additional features of texts."""
     cells = encoding.read_cells(read_table([[text] for text in texts]).columns[0])
-    plain, bins = np.zeros((len(texts), encoding.width)), np.zeros((len(texts), encoding.n_bins))
+    plain, extra = np.zeros((len(texts), encoding.width)), np.zeros((len(texts), encoding.extra_width))
     encoding.write(cells, plain)
-    encoding.write_bins(cells, bins)
-    return plain, bins
+    encoding.write_extra(cells, extra)
+    return plain, extra
 
 
 WORDS = Words(missing=0.25, mean=4.0, words=("tea", "bad", *(f"w{i}" for i in range(40)), "käse", "t"))
@@ -52,13 +52,13 @@ def test_words_consist_of_ascii_letters_digits_and_other_characters():
 
 def test_features_are_number_of_words_and_presence_of_vocabulary():
     texts = ["BAD tea, bad!", None, "w39 w0 Käse; can't", "tea-w1 x y z", "teas", "."]
-    plain, bins = encode(WORDS, texts)
+    plain, extra = encode(WORDS, texts)
     n = np.array([3, 4, 5, 5, 1, 0])
     assert plain[:, 0].tolist() == (2 * n / (n + 4) - 1).tolist()
     assert plain[:, 1].tolist() == [0, 1, 0, 0, 0, 0]
-    present = [{WORDS.words[i] for i in np.flatnonzero(row)} for row in bins]
+    present = [{WORDS.words[i] for i in np.flatnonzero(row)} for row in extra]
     assert present == [{"bad", "tea"}, set(), {"w39", "w0", "käse", "t"}, {"tea", "w1"}, set(), set()]
-    assert set(bins.ravel()) == {0, 1}
+    assert set(extra.ravel()) == {0, 1}
 
 
 def test_cells_that_are_numbers_are_read_as_text():
@@ -102,14 +102,14 @@ CHARACTERS = st.text() | st.lists(st.sampled_from(PARTS)).map("".join)
 
 @given(st.lists(st.none() | CHARACTERS, min_size=1, max_size=8))
 def test_any_text_is_encoded_alone_as_in_table(texts):
-    plain, bins = encode(WORDS, texts)
+    plain, extra = encode(WORDS, texts)
     assert abs(plain).max() <= 1
     for i, text in enumerate(texts):
         alone = encode(WORDS, [text])
         assert np.array_equal(alone[0][0], plain[i])
-        assert np.array_equal(alone[1][0], bins[i])
+        assert np.array_equal(alone[1][0], extra[i])
         words = set(split_words(text)) if text and not text.isspace() else set()
-        assert {word for word, value in zip(WORDS.words, bins[i], strict=True) if value} == words & set(WORDS.words)
+        assert {word for word, value in zip(WORDS.words, extra[i], strict=True) if value} == words & set(WORDS.words)
 
 
 @pytest.mark.parametrize(

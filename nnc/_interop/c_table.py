@@ -225,9 +225,8 @@ class TableSource(DoubleSource):
     def input_function(self, model: TableProgram) -> str:
         """Return the text of the C function that encodes a row of raw columns as inputs of the networks."""
         encodings = [column.formulas for column in model.columns]
-        used = [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.plain]
-        if any(network.uses_bins for network in model.networks):
-            used += [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.bins]
+        n_blocks = max(network.n_blocks for network in model.networks)
+        used = [(j, text) for i in range(n_blocks) for j, part in enumerate(encodings) for text in part.blocks[i]]
         lines, offset = [self.variables(column) for column in model.columns], 0
         for j, formula in used:
             lines[j].append(self.assignment(model.columns[j], formula, offset))

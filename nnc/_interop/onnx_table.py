@@ -24,14 +24,13 @@ def to_onnx_table(model: TableProgram) -> bytes:
     graph = TableGraph("float64")
     encoded = [graph.column(column, j) for j, column in enumerate(model.columns)]
     inputs = {}
-    for uses_bins in {network.uses_bins for network in model.networks}:
-        parts = [part for plain, _ in encoded for part in plain]
-        parts += [part for _, bins in encoded for part in bins * uses_bins]
-        inputs[uses_bins] = graph.node("Cast", graph.node("Concat", *parts, axis=1), to=ELEMENT_TYPES["float32"])
+    for n_blocks in {network.n_blocks for network in model.networks}:
+        parts = [part for block in range(n_blocks) for blocks in encoded for part in blocks[block]]
+        inputs[n_blocks] = graph.node("Cast", graph.node("Concat", *parts, axis=1), to=ELEMENT_TYPES["float32"])
     predictions = []
     for network in model.networks:
         graph.dtype = "float32"
-        value = graph.operations(network.operations, inputs[network.uses_bins])
+        value = graph.operations(network.operations, inputs[network.n_blocks])
         graph.dtype = "float64"
         predictions.append(graph.prediction(model, graph.node("Cast", value, to=ELEMENT_TYPES["float64"])))
     total = graph.node("Sum", *predictions)
@@ -48,20 +47,16 @@ def to_onnx_table(model: TableProgram) -> bytes:
 class TableGraph(Graph):
     """Builder of the ONNX graph of a table model."""
 
-    def column(self, column: RawColumn, j: int) -> tuple[list[str], list[str]]:
-        """Add nodes to the graph that encode a raw column.
-
-        Return the names of the plain columns, and the names of the additional features.
-        """
+    def column(self, column: RawColumn, j: int) -> list[list[str]]:
+        """Add nodes to the graph that encode a raw column; return their names for each block of features."""
         encoding = column.formulas
-        if not encoding.plain and not encoding.bins:
-            return [], []
+        if not any(encoding.blocks):
+            return [[] for _ in encoding.blocks]
         names = {"x": self.node("Gather", "X", self.tensor([j], (1,), "int64"), axis=1)}
         names |= {name: self.tensor(values, (len(values),)) for name, values in encoding.vectors.items()}
         for name, formula in encoding.variables.items():
             names[name] = self.formula(formula, names)
-        plain, bins = ([self.formula(text, names) for text in part] for part in (encoding.plain, encoding.bins))
-        return plain, bins
+        return [[self.formula(text, names) for text in block] for block in encoding.blocks]
 
     def prediction(self, model: TableProgram, value: str) -> str:
         """Add nodes to the graph that convert outputs to calibrated probabilities or to the units of the targets."""

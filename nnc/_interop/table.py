@@ -30,8 +30,8 @@ class ColumnFormulas(NamedTuple):
     ----------
     plain : tuple of str
         Formulas of the input columns in order. A formula with a vector yields one input column per element.
-    bins : tuple of str
-        Formulas of the additional features, which only some networks use: bins or target statistics.
+    extra : tuple of str
+        Formulas of the extra features, which only some networks receive, in order.
     variables : dict of str
         Formulas of variables by name. A variable may depend on x and on previous variables.
     vectors : dict of sequences of float
@@ -39,9 +39,14 @@ class ColumnFormulas(NamedTuple):
     """
 
     plain: tuple[str, ...] = ()
-    bins: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
     variables: dict[str, str] = {}  # noqa: RUF012 (the default is never modified)
     vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012 (the default is never modified)
+
+    @property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Formulas of the plain and of the extra features."""
+        return self.plain, self.extra
 
     def vector_names(self, formula: str) -> list[str]:
         """Return the names of the vector variables that a formula uses."""
@@ -85,13 +90,14 @@ class TableNetwork(NamedTuple):
 
     Attributes
     ----------
-    uses_bins : bool
-        Whether the inputs of the network also contain the additional features, after the plain columns.
+    n_blocks : int
+        Number of blocks of features in its inputs: 1 for the plain features of all columns, 2 if their extra features
+        follow.
     operations : tuple of Operation
         Operations of the network in order.
     """
 
-    uses_bins: bool
+    n_blocks: int
     operations: tuple[Operation, ...]
 
 

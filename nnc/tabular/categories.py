@@ -31,7 +31,7 @@ class Category(LevelStatistics, Encoding):
     Each frequent level has a feature, in the order of decreasing frequency. If there are rare levels, one more feature
     represents all of them. If training rows had missing values, another feature represents these. If a column has two
     levels, a single feature is -1 for the first and 1 for the second. A text that no training row had is encoded as a
-    rare level; if there are no rare levels, its features are 0. With `statistics`, the additional features of a level
+    rare level; if there are no rare levels, its features are 0. With `statistics`, the extra features of a level
     are statistics of the target (see nnc/tabular/training_rows.py); for other texts and missing values they are 0.
 
     Parameters
@@ -84,7 +84,7 @@ class Category(LevelStatistics, Encoding):
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
     @property
-    def n_bins(self) -> int:
+    def extra_width(self) -> int:
         """Number of target statistics of each text."""
         return self.n_statistics
 
@@ -132,8 +132,8 @@ class Category(LevelStatistics, Encoding):
         rows = np.flatnonzero(features >= 0)
         out[rows, features[rows]] = 1
 
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the target statistics of `cells` (rows,) into `out` (rows, n_bins)."""
+    def write_extra(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the target statistics of `cells` (rows,) into `out` (rows, extra_width)."""
         self.write_statistics(cells, out)
 
     def to_codes(self, column: Column) -> Floats:
@@ -217,9 +217,9 @@ class OrderedCategory(Category):
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features from the result of `to_codes`."""
-        plain, bins, steps, vectors = super().formulas()
+        plain, extra, steps, vectors = super().formulas()
         rank_vectors = {"listed": range(len(self.coded_levels)), "rank": self.ranks}
-        return ColumnFormulas((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})
+        return ColumnFormulas((*plain, "sum(rank if x == listed else 0)"), extra, steps, {**vectors, **rank_vectors})
 
     def describe(self) -> str:
         """Return a short description of the encoding, for reports."""

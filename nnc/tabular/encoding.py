@@ -31,8 +31,8 @@ ValueT = TypeVar("ValueT", bound=Value)
 class Encoding(Value, ABC):
     """Base class of encodings, which convert a column to inputs of a network.
 
-    `read_cells` converts all cells of a column to an array. For blocks of its elements, `write` and `write_bins` then
-    compute the features. Only some networks use the features of `write_bins`: piecewise-linear features (bins) of
+    `read_cells` converts all cells of a column to an array. From some of its elements, `write` then computes the plain
+    features, and `write_extra` the extra features, which only some networks receive: piecewise-linear features of
     numbers and dates, target statistics, and words of free text. The fields of a subclass are learned from the training
     rows and saved in model files.
 
@@ -56,8 +56,8 @@ class Encoding(Value, ABC):
         return 1
 
     @property
-    def n_bins(self) -> int:
-        """Number of additional features, which `write_bins` computes."""
+    def extra_width(self) -> int:
+        """Number of extra features, which `write_extra` computes."""
         return 0
 
     @property
@@ -83,8 +83,8 @@ class Encoding(Value, ABC):
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Write the features of `cells` (rows,) into the array `out` (rows, width) of zeros."""
 
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the additional features of `cells` (rows,) into `out` (rows, n_bins)."""
+    def write_extra(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the extra features of `cells` (rows,) into `out` (rows, extra_width)."""
 
     def to_codes(self, column: Column) -> Floats:
         """Convert a column to the numbers that exported models read; missing values become NaN.

@@ -1,7 +1,7 @@
 """Encodings of numbers and dates, and the choice of an encoding for a column.
 
-Numbers and dates have additional piecewise-linear features for the inputs of some networks; their bins have equal
-numbers of training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a
+The extra features of numbers and dates include piecewise-linear features, whose bins have equal numbers of training
+rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded separately, so the features of a
 row do not depend on the other rows, to the last bit.
 """
 
@@ -104,18 +104,18 @@ class Number(LevelStatistics, WithIndicator):
             raise ValueError(f"scores must have one number for each of {len(self.knots)} knots, got {len(self.scores)}")
 
     @classmethod
-    def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
+    def learn(cls, values: Floats, missing: float, n_bins: int, scores: bool = False) -> Number:
         """Create the encoding from the numbers of the training rows, without missing values; two numbers must differ.
 
         Quantiles are computed from halves of the numbers, so that differences of quantiles cannot overflow.
         """
         probabilities = np.linspace(0, 1, SCORE_INTERVALS + 1) if scores else np.zeros(0)
-        bin_probabilities = np.linspace(0, 1, bins + 1)
+        bin_probabilities = np.linspace(0, 1, n_bins + 1)
         quantiles = np.quantile(values / 2, [0, 0.25, 0.5, 0.75, 1, *bin_probabilities, *probabilities])
-        low, first, median, third, high, *edges = quantiles[: 6 + bins].tolist()
+        low, first, median, third, high, *edges = quantiles[: 6 + n_bins].tolist()
         half_scale = third - first if third > first else (high - low) / 2
         edges = [2 * edge for edge in sorted(set(edges))]
-        knots, knot_index = np.unique(quantiles[6 + bins :], return_inverse=True)
+        knots, knot_index = np.unique(quantiles[6 + n_bins :], return_inverse=True)
         tail, normal = TAIL_FRACTION, NormalDist()
         normal_quantiles = np.array([normal.inv_cdf(min(max(p, tail), 1 - tail)) for p in probabilities])
         # A frequent number is the quantile of the training rows for several probabilities. Its normal score is the mean
@@ -137,7 +137,7 @@ class Number(LevelStatistics, WithIndicator):
         return super().width + (len(self.knots) > 0)
 
     @property
-    def n_bins(self) -> int:
+    def extra_width(self) -> int:
         """Number of piecewise-linear features, one for each bin, and of target statistics."""
         return max(0, len(self.edges) - 1) + self.n_statistics
 
@@ -190,11 +190,11 @@ class Number(LevelStatistics, WithIndicator):
         z = np.minimum(np.maximum((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED), MAX_SCALED)
         return compress(z)
 
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features and target statistics of `cells` (rows,) into `out` (rows, n_bins)."""
+    def write_extra(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the piecewise-linear features and target statistics of `cells` (rows,) into `out`."""
         x = cells.astype(np.float64)
         half_low, half_width = self._half_bins
-        n_bins = self.n_bins - self.n_statistics
+        n_bins = self.extra_width - self.n_statistics
         # Compute the transposed array, because loops over many rows are faster than loops over few bins.
         out[:, :n_bins].T[...] = _clipped_fraction(np.where(np.isnan(x), self.median, x) / 2 - half_low, half_width)
         if self.statistics:
@@ -210,15 +210,15 @@ class Number(LevelStatistics, WithIndicator):
             vectors |= {"lower": self.knots[:-1], "upper": self.knots[1:]}
             vectors |= {"start": (self.scores[0], *(0.0 for _ in self.knots[2:]))}
             vectors |= {"rise": tuple(high - low for low, high in pairwise(self.scores))}
-        bins: tuple[str, ...] = ()
+        piecewise_linear: tuple[str, ...] = ()
         if self.edges:
             vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
-            bins = ("min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)",)
+            piecewise_linear = ("min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)",)
         statistics, statistics_vectors = self.statistics_formulas(self.levels)
         vectors |= statistics_vectors
         return ColumnFormulas(
             (*plain, *self.indicator_formulas()),
-            (*bins, *statistics),
+            (*piecewise_linear, *statistics),
             {"value": f"{self.median!r} if missing(x) else x", **self.scaling_steps("z", "value")},
             vectors,
         )
@@ -329,11 +329,11 @@ class Date(Encoding):
                 raise ValueError(f"parts must contain only {', '.join(PART_PERIODS)}, got {short_repr(part)}")
 
     @classmethod
-    def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
+    def learn(cls, seconds: Floats, missing: float, n_bins: int, scores: bool = False) -> Date:
         """Create the encoding from the dates of the training rows, in seconds since 1970, without missing values."""
         values = date_parts(seconds)
         differing = tuple(part for part in PART_PERIODS if values[part].min() < values[part].max())
-        return cls(days=Number.learn(seconds / DAY_SECONDS, missing, bins, scores), parts=differing)
+        return cls(days=Number.learn(seconds / DAY_SECONDS, missing, n_bins, scores), parts=differing)
 
     @property
     def width(self) -> int:
@@ -350,9 +350,9 @@ class Date(Encoding):
         return self.days.accepts_missing
 
     @property
-    def n_bins(self) -> int:
-        """Number of piecewise-linear features, which are computed from the number of days."""
-        return self.days.n_bins
+    def extra_width(self) -> int:
+        """Number of extra features, which are those of the number of days."""
+        return self.days.extra_width
 
     def read_cells(self, column: Column) -> NDArray[Any]:
         """Return the dates of a column (n,) in seconds since 1970; NaN for missing values."""
@@ -375,13 +375,13 @@ class Date(Encoding):
             out[:, start : start + values.shape[1]] = np.where(present[:, None], values, 0)
             start += values.shape[1]
 
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the piecewise-linear features of `cells` (rows,) into `out` (rows, n_bins)."""
-        self.days.write_bins(cells / DAY_SECONDS, out)
+    def write_extra(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the extra features of `cells` (rows,) into `out` (rows, extra_width)."""
+        self.days.write_extra(cells / DAY_SECONDS, out)
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the features of a date in seconds since 1970."""
-        plain, bins, steps, vectors = self.days.formulas()
+        plain, extra, steps, vectors = self.days.formulas()
         steps = {"days": f"x / {DAY_SECONDS}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
         for part in self.parts:
             steps |= {name: text for name, text in PART_FORMULAS[part].items() if name not in steps}
@@ -394,7 +394,7 @@ class Date(Encoding):
             else:
                 angle = f"{2 * pi / PART_PERIODS[part]!r} * {step}"
                 plain += (f"0 if missing(x) else sin({angle})", f"0 if missing(x) else sin({angle} + {pi / 2!r})")
-        return ColumnFormulas(plain, bins, steps, vectors)
+        return ColumnFormulas(plain, extra, steps, vectors)
 
     @property
     def example(self) -> float:
@@ -409,13 +409,13 @@ class Date(Encoding):
 # --------------------------------------------------------------------------------------------- choice of an encoding
 
 
-def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
+def learn_encoding(column: Column, n_bins: int, scores: bool = False) -> Encoding:
     """Choose and create the encoding of a column from its training rows.
 
     Parameters
     ----------
     column : Column
-    bins : int
+    n_bins : int
         Maximum number of piecewise-linear features.
     scores : bool
         Whether the features of numbers and dates include their normal score.
@@ -432,10 +432,10 @@ def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
     if not low / 2 < high / 2:
         return _constant_encoding(missing)
     if column.kind == "date":
-        return Date.learn(values, missing, bins, scores)
+        return Date.learn(values, missing, n_bins, scores)
     if np.all((values == low) | (values == high)):
         return Binary(missing=missing, low=low, high=high)
-    return Number.learn(values, missing, bins, scores)
+    return Number.learn(values, missing, n_bins, scores)
 
 
 def _constant_encoding(missing: float) -> Encoding:

@@ -238,7 +238,7 @@ class TableEstimator(BaseEstimator):
                 members,
                 training.scaling,
                 np.stack([rows.y.min(axis=0), rows.y.max(axis=0)]) if task.kind == "numbers" else None,
-                rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
+                rows.inputs[max(member.features for member in members)].mean(axis=0, dtype=np.float64),
                 facts,
             )
             evaluate(model, rows, training, seed)

@@ -20,7 +20,7 @@ def build_table_program(model: TableModel) -> TableProgram:
     networks, titles = [], []
     for member in model.members:
         _, operations, sizes = build_operations(member.network._export_document())
-        networks.append(TableNetwork(member.spec.bins, operations))
+        networks.append(TableNetwork(member.features.n_blocks, operations))
         titles.append("-".join(map(str, sizes)))
     columns, example = schema.raw(), schema.example()
     with warnings.catch_warnings():

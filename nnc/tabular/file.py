@@ -38,10 +38,11 @@ from nnc._data.scaling import Scaling
 from nnc._network import NeuralNetwork
 from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc._utils import disk, fields
+from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import MAX_SAVED_IMPORTANCE_COLUMNS, TableModel
-from nnc.tabular.recipe import CROSS_ENTROPY, ENGINE_LOSSES, FORMER_PRESET, PRESETS, SQUARED_ERROR, Task
+from nnc.tabular.recipe import CANDIDATES, CROSS_ENTROPY, ENGINE_LOSSES, FORMER_PRESET, PRESETS, SQUARED_ERROR, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
 from nnc.tabular.snapshots import N_PARTS, HeldOut, with_params
@@ -93,14 +94,14 @@ def _networks(model: TableModel) -> list[dict[str, Any]]:
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
     """Return the encoded row (1, width) of the self-test; model files store the prediction for this row."""
-    row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
+    row = _serialization.self_test_row(model.schema.width(model.features))
     return np.array([row], np.float32)
 
 
 def _member_document(member: Member) -> dict[str, Any]:
     """Return the JSON object of an ensemble member, without the network."""
     spec = member.spec
-    return {"place": spec.number, "bins": spec.bins, "fold": spec.fold, "losses": list(member.curve)}
+    return {"place": spec.number, "bins": member.features == EXTENDED, "fold": spec.fold, "losses": list(member.curve)}
 
 
 def _nan_to_null(value: float) -> float | None:
@@ -151,7 +152,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         raise ValueError(f"members has {len(documents)} items, expected {n_members}, one for each network")
     for i, (document, network) in enumerate(zip(documents, networks, strict=False)):
         member = _parse_member(document, network, classes, f"members[{i}]")
-        width = schema.width(bins=member.spec.bins)
+        width = schema.width(member.features)
         if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
             raise ValueError(f"networks[{i}] has {found}, expected {width} inputs and {task.n_network_outputs} outputs")
@@ -162,8 +163,8 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         expected = f"an object for {task.n_out} targets" if task.scales_targets else "null"
         raise ValueError(f"scaling is {fields.describe(table['scaling'])}, expected {expected}")
     bounds = _parse_matrix(table, "bounds", 2, task.n_out)
-    bins = any(member.spec.bins for member in members)
-    baseline = np.array(fields.vector(fields.member(table, "baseline", list), schema.width(bins=bins), "baseline"))
+    width = schema.width(max(member.features for member in members))
+    baseline = np.array(fields.vector(fields.member(table, "baseline", list), width, "baseline"))
     model = TableModel(
         task,
         schema,
@@ -196,7 +197,8 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
 def _parse_member(document: Any, network: NeuralNetwork, is_classifier: bool, where: str) -> Member:
     """Create an ensemble member from a JSON object and a network."""
     keys = fields.json_object(document, where)
-    bins = fields.member(keys, "bins", bool, where=f"{where}.")
+    features = EXTENDED if fields.member(keys, "bins", bool, where=f"{where}.") else PLAIN
+    candidate = next(candidate for candidate in CANDIDATES if candidate.features == features)
     number = fields.unsigned(keys, "place", 0, f"{where}.", bits=31) or 0
     fold = fields.unsigned(keys, "fold", None, f"{where}.", bits=31)
     key = "curve" if "curve" in keys and "losses" not in keys else "losses"
@@ -204,7 +206,7 @@ def _parse_member(document: Any, network: NeuralNetwork, is_classifier: bool, wh
     curve = fields.vector(values, len(values), f"{where}.{key}")
     if key == "curve" and is_classifier:  # a file of version 0.1.0 contains accuracies; convert them to zero-one losses
         curve = [1 - accuracy for accuracy in curve]
-    return Member(MemberSpec(number, bins, fold), network, curve=tuple(curve))
+    return Member(MemberSpec(number, candidate, fold), network, curve=tuple(curve))
 
 
 def _outcomes_document(outcomes: ClassOutcomes | list[NumberOutcomes] | None) -> Any:
@@ -365,7 +367,7 @@ def _parse_class_scores(document: Any) -> ClassScores | None:
 def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> str:
     """Return a hash of the data and settings of a fit, which only resumes from a checkpoint with the same hash."""
     digest = sha256(f"{TRAINING_PLAN_VERSION} {task!r} {preset} {seed} {count}".encode())
-    for array in rows:
+    for array in (*rows.inputs.values(), rows.y, rows.weights):
         if array is not None:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)

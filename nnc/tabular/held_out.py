@@ -6,6 +6,7 @@ selected it.
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ def predict_held_out(
     indices, inverse = np.unique(np.concatenate([network.rows for network in networks]), return_inverse=True)
     part = np.concatenate([network.part for network in networks])
     blocks = [
-        network.network.predict(rows.inputs(network.bins)[block])
+        network.network.predict(rows.inputs[network.features][block])
         for network in networks
         for block in row_blocks(network.rows)
     ]
@@ -209,7 +210,7 @@ def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) 
     counts = learned.sum(axis=0)
     if counts.max() < 2:
         return np.zeros(model.task.n_out)
-    inputs = rows.inputs(rows.bins is not None)[sample]
+    inputs = rows.inputs[max(rows.inputs)][sample]
     outputs = np.stack([_point_output(model, member, inputs) for member in model.members])
     several = counts > 1
     outputs, learned, counts = outputs[:, several], learned[:, several, None], counts[several, None]
@@ -225,15 +226,15 @@ def unseen_ratio(
 ) -> NDArray[np.float64]:
     """Return the ratio (n_targets,) of the variance of predictions for new rows to their variance for training rows.
 
-    The ratio is estimated from pairs of networks that hold out the same fold and differ only in their encoding. It is
-    the mean squared difference of their predictions for this fold, divided by that for the other rows, and at least 1.
-    The ratio is 1 if there are no such pairs.
+    The ratio is estimated from pairs of networks of two candidates that hold out the same fold. It is the mean squared
+    difference of their predictions for this fold, divided by that for the other rows, and at least 1. The ratio is 1 if
+    there are no such pairs.
 
     Parameters
     ----------
     model : TableModel
     inputs : array (n, width)
-        Encoded rows, with piecewise-linear features (bins) if the training uses them.
+        Encoded rows, with the largest set of features that the training uses.
     training : Training
     sample : int array (n,)
         Indices of these rows in the training table.
@@ -241,13 +242,12 @@ def unseen_ratio(
     # Sums over rows of the squared difference between two members' predictions, and numbers of these rows. Index 0 is
     # for held-out rows, index 1 for training rows.
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
-    members = training.members
-    for spec, member in members.items():
-        partner = members.get(spec._replace(number=spec.number + 1, bins=True))
-        if spec.fold is None or spec.bins or partner is None:
+    for first, second in permutations(training.members.values(), 2):
+        fold = first.spec.fold
+        if fold is None or fold != second.spec.fold or first.spec.number > second.spec.number:
             continue
-        squares = (_point_output(model, member, inputs) - _point_output(model, partner, inputs)) ** 2
-        for i, mask in enumerate((training.folds.holds_out(spec.fold), training.folds.learns(spec.fold))):
+        squares = (_point_output(model, first, inputs) - _point_output(model, second, inputs)) ** 2
+        for i, mask in enumerate((training.folds.holds_out(fold), training.folds.learns(fold))):
             totals[i] += squares[mask[sample]].sum(axis=0)
             counts[i] += mask[sample].sum()
     if not counts.all() or not totals[1].all():
@@ -331,7 +331,7 @@ def compare_members(model: TableModel, rows: Rows, training: Training, error: fl
     if not several.any():
         return None
     sample, learned = sample[several], learned[:, several]
-    inputs, truth = rows.inputs(True in model.encodings)[sample], rows.y[sample]
+    inputs, truth = rows.inputs[model.features][sample], rows.y[sample]
     weights = None if rows.weights is None else rows.weights[sample]
     mean, errors = np.zeros((len(sample), model.task.n_network_outputs)), []
     for member, has_learned in zip(model.members, learned, strict=True):
@@ -392,8 +392,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
         class_scores=ClassScores.compute(values, y, weights) if classes else None,
     )
     model.importance_data = ImportanceData(
-        rows.plain[sample],
-        rows.bins[sample] if rows.bins is not None and any(network.bins for network in networks) else None,
+        rows.inputs[max(network.features for network in networks)][sample],
         rows.y[sample],
         None if rows.weights is None else rows.weights[sample],
         [network.restrict(sample) for network in networks],
@@ -436,8 +435,7 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
 
     The score is the accuracy, or the mean R^2 of the targets.
     """
-    inputs = data.plain if data.bins is None else data.bins
-    width, n = data.plain.shape[1], len(data.y)
+    schema, n = model.schema, len(data.y)
     n_networks = np.bincount(np.concatenate([network.rows for network in data.networks]), minlength=n)[:, None]
     if model.task.kind != "classes":
         units = target_units(model)
@@ -448,8 +446,8 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
     def losses(X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the loss (n,) of each row; a row is predicted by the networks that did not train on it."""
         mean = np.zeros((n, model.task.n_network_outputs))
-        for network, bins, rows, _ in data.networks:
-            outputs = network.predict(X[rows] if bins else np.ascontiguousarray(X[rows, :width]))
+        for network, inputs, rows, _ in data.networks:
+            outputs = network.predict(np.ascontiguousarray(X[rows, : schema.width(inputs)]))
             mean[rows] += model.convert_outputs(outputs.astype(np.float64)) / n_networks[rows]
         predictions = model.postprocess(mean)
         if model.task.kind == "classes":
@@ -458,7 +456,7 @@ def _importances(model: TableModel, data: ImportanceData, seed: int) -> tuple[ND
         squared: NDArray[np.float64] = ((points - y) ** 2 / variance).mean(axis=1)
         return squared
 
-    groups = model.schema.groups(bins=data.bins is not None)
+    groups = schema.groups(max(network.features for network in data.networks))
     repeats = max(1, min(MAX_REPEATS, MAX_PERMUTATIONS // len(groups)))
-    means, errors = permutation_importances(losses, inputs, groups, repeats, seed, data.weights)
+    means, errors = permutation_importances(losses, data.inputs, groups, repeats, seed, data.weights)
     return means, CORRELATION_FACTOR * errors

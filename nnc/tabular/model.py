@@ -12,6 +12,7 @@ from nnc._data.conformal import check_level, classes_within, half_width, quantil
 from nnc._data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
+from nnc.tabular.features import PLAIN
 from nnc.tabular.intervals import calibrate, spread_inputs
 from nnc.tabular.selection import best_members
 from nnc.tabular.snapshots import EPSILON, HeldOut
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
     from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
+    from nnc.tabular.features import FeatureSet
     from nnc.tabular.frames import Table
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
@@ -94,9 +96,9 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ predictions
 
     @property
-    def encodings(self) -> set[bool]:
-        """Set of the members' input encodings: True with piecewise-linear features (bins), False without."""
-        return {member.spec.bins for member in self.members}
+    def features(self) -> FeatureSet:
+        """Largest set of features that a member receives."""
+        return max(member.features for member in self.members)
 
     def predict(self, table: Table) -> NDArray[np.float64]:
         """Predict probabilities (n, n_classes), numbers (n, n_targets) or quantiles (n, n_quantiles, n_targets)."""
@@ -104,25 +106,26 @@ class TableModel:
 
     def encoded_blocks(self, table: Table) -> Any:
         """Encode a table and yield its rows in blocks, so that large tables need little memory."""
-        bins, n = True in self.encodings, len(table)
-        size = max(1, MAX_BLOCK_VALUES // self.schema.width(bins))
+        features, n = self.features, len(table)
+        size = max(1, MAX_BLOCK_VALUES // self.schema.width(features))
         for start in range(0, n, size):
             try:
                 block = table if n <= size else table.select(slice(start, start + size))
-                encoded = self.schema.encode(block, bins=bins)
+                encoded = self.schema.encode(block, features)
             except CellError as error:
                 raise error.shifted(start) from None
             yield encoded
 
     def predict_encoded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return predictions for encoded rows, with piecewise-linear features (bins) if a member uses them."""
-        plain = np.ascontiguousarray(inputs[:, : self.schema.width()])
-        outputs = np.stack([m.network.predict(inputs if m.spec.bins else plain) for m in self.members])
+        """Return predictions for rows that are encoded with `features`."""
+        feature_sets = {member.features for member in self.members}
+        parts = {part: np.ascontiguousarray(inputs[:, : self.schema.width(part)]) for part in feature_sets}
+        outputs = np.stack([member.network.predict(parts[member.features]) for member in self.members])
         return self.postprocess(self.convert_outputs(outputs.astype(np.float64)).mean(axis=0))
 
     def member_inputs(self, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the columns of the encoded rows `inputs` that are the inputs of a member."""
-        return inputs if member.spec.bins else inputs[:, : self.schema.width()]
+        return inputs[:, : self.schema.width(member.features)]
 
     def member_output(self, member: Member, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return the outputs of a member, converted by `convert_outputs`; `inputs` is the result of `member_inputs`."""
@@ -210,7 +213,7 @@ class TableModel:
         def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
             """Return the inputs of the networks of `spread` for the held-out rows with the indices `part`."""
             assert self.scaling is not None
-            return spread_inputs(rows.plain[index[part]], predictions[part], self.scaling)
+            return spread_inputs(rows.inputs[PLAIN][index[part]], predictions[part], self.scaling)
 
         adaptive = self.task.kind == "numbers" and not self.task.quantiles
         weights = None if rows.weights is None else rows.weights[index]
@@ -236,7 +239,7 @@ class TableModel:
         small = copy(self)
         small.members = best_members(self.members, count)
         small.held_out = self.held_out.with_networks(count, len(self.members))
-        small.baseline = self.baseline[: self.schema.width(bins=True in small.encodings)]
+        small.baseline = self.baseline[: self.schema.width(small.features)]
         small.importance_data = small.gain = None
         return small
 
@@ -286,8 +289,7 @@ class TableModel:
         The contributions are integrated gradients, see `integrated_gradients`. The baseline is the output for the mean
         of the encoded training rows.
         """
-        bins = True in self.encodings
-        X = self.schema.encode(table, bins=bins).astype(np.float64)
+        X = self.schema.encode(table, self.features).astype(np.float64)
         baseline = self.baseline[: X.shape[1]]
         members = [(member, member.network.astype("float64")) for member in self.members]
 
@@ -310,7 +312,7 @@ class TableModel:
                 total[:, : rows.shape[1]] += net.vjp(rows, self.output_derivative(net.predict(rows), output))[1]
             return total / len(members)
 
-        contributions = integrated_gradients(value, gradient, X, baseline, self.schema.groups(bins=bins))
+        contributions = integrated_gradients(value, gradient, X, baseline, self.schema.groups(self.features))
         return contributions, float(value(baseline[None])[0])
 
     def output_derivative(self, P: NDArray[np.float64], output: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Recipe for the networks of a table: architecture, loss, and options of the training.
+"""Recipe for the networks of a table: architecture, loss, options of the training, and candidates to compare.
 
 The recipe is based on RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024), but the networks are smaller and are
 trained for fewer epochs, and several networks form an ensemble. The measurements are in docs/lab/tables.md.
@@ -21,6 +21,7 @@ from nnc._training.schedules import CosineLogLR, PerStep
 from nnc._utils.checks import check_choice
 from nnc._utils.value import Value, field
 from nnc.layers import Dense, Input, Scale
+from nnc.tabular.features import EXTENDED, PLAIN, FeatureSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,6 @@ FULL_PRESET_ROWS = 10_000  # for more training rows than this, a preset trains f
 N_FOLDS = 5  # number of cross-validation folds; each network is trained without one of them, or on all rows
 MIN_CROSS_VALIDATION_ROWS = 2 * N_FOLDS  # with fewer different training rows, no rows are held out
 MIN_MEMBERS = 2  # minimum number of networks, however many rows a table has
-DEPTH, WIDTH = 3, 128  # number of hidden layers, and number of units in each hidden layer
 MIN_EPOCHS, MAX_EPOCHS = 56, 112  # minimum and maximum number of epochs of a network, except for large tables
 # For regression with more than MAX_FULL_EPOCH_ROWS training rows, the number of epochs decreases with the square root
 # of the number of rows, down to MIN_LARGE_DATA_EPOCHS.
@@ -98,6 +98,63 @@ class Task(Value):
         return "accuracy" if self.kind == "classes" else None
 
 
+class Recipe(Value):
+    """Architecture of the hidden layers of a network.
+
+    Parameters
+    ----------
+    depth : int
+        Number of hidden layers.
+    width : int
+        Number of units in each hidden layer.
+    """
+
+    depth: int = 3
+    width: int = 128
+
+    def build_network(self, task: Task, n_in: int, seed: int) -> NeuralNetwork:
+        """Create an untrained network with n_in inputs for a task.
+
+        In the hidden layers, the initial weights are drawn from N(0, 1 / number of inputs), and the biases from
+        N(0, 1). In the last layer, both are 0. The learning rate of the first layer is multiplied by
+        sqrt(REFERENCE_INPUTS / n_in), so that the recipe is suitable for any number of inputs.
+        """
+        gain, n_out = sqrt(REFERENCE_INPUTS / n_in), task.n_network_outputs
+        first = Dense(self.width, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
+        inner = [Dense(self.width, init="lecun_normal") for _ in range(self.depth - 1)]
+        loss: Any = CrossEntropy(task.label_smoothing) if task.kind == "classes" else ENGINE_LOSSES[task.loss]
+        if task.quantiles:
+            loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
+        net = NeuralNetwork(
+            [Input(n_in), Scale(lr_factor=SCALE_LR_FACTOR), first, *inner, Dense(n_out, init="zeros")],
+            activation="elu" if task.kind == "classes" else "silu",
+            loss=loss,
+            dtype="float32",
+            seed=seed,
+        )
+        rng = np.random.default_rng(seed)
+        biases: list[Any] = [None, *(rng.standard_normal(self.width) for _ in range(self.depth)), np.zeros(n_out)]
+        net.biases = biases
+        return net
+
+
+class Candidate(Value):
+    """Inputs and recipe of a network, which a cross-validation compares with other candidates.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Inputs of the network.
+    recipe : Recipe
+    """
+
+    features: FeatureSet
+    recipe: Recipe = Recipe()
+
+
+CANDIDATES = Candidate(PLAIN), Candidate(EXTENDED)
+
+
 def default_loss(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
     """Return the default loss for targets (n, n_out): Poisson's loss or the squared error; both predict the mean.
 
@@ -136,7 +193,7 @@ def check_preset(preset: Any) -> None:
 def choose_member_count(preset: str, rows: int) -> int:
     """Return the number of networks that a preset has for a number of training rows.
 
-    The number decreases for large tables, because each network learns from more rows. It is then even: both encodings
+    The number decreases for large tables, because each network learns from more rows. It is then even: two candidates
     have the same number of networks, and two threads have the same number of networks to train.
     """
     count = PRESETS[preset]
@@ -144,32 +201,6 @@ def choose_member_count(preset: str, rows: int) -> int:
         return count
     count = round(count * sqrt(FULL_PRESET_ROWS / rows))
     return max(MIN_MEMBERS, count - count % 2)
-
-
-def build_network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
-    """Create an untrained network with n_in inputs for a task.
-
-    In the hidden layers, the initial weights are drawn from N(0, 1 / number of inputs), and the biases from N(0, 1). In
-    the last layer, both are 0. The learning rate of the first layer is multiplied by sqrt(REFERENCE_INPUTS / n_in), so
-    that the recipe is suitable for any number of inputs.
-    """
-    gain = sqrt(REFERENCE_INPUTS / n_in)
-    first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
-    inner = [Dense(WIDTH, init="lecun_normal") for _ in range(DEPTH - 1)]
-    loss: Any = CrossEntropy(task.label_smoothing) if task.kind == "classes" else ENGINE_LOSSES[task.loss]
-    if task.quantiles:
-        loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
-    net = NeuralNetwork(
-        [Input(n_in), Scale(lr_factor=SCALE_LR_FACTOR), first, *inner, Dense(task.n_network_outputs, init="zeros")],
-        activation="elu" if task.kind == "classes" else "silu",
-        loss=loss,
-        dtype="float32",
-        seed=seed,
-    )
-    rng = np.random.default_rng(seed)
-    biases: list[Any] = [None, *(rng.standard_normal(WIDTH) for _ in range(DEPTH)), np.zeros(task.n_network_outputs)]
-    net.biases = biases
-    return net
 
 
 def fit_target_scaling(task: Task, y: NDArray[Any]) -> Scaling | None:

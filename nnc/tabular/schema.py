@@ -28,6 +28,7 @@ from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_booleans, as_numbers
 from nnc.tabular.encoding import Encoding, IgnoresValues, LeftOut
 from nnc.tabular.encodings import Binary, Date, Number
+from nnc.tabular.features import PLAIN, FeatureSet
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning
@@ -150,20 +151,20 @@ class Schema:
 
     @cached_property
     def _slices(self) -> list[slice]:
-        """Slices of an encoded row: the features of each column, then the piecewise-linear features of each column."""
-        ends = list(accumulate((column.encoding.width for column in self.columns), initial=0))
-        ends += list(accumulate((column.encoding.n_bins for column in self.columns), initial=ends[-1]))[1:]
-        return [slice(*pair) for pair in pairwise(ends)]
+        """Slices of an encoded row: the plain features of each column, then the extra features of each column."""
+        widths = [column.encoding.width for column in self.columns]
+        widths += [column.encoding.extra_width for column in self.columns]
+        return [slice(*pair) for pair in pairwise(accumulate(widths, initial=0))]
 
     @classmethod
-    def learn(cls, table: Table, bins: int = N_BINS, scores: bool = False) -> Schema:
+    def learn(cls, table: Table, n_bins: int = N_BINS, scores: bool = False) -> Schema:
         """Learn the schema of a table from its rows.
 
         Parameters
         ----------
         table : Table
             The training rows.
-        bins : int, default 8
+        n_bins : int, default 8
             Maximum number of piecewise-linear features of a column of numbers or dates.
         scores : bool, default False
             Whether the features of a number include its normal score, a monotone function of the number that has a
@@ -173,7 +174,7 @@ class Schema:
         -------
         Schema
         """
-        check_count("bins", bins)
+        check_count("n_bins", n_bins)
         columns: list[ColumnSchema] = []
         first_names: dict[tuple[Any, ...], str] = {}
         for column in table:
@@ -181,7 +182,7 @@ class Schema:
             format = TimeFormat() if column.is_clock else search.format
             zone = format.zone(column) if isinstance(format, DateFormat) else column.zone
             values = _localized(column if format is None else format.read(column, zone), zone)
-            encoding = encodings.learn_encoding(values, bins, scores)
+            encoding = encodings.learn_encoding(values, n_bins, scores)
             _warn_about_text(column.name, search, encoding)
             if encoding.width:
                 first_name = first_names.setdefault(_fingerprint(encoding, values), column.name)
@@ -191,17 +192,17 @@ class Schema:
             columns.append(ColumnSchema(column.name, kind, encoding, format, zone))
         return cls(tuple(columns), table.named)
 
-    def width(self, bins: bool = False) -> int:
-        """Return the number of features in an encoded row, with or without the piecewise-linear features (bins)."""
-        return int(self._slices[-1 if bins else len(self.columns) - 1].stop)
+    def width(self, features: FeatureSet = PLAIN) -> int:
+        """Return the number of features in an encoded row."""
+        return int(self._slices[features.n_blocks * len(self.columns) - 1].stop)
 
-    def groups(self, bins: bool = False) -> tuple[tuple[slice, ...], ...]:
+    def groups(self, features: FeatureSet = PLAIN) -> tuple[tuple[slice, ...], ...]:
         """Return for each column the slices of its features in an encoded row; () for a column that is left out."""
         n = len(self.columns)
-        pairs = zip(self._slices[:n], self._slices[n:], strict=True)
-        return tuple(tuple(part for part in pair[: 1 + bins] if part.start < part.stop) for pair in pairs)
+        slices = self._slices[: features.n_blocks * n]
+        return tuple(tuple(part for part in slices[j::n] if part.start < part.stop) for j in range(n))
 
-    def encode(self, table: Table, bins: bool = False) -> NDArray[np.float32]:
+    def encode(self, table: Table, features: FeatureSet = PLAIN) -> NDArray[np.float32]:
         """Encode a table as input of a network.
 
         Parameters
@@ -209,32 +210,31 @@ class Schema:
         table : Table
             If its columns have names, they may be in any order, and additional columns are ignored. Otherwise the table
             must have as many columns as the training table.
-        bins : bool, default False
-            Whether the piecewise-linear features of numbers and dates are appended to the other features.
+        features : FeatureSet
+            Features to compute. Default: the plain features.
 
         Returns
         -------
-        float32 array (n, width(bins))
-            Features of each row. The slices `groups(bins)[i]` encode the column `names[i]`.
+        float32 array (n, width(features))
+            Features of each row. The slices `groups(features)[i]` encode the column `names[i]`.
 
         Raises
         ------
         ValueError
             A column is missing, or a cell has another kind than in training. The message names the column.
         """
-        matrix = np.zeros((len(table), self.width(bins)), np.float32)
-        n = len(self.columns)
+        matrix = np.zeros((len(table), self.width(features)), np.float32)
+        groups = self.groups(features)
         parts = [
-            (column_schema.encoding, column_schema.encoding.read_cells(column), self._slices[j], self._slices[n + j])
+            (column_schema.encoding, column_schema.encoding.read_cells(column), groups[j])
             for j, column_schema, column in self._match_columns(table)
         ]
         with np.errstate(over="ignore"):  # numbers far from the training rows may overflow before they are clipped
             for start in range(0, len(table), BLOCK_ROWS):
                 rows = slice(start, start + BLOCK_ROWS)
-                for encoding, cells, plain_slice, bin_slice in parts:
-                    encoding.write(cells[rows], matrix[rows, plain_slice])
-                    if bins and encoding.n_bins:
-                        encoding.write_bins(cells[rows], matrix[rows, bin_slice])
+                for encoding, cells, group in parts:
+                    for write, part in zip((encoding.write, encoding.write_extra), group, strict=False):
+                        write(cells[rows], matrix[rows, part])
         return matrix
 
     def codes(self, table: Table) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ def remove_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[M
     """
     if task.loss != "poisson":
         return list(members)
-    outputs = (member.network.predict(rows.inputs(member.spec.bins)) for member in members)
+    outputs = (member.network.predict(rows.inputs[member.features]) for member in members)
     largest = np.stack([output.max(axis=0).astype(np.float64) for output in outputs])
     is_plausible = (largest <= MAX_OUTPUT_RATIO * np.median(largest, axis=0)).all(axis=1)
     plausible = [member for member, keep in zip(members, is_plausible, strict=True) if keep]

@@ -2,7 +2,7 @@
 
 A network of the cross-validation is restored to the epoch that is best on its held-out rows, so its predictions for
 these rows are too good: with two balanced classes of pure noise, their accuracy is 0.6. Therefore the held-out rows of
-a fold are divided into N_PARTS parts. A part is predicted by the epoch and the encoding that are best on the other
+a fold are divided into N_PARTS parts. A part is predicted by the epoch and the candidate that are best on the other
 parts. Only the rule that stops a training early (`MemberCallback` in training.py) uses all held-out rows of a fold; its
 effect on the estimates is too small to be detected on noise.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nnc._network import NeuralNetwork
     from nnc._report.outcomes import ClassScores
+    from nnc.tabular.features import FeatureSet
     from nnc.tabular.recipe import Task
 
 N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided
@@ -75,17 +76,17 @@ class HeldOutNetwork(NamedTuple):
     ----------
     network : NeuralNetwork
         Copy of a trained network with the parameters of the snapshot.
-    bins : bool
-        Whether the inputs of the network include piecewise-linear features.
+    features : FeatureSet
+        Inputs of the network.
     rows : int array (n,)
         Indices of the rows that the network predicts: they were used neither for its training nor for the choice of its
-        epoch and encoding.
+        epoch and candidate.
     part : int array (n,)
         Number of the part of the fold that contains each of these rows.
     """
 
     network: NeuralNetwork
-    bins: bool
+    features: FeatureSet
     rows: NDArray[np.intp]
     part: NDArray[np.int8]
 
@@ -93,7 +94,7 @@ class HeldOutNetwork(NamedTuple):
         """Return a copy that predicts only rows in the sorted array `sample`; its `rows` are positions in `sample`."""
         in_sample = np.isin(self.rows, sample)
         rows = np.searchsorted(sample, self.rows[in_sample])
-        return HeldOutNetwork(self.network, self.bins, rows, self.part[in_sample])
+        return HeldOutNetwork(self.network, self.features, rows, self.part[in_sample])
 
 
 class ImportanceData(NamedTuple):
@@ -101,10 +102,8 @@ class ImportanceData(NamedTuple):
 
     Attributes
     ----------
-    plain : float32 array (n, width)
-        Encoded held-out rows, without piecewise-linear features.
-    bins : float32 array (n, width with bins) or None
-        Encoded held-out rows, with piecewise-linear features (bins); None if no network uses them.
+    inputs : float32 array (n, width)
+        Encoded held-out rows, with the largest set of features that a network receives.
     y : array (n,) or (n, n_targets)
         Targets of these rows.
     weights : array (n,) or None
@@ -113,8 +112,7 @@ class ImportanceData(NamedTuple):
         Networks that predict these rows; their `rows` are indices into the arrays.
     """
 
-    plain: NDArray[np.float32]
-    bins: NDArray[np.float32] | None
+    inputs: NDArray[np.float32]
     y: NDArray[Any]
     weights: NDArray[np.float64] | None
     networks: list[HeldOutNetwork]

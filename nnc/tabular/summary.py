@@ -36,13 +36,13 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     model : TableModel
     """
     facts, held_out = model.facts, model.held_out
-    encodings = {True: "encoding with bins, target statistics and words", False: "plain encoding"}
+    feature_sets = sorted({member.features for member in model.members})
     sizes = model.members[0].network.sizes
     lines = {
         **({} if facts["target"] is None else {"target": facts["target"]}),
         "rows": f"{facts['rows']:,}",
         "networks": f"{len(model.members)} of {facts['trained']} trained, with layer sizes {sizes}",
-        "inputs": " and ".join(encodings[bins] for bins in sorted(model.encodings)),
+        "inputs": " and ".join(features.description for features in feature_sets),
         "time": f"{facts['seconds']:.1f} s",
         "reproduce with": call,
     }

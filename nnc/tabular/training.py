@@ -1,8 +1,8 @@
-"""Training of the members of a table model, and selection of their encoding.
+"""Training of the members of a table model, and selection of their candidates.
 
 The first members are a cross-validation: each learns from four fifths of the rows and is validated on the other rows.
-The validation determines its best epoch, and the better one of two encodings. The other members learn from all rows;
-their number of epochs is the median of these best epochs.
+The validation determines its best epoch, and the best of the candidates, which differ in their inputs or their recipe.
+The other members learn from all rows; their number of epochs is the median of these best epochs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain, product
 from math import isfinite, nan
 from statistics import median_high
 from threading import Lock
@@ -24,11 +24,11 @@ from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import ValidationRows
 from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import (
+    CANDIDATES,
     MAX_BEST_EPOCH_FRACTION,
     MIN_CROSS_VALIDATION_ROWS,
     STOP_CHECK_FRACTION,
     batch_and_epochs,
-    build_network,
     fit_options,
     fit_target_scaling,
     n_fold_training_rows,
@@ -52,16 +52,17 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
     from nnc._training.divergence import DivergedError
     from nnc._training.history import History
-    from nnc.tabular.recipe import Task
+    from nnc.tabular.features import FeatureSet
+    from nnc.tabular.recipe import Candidate, Task
 
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks
 MIN_ESTIMATE_ROWS, MAX_ESTIMATE_ROWS = 2000, 1 << 18  # minimum and maximum number of held-out rows that are predicted
 MAX_ESTIMATE_OUTPUTS = 1 << 20  # maximum number of outputs for held-out rows; at least MIN_ESTIMATE_ROWS rows are used
-# The model has members with and without piecewise-linear features if their mean validation errors differ by at most
-# this fraction of the larger error. Errors count from the lowest possible error, which is negative for Poisson's loss.
+# The model has members of two candidates if their mean validation errors differ by at most this fraction of the larger
+# error. Errors count from the lowest possible error, which is negative for Poisson's loss.
 MAX_ERROR_DIFFERENCE = {"classes": 0.1, "numbers": 0.06}
 MAX_ROW_INDICES = 1 << 22  # maximum number of row indices in memory, which limits the members trained in one call
-MAX_BINNED_VALUES = 100_000_000  # maximum number of rows times features for which piecewise-linear features are used
+MAX_EXTENDED_VALUES = 100_000_000  # maximum number of rows times features for which extra features are used
 
 
 def total_epochs(rows: int, count: int, kind: str) -> int:
@@ -76,14 +77,14 @@ class MemberSpec(NamedTuple):
     ----------
     number : int
         Number of the member, from 0, which determines its seed.
-    bins : bool
-        Whether the inputs of the member include piecewise-linear features.
+    candidate : Candidate
+        Inputs and recipe of the member.
     fold : int or None
         Number of the fold that is held out from the training; None if the member learns from all rows.
     """
 
     number: int
-    bins: bool
+    candidate: Candidate
     fold: int | None
 
 
@@ -93,7 +94,7 @@ class Member(NamedTuple):
     Attributes
     ----------
     spec : MemberSpec
-        Number, encoding and held-out fold of the member.
+        Number, candidate and held-out fold of the member.
     network : NeuralNetwork
         Trained network of the member.
     error : float
@@ -116,31 +117,29 @@ class Member(NamedTuple):
     params: tuple[NDArray[np.float32], ...] = ()
     errors: tuple[float, ...] = ()
 
+    @property
+    def features(self) -> FeatureSet:
+        """Inputs of the network."""
+        return self.spec.candidate.features
+
 
 class Rows(NamedTuple):
     """Encoded training rows with their targets and weights.
 
     Attributes
     ----------
-    plain : float32 array (n, width)
-        Encoded rows without piecewise-linear features.
-    bins : float32 array (n, width with bins) or None
-        Encoded rows with piecewise-linear features (bins) and out-of-fold target statistics; None if no network uses
-        them.
+    inputs : dict of FeatureSet to float32 array (n, width)
+        Encoded rows for each set of features that networks receive, from the smallest to the largest set. Target
+        statistics are out-of-fold.
     y : float64 array (n, n_out) or int32 array (n,)
         Targets of regression, or class indices.
     weights : float64 array (n,) or None
         Sample weights.
     """
 
-    plain: NDArray[np.float32]
-    bins: NDArray[np.float32] | None
+    inputs: dict[FeatureSet, NDArray[np.float32]]
     y: NDArray[Any]
     weights: NDArray[np.float64] | None
-
-    def inputs(self, bins: bool) -> NDArray[np.float32]:
-        """Return the encoded training rows, with piecewise-linear features if `bins` is true and they were computed."""
-        return self.bins if bins and self.bins is not None else self.plain
 
 
 @contextmanager
@@ -248,8 +247,10 @@ class Training:
         Time of the last checkpoint, on the clock of `time.monotonic`.
     epochs_override : int or None
         Number of epochs that replaces the number in the recipe if it is not None.
-    n_pairs : int
-        Number of first folds for which two members are trained, one with each encoding.
+    candidates : list of Candidate
+        Candidates whose inputs have been encoded.
+    n_compared_folds : int
+        Number of first folds each of which is held out from a member of each candidate.
     """
 
     def __init__(
@@ -275,29 +276,31 @@ class Training:
         self.last_checkpoint = monotonic()
         self.stopped = False
         self.epochs_override: int | None = None
-        self.n_pairs = 0
+        self.candidates = [candidate for candidate in CANDIDATES if candidate.features in rows.inputs]
+        self.n_compared_folds = 0
 
     # ------------------------------------------------------------------------------------------ the whole ensemble
 
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
         """Train `count` members, except those in `done`, and return the members of the model.
 
-        Each fold of the cross-validation is held out from one member; further members are trained on all rows. If the
-        numeric columns have two candidate encodings, each of the first `n_pairs` folds is held out from two members,
-        one with each encoding. The validation losses of these pairs decide whether the other members use one encoding
-        or both.
+        Each fold of the cross-validation is held out from one member; further members are trained on all rows. If there
+        are several candidates, each of the first `n_compared_folds` folds is held out from one member of each
+        candidate. Their validation losses decide which candidates the other members use.
         """
         self.members = {member.spec: member for member in done}
         # Too few different rows are not held out.
         n_folds = self.folds.n_folds if len(self.folds.distinct_rows) >= MIN_CROSS_VALIDATION_ROWS else 0
-        n_pairs = min(n_folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
-        self.n_pairs = n_pairs
-        pairs = [MemberSpec(2 * fold + bins, bool(bins), fold) for fold in range(n_pairs) for bins in (0, 1)]
-        self.train(pairs)
-        encodings = self.select_encodings()
+        if 1 < len(self.candidates) <= count:
+            self.n_compared_folds = min(n_folds, max(1, count // 5))
+        combinations = product(range(self.n_compared_folds), self.candidates)
+        compared = [MemberSpec(i, candidate, fold) for i, (fold, candidate) in enumerate(combinations)]
+        self.train(compared)
+        selected = self.select_candidates()
+        folds = [*range(self.n_compared_folds, n_folds), *[None] * count]
         specs = [
-            MemberSpec(i, encodings[i % len(encodings)], i - n_pairs if i - n_pairs < n_folds else None)
-            for i in range(len(pairs), count)
+            MemberSpec(i, selected[i % len(selected)], fold)
+            for i, fold in zip(range(len(compared), count), folds, strict=False)
         ]
         self.train([spec for spec in specs if spec.fold is not None])
         if self.members or not n_folds:
@@ -306,10 +309,10 @@ class Training:
             # Train one member for one epoch, because the time limit was too short for any epoch.
             self.deadline, self.stopped = None, False
             self.epochs_override, self.save_members = 1, None
-            encodings = (False,)
-            self.train([MemberSpec(0, False, 0 if n_folds else None)])
+            selected = self.candidates[:1]
+            self.train([MemberSpec(0, selected[0], 0 if n_folds else None)])
             self.stopped = True
-        members = [member for spec, member in sorted(self.members.items()) if spec.bins in encodings]
+        members = [member for spec, member in sorted(self.members.items()) if spec.candidate in selected]
         complete = [member for member in members if member.complete]
         if not members and self.diverged is not None:
             raise self.diverged
@@ -322,8 +325,8 @@ class Training:
         for spec in specs:
             del self.members[spec]
 
-    def select_encodings(self, part: int | None = None) -> tuple[bool, ...]:
-        """Return the encodings that the model uses, based on the pairs of members in the first `n_pairs` folds.
+    def select_candidates(self, part: int | None = None) -> list[Candidate]:
+        """Return the candidates that the model uses, based on the members that hold out the first `n_compared_folds`.
 
         Parameters
         ----------
@@ -332,22 +335,24 @@ class Training:
 
         Returns
         -------
-        tuple of bool
-            The better encoding: (True,) with piecewise-linear features (bins), (False,) without. (False, True) if the
-            errors of both are similar. (False,) if there are no pairs.
+        list of Candidate
+            The candidate with the smallest error, and those with a similar error. The first candidate if no member held
+            out one of these folds.
         """
-        errors: dict[bool, list[float]] = {False: [], True: []}
+        errors: dict[Candidate, list[float]] = {}
         for spec, member in self.members.items():
-            if spec.fold is not None and spec.fold < self.n_pairs:
+            if spec.fold is not None and spec.fold < self.n_compared_folds:
                 error = member.error if part is None else member.errors[part]
-                errors[spec.bins].append(error - self.lowest_error(spec.fold, part))
-        if not all(errors.values()):
-            return (bool(errors[True]),)
-        plain_error, bins_error = (float(np.mean(errors[encoding])) for encoding in (False, True))
+                errors.setdefault(spec.candidate, []).append(error - self.lowest_error(spec.fold, part))
+        means = {candidate: float(np.mean(values)) for candidate, values in errors.items()}
         min_ratio = 1 - MAX_ERROR_DIFFERENCE[self.task.kind]
-        if bins_error < min_ratio * plain_error:
-            return (True,)
-        return (False,) if plain_error < min_ratio * bins_error else (False, True)
+        selected: list[Candidate] = []
+        for candidate in filter(means.__contains__, self.candidates):
+            error = means[candidate]
+            selected = [other for other in selected if not error < min_ratio * means[other]]
+            if not any(means[other] < min_ratio * error for other in selected):
+                selected.append(candidate)
+        return selected or self.candidates[:1]
 
     def lowest_error(self, fold: int, part: int | None) -> float:
         """Return the error of perfect predictions for the held-out rows of a fold, without the rows of one part."""
@@ -366,13 +371,14 @@ class Training:
         """Return the validation loss after each complete epoch; return () if there are no held-out rows."""
         return tuple(filter(isfinite, history["val_loss"].tolist())) if "val_loss" in history else ()
 
-    def best_epoch_count(self, bins: bool) -> int | None:
-        """Return the median best epoch of the cross-validation members whose encoding has the given `bins`.
+    def best_epoch_count(self, candidate: Candidate) -> int | None:
+        """Return the median best epoch of the cross-validation members of a candidate.
 
         If several epochs of a member have the same loss, the last of them is the best, as with `restore_best="last"`.
         The result is None if there are no held-out rows.
         """
-        curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
+        members = [member for member in self.members.values() if member.spec.candidate == candidate]
+        curves = [member.curve[::-1] for member in members if member.curve]
         return median_high([len(curve) - curve.index(min(curve)) for curve in curves]) if curves else None
 
     # ------------------------------------------------------------------------------------------ groups of members
@@ -414,12 +420,11 @@ class Training:
         if seconds is not None and seconds <= 0:
             self.stopped = True
             return
-        specs = sorted(specs, key=lambda spec: spec.bins)
-        by_encoding = [[*group] for _, group in groupby(specs, lambda spec: spec.bins)]
-        groups, snapshots = zip(*map(self.build_group, by_encoding), strict=True)
+        by_candidate = [[spec for spec in specs if spec.candidate == candidate] for candidate in self.candidates]
+        groups, snapshots = zip(*map(self.build_group, filter(None, by_candidate)), strict=True)
         outcomes = train_groups(groups, self.n_jobs, seconds)
         networks = [network for group in groups for network in group.networks]
-        for spec, net, outcome, shots in zip(specs, networks, outcomes, chain(*snapshots), strict=True):
+        for spec, net, outcome, shots in zip(chain(*by_candidate), networks, outcomes, chain(*snapshots), strict=True):
             self.stopped = self.stopped or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:
                 self.diverged = outcome.error
@@ -430,10 +435,10 @@ class Training:
                 self.members[spec] = Member(spec, net, min(curve, default=nan), complete, curve, *cross_fitted)
 
     def build_group(self, specs: Sequence[MemberSpec]) -> tuple[NetworkGroup, list[Snapshots | None]]:
-        """Return untrained networks of members with the same encoding, with their data, options and snapshots."""
-        bins = specs[0].bins
-        X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
-        networks = [build_network(self.task, X.shape[1], self.member_seed(spec)) for spec in specs]
+        """Return untrained networks of members of the same candidate, with their data, options and snapshots."""
+        candidate = specs[0].candidate
+        X, y, weights = self.rows.inputs[candidate.features], self.y, self.rows.weights
+        networks = [candidate.recipe.build_network(self.task, X.shape[1], self.member_seed(spec)) for spec in specs]
         arguments = fit_options(self.task, n_fold_training_rows(len(y)))
         if self.epochs_override is not None:
             arguments["epochs"] = self.epochs_override
@@ -445,7 +450,7 @@ class Training:
         ]
         if specs[0].fold is None:
             del arguments["metrics"], arguments["restore_best"]
-            last = self.best_epoch_count(bins) or arguments["epochs"]
+            last = self.best_epoch_count(candidate) or arguments["epochs"]
         else:
             arguments["validation"] = PerNetwork(map(ValidationRows, held_out))
         arguments["callback"] = PerNetwork(
@@ -482,10 +487,10 @@ class Training:
         # Dict from (member, id of parameter array), the key of a snapshot, to the parts of the fold that it predicts.
         parts: dict[tuple[MemberSpec, int], list[int]] = {}
         for part in range(N_PARTS):
-            encodings = self.select_encodings(part)
+            selected = self.select_candidates(part)
             for member in members:
                 spec = member.spec
-                if spec.fold is not None and (spec.fold >= self.n_pairs or spec.bins in encodings):
+                if spec.fold is not None and (spec.fold >= self.n_compared_folds or spec.candidate in selected):
                     parts.setdefault((spec, id(member.params[part])), []).append(part)
         networks = [self.held_out_network(self.members[spec], indices) for (spec, _), indices in parts.items()]
         return [network for network in networks if len(network.rows)]
@@ -494,4 +499,4 @@ class Training:
         """Return a snapshot of `member` for the held-out rows in the given parts (indices) of the member's fold."""
         rows = np.flatnonzero(self.folds.holds_out(member.spec.fold) & np.isin(self.estimate_parts, parts))
         network = with_params(member.network, member.params[parts[0]])
-        return HeldOutNetwork(network, member.spec.bins, rows, self.estimate_parts[rows])
+        return HeldOutNetwork(network, member.features, rows, self.estimate_parts[rows])

@@ -23,10 +23,11 @@ from nnc._data.scaling import Standardize
 from nnc._utils.checks import pluralize
 from nnc.tabular.categories import Category
 from nnc.tabular.encodings import Number, compress
+from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.recipe import N_FOLDS
 from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.snapshots import N_PARTS
-from nnc.tabular.training import MAX_BINNED_VALUES, Rows
+from nnc.tabular.training import MAX_EXTENDED_VALUES, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def learn_schema(table: Table) -> Schema:
     ValueError
         No column carries information: in each column, all values are equal, or nearly all texts are different.
     """
-    schema = Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_BINNED_VALUES)
+    schema = Schema.learn(table, scores=len(table) * len(table.columns) * (N_BINS + 2) <= MAX_EXTENDED_VALUES)
     if schema.width() == 0:
         reasons = "; ".join(f"{column.column!r} is {column.encoding}" for column in schema.describe()[:3])
         rows = pluralize(len(table), "row")
@@ -91,26 +92,26 @@ def encode_rows(
     schema : Schema
         Schema with target statistics, unless the table is large.
     rows : Rows
-        Encoded rows. Unless the table is large, they also have the additional features: bins, target statistics and
-        words.
+        Encoded rows, with the inputs EXTENDED unless the table is large.
     """
     n_statistics = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
     n_statistics = 1 if y.ndim == 1 and n_statistics == 2 else n_statistics
-    columns, n_values = list(schema.columns), len(table) * schema.width(bins=True)
+    columns, n_values = list(schema.columns), len(table) * schema.width(EXTENDED)
     fitted = []
-    if n_statistics <= MAX_STATISTICS and n_values <= MAX_BINNED_VALUES:
+    if n_statistics <= MAX_STATISTICS and n_values <= MAX_EXTENDED_VALUES:
         fitted = _fit_statistics(schema, table, _standardized_targets(y), weights, folds.fold)
     for j, encoding, _ in fitted:
         columns[j] = columns[j]._replace(encoding=encoding)
     larger = replace(schema, columns=tuple(columns))
-    width = larger.width(bins=True)
-    if width == larger.width() or len(table) * width > MAX_BINNED_VALUES:
-        return schema, Rows(schema.encode(table), None, y, weights)
-    bins, groups = larger.encode(table, bins=True), larger.groups(bins=True)
+    width = larger.width(EXTENDED)
+    if width == larger.width() or len(table) * width > MAX_EXTENDED_VALUES:
+        return schema, Rows({PLAIN: schema.encode(table)}, y, weights)
+    extended, groups = larger.encode(table, EXTENDED), larger.groups(EXTENDED)
     for j, _, out_of_fold in fitted:
         end = groups[j][-1].stop
-        bins[:, end - n_statistics : end] = out_of_fold
-    return larger, Rows(np.ascontiguousarray(bins[:, : larger.width()]), bins, y, weights)
+        extended[:, end - n_statistics : end] = out_of_fold
+    plain = np.ascontiguousarray(extended[:, : larger.width()])
+    return larger, Rows({PLAIN: plain, EXTENDED: extended}, y, weights)
 
 
 def _standardized_targets(y: NDArray[Any]) -> Floats:

@@ -47,7 +47,7 @@ class Words(WithIndicator):
     """Encoding of free text by its number of words n, and by the presence of the words of a vocabulary.
 
     The plain feature is 2 n / (n + mean) - 1, which is between -1 and 1, and 0 for a missing value. For each word of
-    the vocabulary, an additional feature is 1 if the text contains the word and 0 otherwise. A word is a sequence of
+    the vocabulary, an extra feature is 1 if the text contains the word and 0 otherwise. A word is a sequence of
     letters and digits; all characters outside ASCII are letters.
 
     Parameters
@@ -90,8 +90,8 @@ class Words(WithIndicator):
         return cls(missing=missing, mean=n_words / n, words=vocabulary) if vocabulary else None
 
     @property
-    def n_bins(self) -> int:
-        """Number of additional features, one for each word of the vocabulary."""
+    def extra_width(self) -> int:
+        """Number of extra features, one for each word of the vocabulary."""
         return len(self.words)
 
     @property
@@ -128,10 +128,10 @@ class Words(WithIndicator):
         out[:, 0] = 2 * n / (n + self.mean) - 1
         self.write_indicator(missing, out)
 
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Write the presence of the words in `cells` (rows, n_codes) into `out` (rows, n_bins)."""
+    def write_extra(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the presence of the words in `cells` (rows, n_codes) into `out` (rows, extra_width)."""
         masks = np.nan_to_num(cells[:, 1:]).astype("<u4", order="C")
-        out[...] = np.unpackbits(masks.view(np.uint8), axis=1, count=self.n_bins, bitorder="little")
+        out[...] = np.unpackbits(masks.view(np.uint8), axis=1, count=self.extra_width, bitorder="little")
 
     def formulas(self) -> ColumnFormulas:
         """Return the formulas with which exported models compute the plain features from the number of words."""
@@ -144,7 +144,7 @@ class Words(WithIndicator):
         bit = "0 if missing(x) else floor(x / power) - 2 * floor(x / power / 2)"
         for start in range(0, len(self.words), CODE_WORDS):
             words = self.words[start : start + CODE_WORDS]
-            formulas = ColumnFormulas(bins=(bit,), vectors={"power": [2.0**i for i in range(len(words))]})
+            formulas = ColumnFormulas(extra=(bit,), vectors={"power": [2.0**i for i in range(len(words))]})
             columns.append(RawColumn(name, "the sum of 2 ** i for the index i of each word", words, formulas, True))
         return columns
 
