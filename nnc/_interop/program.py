@@ -194,6 +194,12 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     return shape, tuple(_merge_reshapes(operations)), sizes
 
 
+def build_members(documents: Iterable[dict[str, Any]]) -> tuple[list[tuple[Operation, ...]], str]:
+    """Return the operations of each network of an ensemble, and the distinct layer sizes of the networks as text."""
+    _, operations, sizes = zip(*map(build_operations, documents), strict=True)
+    return list(operations), ", ".join(dict.fromkeys("-".join(map(str, widths)) for widths in sizes))
+
+
 def _count(shape: Shape) -> int:
     """Return the number of values in one row, or in one step if the number of steps is None."""
     return math.prod(n or 1 for n in shape)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnc._interop.forecast import ForecastProgram
-from nnc._interop.program import Program, build_operations
+from nnc._interop.program import Program, build_members
 from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, MIN_SCALE, SQUASH, lookback, spread_steps
 
 if TYPE_CHECKING:
@@ -28,16 +29,12 @@ def build_forecast_program(prediction: Prediction) -> ForecastProgram:
     model, windows, corrections = prediction.model, prediction.windows, prediction.model.corrections
     if not any(corrections.weights):
         raise ValueError("the model must have corrections to be exported, got none: its forecasts are statistical only")
-    networks, titles = [], []
-    for network, weight in zip(corrections.networks, corrections.weights, strict=True):
-        if weight:
-            _, operations, sizes = build_operations(network._export_document())
-            networks.append((weight, operations))
-            titles.append("-".join(map(str, sizes)))
+    networks = compress(corrections.networks, corrections.weights)
+    operations, title = build_members(network._export_document() for network in networks)
+    weights = filter(None, corrections.weights)
     X = export_inputs(windows)
     P = windows.base + prediction.corrections * windows.scale
     test = {"X": X[0].tolist(), "P": P[0].tolist()}
-    title = ", ".join(dict.fromkeys(titles))
     interface = Program("float32", (X.shape[1],), (), (model.horizon,), "regression", 0.0, False, (), test, title, None)
     return ForecastProgram(
         interface,
@@ -47,7 +44,7 @@ def build_forecast_program(prediction: Prediction) -> ForecastProgram:
         SQUASH,
         MIN_RELATIVE_SCALE,
         MIN_SCALE,
-        networks,
+        list(zip(weights, operations, strict=True)),
         corrections.input_scale.tolist(),
         corrections.unit.tolist(),
     )

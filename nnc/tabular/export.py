@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from nnc._interop.program import Program, build_operations
+from nnc._interop.program import Program, build_members
 from nnc._interop.table import TableNetwork, TableProgram
 from nnc.tabular.notices import ColumnWarning
 
@@ -17,11 +17,8 @@ def build_table_program(model: TableModel) -> TableProgram:
     """Build the TableProgram of a model, from which the exporters in nnc/_interop write ONNX and C."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
-    networks, titles = [], []
-    for member in model.members:
-        _, operations, sizes = build_operations(member.network._export_document())
-        networks.append(TableNetwork(member.features.n_blocks, operations))
-        titles.append("-".join(map(str, sizes)))
+    operations, title = build_members(member.network._export_document() for member in model.members)
+    n_blocks = [member.features.n_blocks for member in model.members]
     columns, example = schema.raw(), schema.example()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ColumnWarning)  # do not warn the user about an artificial example row
@@ -36,14 +33,14 @@ def build_table_program(model: TableModel) -> TableProgram:
         classes,
         () if target.classes is None else tuple(target.classes.tolist()),
         test,
-        ", ".join(dict.fromkeys(titles)),
+        title,
         None,
     )
     repeats = max(1, len(task.quantiles))
     return TableProgram(
         interface,
         tuple(columns),
-        tuple(networks),
+        tuple(map(TableNetwork, n_blocks, operations)),
         model.held_out.temperature if classes else None,
         None if scaling is None else (scaling.factor.tolist() * repeats, scaling.shift.tolist() * repeats),
         task.quantiles,
