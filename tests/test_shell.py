@@ -397,6 +397,38 @@ def test_evaluate_counts_unknown_classes_as_errors(shell):
     assert report["accuracy"] < 0.7
 
 
+def test_evaluate_ignores_rows_without_number_in_target(shell):
+    frame = house_table()
+    prices = frame["price"].to_list()
+    frame.with_columns(price=pl.Series([float("nan"), *prices[1:]])).write_parquet("nan.parquet")
+    frame.with_columns(price=pl.Series(["on request", "unknown", *map(str, prices[2:])])).write_csv("text.csv")
+    for file, n in (("nan.parquet", 1), ("text.csv", 2)):
+        report = json.loads(shell(f"evaluate houses.json {file} --json")[0])
+        assert (report["rows"], report["rows_without_target"]) == (300 - n, n)
+        assert report["r2"] > 0.9
+    iris = iris_table()
+    iris.with_columns(species=pl.Series(["", " ?", *iris["species"][2:]])).write_parquet("blank.parquet")
+    report = json.loads(shell("evaluate iris.json blank.parquet --json")[0])
+    assert (report["rows_without_target"], report["rows_of_unknown_classes"]) == (2, 0)
+
+
+def test_evaluate_refuses_target_that_is_no_number(shell):
+    _, err, status = shell("evaluate houses.json houses.csv --target town")
+    assert (status, "must contain numbers, as in training, but 300 of 300 cells are something else" in err) == (1, True)
+    assert "in line 2 of houses.csv" in err
+    house_table().with_columns(price=pl.lit(True)).write_parquet("boolean.parquet")
+    _, err, status = shell("evaluate houses.json boolean.parquet")
+    assert (status, "column 'price' of boolean.parquet must contain numbers" in err) == (1, True)
+
+
+@pytest.mark.parametrize("values", [[float("nan"), 1.5], ["", "a"]], ids=["nan", "blank"])
+def test_train_ignores_missing_targets_of_parquet_files(shell, values):
+    y = [*values, *(["a", "b"] if values[0] == "" else [1.5, 2.5]) * 20]
+    pl.DataFrame({"x": [float(i % 2) for i in range(42)], "y": y}).write_parquet("t.parquet")
+    _, err, status = shell("train t.parquet --target y -o t.json --members 1 --preset fast -f")
+    assert (status, "ignored 1 row without a value of y; the first is row 1 of t.parquet" in err) == (0, True)
+
+
 def test_explain_reports_importances_and_additive_contributions(shell):
     out, _, status = shell("explain iris.json")
     assert status == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.cells import is_missing_text
+from nnc.tabular.cells import MISSING_TEXTS
 from nnc.tabular.format_search import MAX_UNREADABLE_FRACTION
 from nnc.tabular.temperature import expected_calibration_error
 
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._cli.formats import TableFile
     from nnc.tabular.estimator import TableEstimator
+    from nnc.tabular.text_values import NumberFormat
 
 REGRESSION_METRICS = {"r2": "R^2", "rmse": "root mean squared error", "mae": "mean absolute error"}
 CLASSIFICATION_METRICS = {
@@ -90,37 +91,74 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
     predict = model.predict_proba if is_classifier else model.predict_quantiles if has_quantiles else model.predict
     predictions, targets = [], []
     n_rows = n_unreadable = 0
+    unreadable_cell = ""
     with open_table(
         arguments.rows, TextOptions.from_arguments(arguments), [target, *model.model_.schema.names]
     ) as file:
         format = model.model_.target.format
-        target_kind = {target: "number" if format is None and not is_classifier else "text"}
-        for start, _, X in read_batches(model, file, arguments.file, target_kind):
+        for start, _, X in read_batches(model, file, arguments.file, {target: "text"}):
             n_rows += len(X)
-            if format is not None:
-                with tables.locate_errors(file, start):
-                    (column,) = read_table(X.select(target)).columns
-                    texts = [level.strip() for level in column.levels]
-                    unreadable = [format.parse(text) is None and not is_missing_text(text) for text in texts]
-                    n_unreadable += int(np.isin(column.values, np.flatnonzero(unreadable)).sum())
-                    readable = format.replace(missing=tuple(compress(texts, unreadable)))
-                    numbers = readable.read(column).values
-                X = X.with_columns(pl.Series(target, numbers, nan_to_null=True))
-            has_target = X[target].is_not_null()
-            labelled = X.filter(has_target)
+            y = tables.clear_missing(X[target])
+            if not is_classifier:
+                y, unreadable = _read_numbers(y, format, file, start)
+                if unreadable.any() and not unreadable_cell:
+                    row = int(unreadable.arg_max() or 0)
+                    unreadable_cell = f"{X[target][row]!r} in {file.location(start + row)}"
+                n_unreadable += int(unreadable.sum())
+            has_target = y.is_not_null()
+            labelled = X.with_columns(y.alias(target)).filter(has_target)
             if len(labelled):
                 with tables.locate_errors(file, start, has_target):
                     predictions.append(predict(labelled))
                 targets.append(labelled[target])
-    if format is not None and n_unreadable > MAX_UNREADABLE_FRACTION * n_rows:
+    if n_unreadable > MAX_UNREADABLE_FRACTION * n_rows:
+        expected = "numbers" if format is None else format.expected
         raise TableFileError(
-            f"column {target!r} of {arguments.rows} must contain {format.expected}, as in training, but "
-            f"{n_unreadable:,} of {n_rows:,} cells are something else"
+            f"column {target!r} of {arguments.rows} must contain {expected}, as in training, but {n_unreadable:,} of "
+            f"{n_rows:,} cells are something else, such as {unreadable_cell}"
         )
     if not targets:
         raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the true values")
     y = pl.concat(targets)
     return np.concatenate(predictions), y, n_rows - len(y)
+
+
+def _read_numbers(
+    y: pl.Series, format: NumberFormat | None, file: TableFile, start: int
+) -> tuple[pl.Series, pl.Series]:
+    """Convert the targets of a batch to numbers; other cells become null.
+
+    Parameters
+    ----------
+    y : Series
+        Targets without texts that count as missing in all columns.
+    format : NumberFormat or None
+        Format of the targets in training; None if they were plain numbers.
+    file : TableFile
+        Table file with the targets.
+    start : int
+        Index of the first row of the batch.
+
+    Returns
+    -------
+    numbers : Series
+    unreadable : Series
+        Mask of the cells that are neither numbers nor missing.
+    """
+    if y.dtype != pl.String:
+        if not y.dtype.is_numeric():
+            raise TableFileError(f"column {y.name!r} of {file.name} must contain numbers, got the type {y.dtype}")
+        return y, pl.repeat(False, len(y), eager=True)
+    if format is None:
+        numbers = tables.clear_missing(pl.select(tables.to_numbers(pl.lit(y), file)).to_series())
+    else:
+        with tables.locate_errors(file, start):
+            (column,) = read_table(y.to_frame()).columns
+            unreadable = {text for level in column.levels if format.parse(text := level.strip()) is None}
+            readable = format.replace(missing=tuple(sorted(unreadable)))
+            numbers = pl.Series(readable.read(column).values, nan_to_null=True)
+    is_missing = y.is_null() | y.str.to_lowercase().is_in(MISSING_TEXTS)
+    return numbers, numbers.is_null() & ~is_missing
 
 
 def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
                 row = int(is_text.arg_max() or 0)
                 mixed.append(MixedColumn(name, n_cells - n_numbers, cells[name][row], file.location(row, name)))
     numeric = [name for name, n_numbers, n in counts if n_numbers == n > 0 and not _are_identifiers(cells[name])]
-    return cells.with_columns(_to_numbers(pl.col(numeric), file)), mixed
+    return cells.with_columns(to_numbers(pl.col(numeric), file)), mixed
 
 
 def _are_identifiers(cells: pl.Series) -> bool:
@@ -127,7 +127,7 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
     cells = batch.select(_strip_cells(pl.all()))
     numbers = [name for name in batch.columns if kinds.get(name) == "number"]
     booleans = [name for name in batch.columns if kinds.get(name) == "boolean"]
-    converted = cells.with_columns(_to_numbers(pl.col(numbers), file), _to_booleans(pl.col(booleans)))
+    converted = cells.with_columns(to_numbers(pl.col(numbers), file), _to_booleans(pl.col(booleans)))
     null_counts = zip(cells.columns, cells.null_count().row(0), converted.null_count().row(0), strict=True)
     for name, n_missing, n_null in null_counts:
         if n_null > n_missing:
@@ -193,6 +193,13 @@ def _find_blank_rows(frame: pl.DataFrame) -> pl.Series:
     return is_blank
 
 
+def clear_missing(y: pl.Series) -> pl.Series:
+    """Return a column with null for NaN, for blank text and for the texts in MISSING_VALUES."""
+    if y.dtype == pl.String:
+        return pl.select(_strip_cells(pl.lit(y))).to_series()
+    return y.fill_nan(None) if y.dtype.is_float() else y
+
+
 def _strip_cells(column: pl.Expr) -> pl.Expr:
     """Return an expression that strips blanks from text cells and replaces missing values by null."""
     return column.str.strip_chars().replace(["", *MISSING_VALUES], None)
@@ -203,7 +210,8 @@ def _use_decimal_point(cells: pl.Expr, file: TableFile) -> pl.Expr:
     return cells.str.replace(",", ".", literal=True) if file.separator == ";" else cells
 
 
-def _to_numbers(cells: pl.Expr, file: TableFile) -> pl.Expr:
+def to_numbers(cells: pl.Expr, file: TableFile) -> pl.Expr:
+    """Return an expression that converts cells of text to numbers, and other text to null."""
     return _use_decimal_point(cells, file).cast(pl.Float64, strict=False)
 
 

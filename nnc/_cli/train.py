@@ -111,7 +111,7 @@ def _read_data(
     frame, mixed_columns = tables.read(file)
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
-    y = frame[target]
+    y = tables.clear_missing(frame[target])
     present = y.drop_nulls()
     if not len(present):
         raise TableFileError(f"the target, column {target!r} of {file.name}, is empty: expected two or more values")
@@ -141,8 +141,7 @@ def _read_data(
         screen.warn(
             f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}{cell}"
         )
-        frame = frame.filter(has_target)
-        y = frame[target]
+        frame, y = frame.filter(has_target), y.filter(has_target)
     X = frame.drop([target, *dropped])
     if X.width == 0:
         raise TableFileError(f"{file.name} has no column other than the target: expected at least one feature column")
