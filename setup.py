@@ -257,6 +257,15 @@ class Build(build_ext):
                 ) from None
             raise
 
+    def copy_extensions_to_source(self):
+        """Copy the modules to nnc/, and remove cores that an earlier build compiled, maybe from other sources."""
+        super().copy_extensions_to_source()
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        built = {extension.name.removeprefix("nnc.") + suffix for extension in self.extensions}
+        for core in Path("nnc").glob(f"_core_*{suffix}"):
+            if core.name not in built:
+                core.unlink()
+
 
 class SourceArchive(sdist):
     """Source archive whose bytes depend only on its files if SOURCE_DATE_EPOCH is set, like those of wheels."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,9 @@ command = names["Build"](setuptools.Distribution())
 command.extensions, command.compiler, command.plat_name, command.parallel = [], Compiler(), platform, False
 command.warn = warnings.append
 command.build_extensions()
+setuptools.command.build_ext.build_ext.copy_extensions_to_source = lambda self: None
+command.extensions = names["extensions"]
+command.copy_extensions_to_source()
 extensions = {e.name: [e.extra_compile_args, [macro for macro, _ in e.define_macros]] for e in names["extensions"]}
 result = {"extensions": extensions, "compiler": vars(command.compiler), "warnings": warnings, "translated": translated}
 print(json.dumps(result))
@@ -121,6 +125,19 @@ def test_build_isa_selects_the_compiled_cores(run_setup, tmp_path):
     extensions = run_setup("win-amd64", tmp_path / "programs", NNC_BUILD_ISA="avx2,baseline")["extensions"]
     cores = {name for name in extensions if "_core_" in name}
     assert cores == {f"nnc._core_{isa}_{precision}" for isa in ("avx2", "baseline") for precision in ("f32", "f64")}
+
+
+def test_in_place_build_removes_cores_of_other_instruction_sets(run_setup, tmp_path):
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    package = tmp_path / "source" / "nnc"
+    for name in (f"_core_avx2_f32{suffix}", f"_core_avx512_f32{suffix}", f"_team{suffix}", "_core_avx512_f32.other"):
+        (package / name).touch()
+    run_setup("win-amd64", tmp_path / "programs", NNC_BUILD_ISA="avx2,baseline")
+    assert {path.name for path in package.iterdir() if path.is_file()} == {
+        f"_core_avx2_f32{suffix}",
+        f"_team{suffix}",
+        "_core_avx512_f32.other",  # compiled for another version of Python
+    }
 
 
 def test_other_cores_are_translated_after_a_build_of_some_cores(run_setup, tmp_path):
