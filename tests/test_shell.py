@@ -814,11 +814,12 @@ def test_usage_error_names_argument(shell, line, message):
         "predict houses.json houses.csv --interval 0.8 --interval 0.95",
         "predict houses.json houses.csv --id id --id town",
         "train iris.csv --target species --seed 0 --seed 0 -o m.json",
+        "export iris.json --c a.h --c b.h",
     ],
 )
 def test_repeated_option_is_rejected(shell, line):
     _, err, status = shell(line)
-    option = line.split()[3] if line.startswith("predict") else "--seed"
+    option = next(word for word in line.split() if line.count(f" {word} ") == 2)
     assert status == 2
     assert err.splitlines()[-1].endswith(f"argument {option}: expected only once, got it again; remove one of them")
 

@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
-class FormatOption(argparse.Action):
+class FormatOption(StoreOnce):
     """Option that selects the format of `nnc export`, such as --onnx, with an optional path.
 
     The path is the output file. If no model is passed as a positional argument, the path is the model instead, so that
@@ -73,6 +73,7 @@ class FormatOption(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Store the format and the path; a path may replace the positional argument of the model."""
+        super().__call__(parser, namespace, values, option_string)
         namespace.format, namespace.format_path = str(option_string).lstrip("-"), values
         if values is not None:
             self.model.required = False
