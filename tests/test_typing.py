@@ -253,11 +253,13 @@ def test_types_of_all_public_names_are_complete():
     pytest.importorskip("pyright")
     pytest.importorskip("matplotlib")  # pyright needs matplotlib, whose types nnc.plot returns
     names = set(public_definitions())
+    folder = Path(nnc.__file__).parents[1]
     result = subprocess.run(
         [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "nnc", "--outputjson"],
         capture_output=True,
         encoding="utf-8",
-        cwd=Path(nnc.__file__).parents[1],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},  # lets pyright find nnc in an editable installation
     )
     symbols = json.loads(result.stdout)["typeCompleteness"]["symbols"]
     assert names & {symbol["name"] for symbol in symbols}
