@@ -35,3 +35,22 @@ def test_intervals_of_single_series_cover_their_level_at_the_last_step(count):
         columns = Forecaster(12, 12, members="statistics").fit(y[:120]).predict(level=80)
         inside.append(columns["lower_80"][-1] <= y[-1] <= columns["upper_80"][-1])
     assert 0.75 <= np.mean(inside) <= 0.85
+
+
+@pytest.mark.filterwarnings("ignore:.*shorter than three seasons")
+@pytest.mark.parametrize("n", [24, 27, pytest.param(32, marks=pytest.mark.exhaustive)])
+def test_intervals_of_two_to_three_seasons_cover_their_level(n):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(30, n + 12))
+    Y = 100 + np.array([np.resize(season, n + 12) for season in rng.normal(0, 5, (30, 12))]) + noise
+    columns = Forecaster(12, 12, members="statistics").fit(list(Y[:, :n])).predict(level=80)
+    inside = (columns["lower_80"] <= Y[:, n:]) & (Y[:, n:] <= columns["upper_80"])
+    assert 0.7 <= inside.mean() <= 0.9
+
+
+@pytest.mark.filterwarnings("ignore:.*shorter than three seasons")
+def test_intervals_of_two_seasons_are_as_narrow_as_the_noise():
+    rng = np.random.default_rng(0)
+    y = 100 + 5 * np.sin(np.arange(24) * np.pi / 6) + rng.normal(0, 0.1, 24)
+    columns = Forecaster(12, 12, members="statistics").fit(y).predict(level=80)
+    assert (columns["upper_80"] - columns["lower_80"]).max() < 0.8

@@ -20,7 +20,7 @@ from nnc.forecast.corrections import (
 from nnc.forecast.effects import Effects, learn_effects
 from nnc.forecast.quantiles import MIN_POOLED_SCORES, effective_sample_sizes, score_quantile
 from nnc.forecast.statistics import fill_gaps
-from nnc.forecast.windows import MIN_ZERO_FRACTION, Windows, build_windows, max_history, origins_back
+from nnc.forecast.windows import MIN_SEASONS, MIN_ZERO_FRACTION, Windows, build_windows, max_history, origins_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,7 @@ class ForecastModel:
         None if there are no known covariates.
     scores : array (windows, horizon)
         Errors of forecasts for windows from which no member has learned, in units of `Windows.spread`; NaN if missing.
+        For series of two to three seasons, also changes from season to season; see `_seasonal_scores`.
     effective_sizes : array (horizon,) or None
         Effective sample size of the scores of each step. None (independent scores) in files of older versions.
     naive_share : float
@@ -230,22 +231,31 @@ def fit_model(
         windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon, naive_share)
         return windows, windows.errors(actual_values(panel, used, index, origins, horizon))
 
+    last = windows_of(panel, complete(panel, effects, season), np.arange(len(panel)), lengths, season, season)
+
+    def validate(back: NDArray[np.intp]) -> tuple[Windows, Floats]:
+        """Return windows and errors of `build`; NaN for windows that are too short for the adjustment of the series.
+
+        Errors of forecasts without seasonal adjustment are not those of adjusted forecasts.
+        """
+        windows, errors = build(back, early)
+        is_too_short = last.is_adjusted()[windows.series] & (windows.origins < 2 * season)
+        return windows, np.where(is_too_short[:, None], np.nan, errors)
+
     # The forecasts of learned windows end before those of the validation windows begin.
     all_back = np.arange(horizon, first + horizon - 1 + max(ORIGINS, limit // len(panel)))
     folds = Folds.rolling(all_back - horizon, n_folds=1, size=n_validation, gap=horizon - 1)
     learned_back, back = (all_back[index] for index in folds.pairs()[0])
-    validation, errors = build(back, early)
+    validation, errors = validate(back)
     # If there are too few errors, also use windows in which the series ends before the forecast does.
     if np.count_nonzero(~np.isnan(errors)) < MIN_POOLED_SCORES:
         back = np.arange(1, first)
-        validation, errors = build(back, early)
-    # Windows of less than two seasons are not adjusted: their errors are not those of the forecasts of longer series.
-    is_similar = (validation.origins >= 2 * season) | (lengths[validation.series] < 2 * season)
-    naive_share = choose_naive_share(validation, np.where(is_similar[:, None], errors, np.nan))
+        validation, errors = validate(back)
+    naive_share = choose_naive_share(validation, errors)
     if naive_share:
-        validation, errors = build(back, early)
+        validation, errors = validate(back)
     corrections = no_corrections(validation.inputs.shape[1], horizon)
-    if learns and len(validation.base) >= MIN_WINDOWS:
+    if learns and np.count_nonzero(~np.isnan(errors).all(axis=1)) >= MIN_WINDOWS:
         learned, learned_errors = build(learned_back, early)
         rows = ~np.isnan(learned_errors).any(axis=1)
         if rows.sum() >= MIN_WINDOWS:
@@ -258,8 +268,41 @@ def fit_model(
                 corrections = learn(recent.inputs[rows], recent_errors[rows], seed, n_jobs)._replace(weights=weights)
     scores = errors * (validation.scale / validation.spread)
     sizes = effective_sample_sizes(scores, validation.series, validation.origins)
+    if lengths.max() < MIN_SEASONS * season and np.count_nonzero(~np.isnan(scores), axis=0).min() < MIN_POOLED_SCORES:
+        extra, series, times = _seasonal_scores(panel, effects, last, horizon)
+        sizes += effective_sample_sizes(extra, series, times)
+        scores = np.concatenate([scores, extra])
     scores = scores[thin(len(scores), MAX_SCORES)]
     return ForecastModel(season, horizon, corrections, effects, scores, sizes, naive_share)
+
+
+def _seasonal_scores(panel: Panel, effects: Effects | None, last: Windows, horizon: int) -> tuple[Floats, Ints, Ints]:
+    """Return scores (scores, horizon) of the changes from season to season, their series and their times.
+
+    The changes over the last season minus the change that the forecast continues estimate the errors of all steps up to
+    a season. They are known without a forecast from an earlier origin.
+
+    Parameters
+    ----------
+    panel, effects
+        Series of the fit, and effects of their known covariates.
+    last : Windows
+        Windows at the end of each series, with a season as horizon.
+    horizon : int
+    """
+    index = np.flatnonzero(last.is_adjusted())
+    season = last.base.shape[1]
+    times = panel.lengths[index, None] - season + np.arange(season)
+    recent, former = (
+        actual_values(panel, effects, index, start, season) for start in (times[:, 0], times[:, 0] - season)
+    )
+    changes = (recent - former) / last.factor[index]
+    continued = last.base[index] - (recent - last.offset[index]) / last.factor[index]
+    count = np.count_nonzero(~np.isnan(continued), axis=1)
+    errors = changes - (np.nansum(continued, axis=1) / np.maximum(count, 1))[:, None]
+    scores = np.full((len(index), season, horizon), np.nan)
+    scores[:, :, :season] = (errors / last.spread[index])[:, :, None]
+    return scores.reshape(-1, horizon), np.repeat(index, season), times.ravel()
 
 
 def thin(n: int, limit: int) -> Ints:

@@ -28,7 +28,7 @@ def describe(forecaster: Any) -> dict[str, str]:
         "members": members,
         "corrections": corrections if any((linear, networks)) else "none: they did not reduce the error",
         "covariates": pluralize(panel.regressors[0].shape[1], "feature") + " with known future values",
-        "intervals": f"{np.count_nonzero(~np.isnan(model.scores)):,} errors of forecasts for later observations",
+        "intervals": f"{np.count_nonzero(~np.isnan(model.scores)):,} nonconformity scores of later observations",
         "time": f"{forecaster.seconds_:.1f} s",
     }
 

@@ -75,6 +75,10 @@ class Windows(NamedTuple):
     nonnegative: Bools
     raw: Floats
 
+    def is_adjusted(self) -> Bools:
+        """Return whether the windows (windows,) are seasonally adjusted."""
+        return np.asarray(((self.factor != 1) | (self.offset != 0)).any(axis=1))
+
     def restore(self, correction: Floats | float) -> Floats:
         """Return forecasts (windows, horizon) in the units of the series, given corrections in units of `scale`."""
         forecast = (self.base + correction * self.scale) * self.factor + self.offset
