@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -231,7 +232,10 @@ def fit_model(
         windows = windows_of(panel, complete(panel, used, season), index, origins, season, horizon, naive_share)
         return windows, windows.errors(actual_values(panel, used, index, origins, horizon))
 
-    last = windows_of(panel, complete(panel, effects, season), np.arange(len(panel)), lengths, season, season)
+    @cache
+    def last_windows() -> Windows:
+        """Return the windows at the end of each series, with a season as horizon."""
+        return windows_of(panel, complete(panel, effects, season), np.arange(len(panel)), lengths, season, season)
 
     def validate(back: NDArray[np.intp]) -> tuple[Windows, Floats]:
         """Return windows and errors of `build`; NaN for windows that are too short for the adjustment of the series.
@@ -239,7 +243,9 @@ def fit_model(
         Errors of forecasts without seasonal adjustment are not those of adjusted forecasts.
         """
         windows, errors = build(back, early)
-        is_too_short = last.is_adjusted()[windows.series] & (windows.origins < 2 * season)
+        is_too_short = windows.origins < 2 * season
+        if is_too_short.any():
+            is_too_short &= last_windows().is_adjusted()[windows.series]
         return windows, np.where(is_too_short[:, None], np.nan, errors)
 
     # The forecasts of learned windows end before those of the validation windows begin.
@@ -269,7 +275,7 @@ def fit_model(
     scores = errors * (validation.scale / validation.spread)
     sizes = effective_sample_sizes(scores, validation.series, validation.origins)
     if lengths.max() < MIN_SEASONS * season and np.count_nonzero(~np.isnan(scores), axis=0).min() < MIN_POOLED_SCORES:
-        extra, series, times = _seasonal_scores(panel, effects, last, horizon)
+        extra, series, times = _seasonal_scores(panel, effects, last_windows(), horizon)
         sizes += effective_sample_sizes(extra, series, times)
         scores = np.concatenate([scores, extra])
     scores = scores[thin(len(scores), MAX_SCORES)]
