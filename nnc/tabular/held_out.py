@@ -6,7 +6,7 @@ selected it.
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -242,9 +242,9 @@ def unseen_ratio(
     # Sums over rows of the squared difference between two members' predictions, and numbers of these rows. Index 0 is
     # for held-out rows, index 1 for training rows.
     totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
-    for first, second in permutations(training.members.values(), 2):
+    for first, second in combinations(training.members.values(), 2):
         fold = first.spec.fold
-        if fold is None or fold != second.spec.fold or first.spec.number > second.spec.number:
+        if fold is None or fold != second.spec.fold:
             continue
         squares = (_point_output(model, first, inputs) - _point_output(model, second, inputs)) ** 2
         for i, mask in enumerate((training.folds.holds_out(fold), training.folds.learns(fold))):

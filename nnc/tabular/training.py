@@ -289,7 +289,7 @@ class Training:
         candidate. Their validation losses decide which candidates the other members use.
         """
         self.members = {member.spec: member for member in done}
-        # Too few different rows are not held out.
+        # With few different rows, all networks learn from all rows.
         n_folds = self.folds.n_folds if len(self.folds.distinct_rows) >= MIN_CROSS_VALIDATION_ROWS else 0
         if 1 < len(self.candidates) <= count:
             self.n_compared_folds = min(n_folds, max(1, count // 5))
@@ -344,15 +344,12 @@ class Training:
             if spec.fold is not None and spec.fold < self.n_compared_folds:
                 error = member.error if part is None else member.errors[part]
                 errors.setdefault(spec.candidate, []).append(error - self.lowest_error(spec.fold, part))
-        means = {candidate: float(np.mean(values)) for candidate, values in errors.items()}
+        if not errors:
+            return self.candidates[:1]
+        means = {candidate: float(np.mean(errors[candidate])) for candidate in self.candidates if candidate in errors}
+        best = min(means, key=means.__getitem__)
         min_ratio = 1 - MAX_ERROR_DIFFERENCE[self.task.kind]
-        selected: list[Candidate] = []
-        for candidate in filter(means.__contains__, self.candidates):
-            error = means[candidate]
-            selected = [other for other in selected if not error < min_ratio * means[other]]
-            if not any(means[other] < min_ratio * error for other in selected):
-                selected.append(candidate)
-        return selected or self.candidates[:1]
+        return [candidate for candidate in means if candidate == best or not means[best] < min_ratio * means[candidate]]
 
     def lowest_error(self, fold: int, part: int | None) -> float:
         """Return the error of perfect predictions for the held-out rows of a fold, without the rows of one part."""
