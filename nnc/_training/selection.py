@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 5  # fits on fewer rows select no epochs and no weight decay, because a fold needs at least one row
 MIN_CERTAIN_ROWS = 20  # fits on fewer rows issue a warning, because their validation loss is uncertain
-MIN_SINGLE_ROWS = 200  # fits on fewer rows have N_REPEATED_FOLDS folds and also compare large weight decays
+MIN_SINGLE_ROWS = 200  # with fewer rows, the cross-validation has more folds and also compares large weight decays
 # Number of folds below MIN_SINGLE_ROWS rows, and of splits into these folds with at most half as many rows.
 N_REPEATED_FOLDS, MAX_REPEATS = 5, 2
 N_FOLDS, MAX_FOLD_ROWS = 3, 1000  # number of folds, and maximum number of rows for a cross-validation
@@ -286,7 +286,7 @@ def cyclic_rate(peak: float, ends: list[int]) -> Callable[[int], float]:
     """Return the learning rate of an epoch: half a cosine wave from almost `peak` to almost 0 in each cycle."""
     starts = [0, *ends[:-1]]
 
-    @cache  # all trials have the same learning rates
+    @cache  # all trials use the same learning rates, so each is computed only once
     def rate(epoch: int) -> float:
         cycle = bisect(starts, epoch) - 1
         start, end = starts[cycle], ends[cycle]

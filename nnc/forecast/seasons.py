@@ -83,7 +83,7 @@ def choose_season(panel: Panel, horizon: int, calendar: Sequence[int] = (), n_ca
     found = find_seasons(series, calendar)
     of_changes = find_seasons([np.diff(y) for y in series], calendar)
     found += [season for season in of_changes if all(abs(season - other) > season // 20 for other in found)]
-    # Two weeks are too short for a clear peak at the lag of a week: only validation decides about it.
+    # In two weeks of hourly values, the lag of a week has no clear peak, so validation alone decides about the week.
     weeks = {DAYS_PER_WEEK * season for season in found} & {*(calendar or USUAL_SEASONS)}
     found += [week for week in weeks if 2 * week <= length < MIN_CYCLES * week]
     candidates = sorted({*found} - {default, 1})

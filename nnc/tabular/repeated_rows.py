@@ -38,11 +38,11 @@ MIN_SHUFFLED_RATIO = 3.0  # minimum ratio of the number of these rows to their n
 # MIN_DIFFERENT_FRACTION of the equal pairs, and its odds of equal values in these pairs are at most MAX_NATURAL_ODDS
 # times those in all pairs.
 MIN_DIFFERENT_FRACTION, MAX_NATURAL_ODDS = 0.02, 20.0
-MIN_DISTINCT_FRACTION = 0.1  # minimum fraction of different values in a column that shows that rows are copies
-# Among pairs of rows with equal values in this column, the fraction of pairs that differ elsewhere is at most this
-# fraction of the one among all pairs.
-MAX_DIFFERENT_RATIO = 0.1
-MIN_CHANCE_DIFFERENT = 20  # minimum number of the repeated rows that would differ in another column by chance
+# A column shows that rows are copies if at least the fraction MIN_DISTINCT_FRACTION of its values are different, and if
+# rows with equal values in this column rarely differ elsewhere: at most MAX_DIFFERENT_RATIO times as often as any two
+# rows. There must also be enough rows for this comparison: if the other columns did not depend on this column, at least
+# MIN_CHANCE_DIFFERENT of the rows that repeat a value would differ elsewhere.
+MIN_DISTINCT_FRACTION, MAX_DIFFERENT_RATIO, MIN_CHANCE_DIFFERENT = 0.1, 0.1, 20
 
 
 def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> NDArray[np.intp] | None:
