@@ -11,7 +11,7 @@ import nnc
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
-from nnc._cli.models import load, load_table_model
+from nnc._cli.models import load, load_table_model, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
 
 def _evaluate_images(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> int:
     """Print the metrics of a classifier of images; raise ValueError for other networks."""
-    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    network = select_network(model, 1)
     if len(network.model.stack.input_shape) != 3:
         load_table_model(arguments.file, "evaluate")  # always raises ValueError, because the model is not a table model
     from nnc._cli.image_models import check_classifier, read_test_images

@@ -12,7 +12,7 @@ import nnc
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TextOptions, open_table
-from nnc._cli.models import load, load_table_model, refuse_existing
+from nnc._cli.models import load, load_table_model, refuse_existing, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._inspection.text import aligned
@@ -34,8 +34,7 @@ def run(arguments: Namespace) -> int:
     refuse_existing(arguments.output, arguments.force)
     network = load(arguments.file)
     if isinstance(network, (nnc.NeuralNetwork, nnc.Ensemble)):
-        member = network if isinstance(network, nnc.NeuralNetwork) else network.networks[0]
-        if len(member.model.stack.input_shape) == 3:
+        if len(select_network(network, 1).model.stack.input_shape) == 3:
             from nnc._cli.image_models import explain
 
             return explain(network, arguments)

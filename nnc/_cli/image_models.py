@@ -10,7 +10,7 @@ import nnc
 from nnc._cli.arguments import UsageError
 from nnc._cli.image_notes import print_notes
 from nnc._cli.images import image_shape, read_labelled, read_unlabelled
-from nnc._cli.models import refuse_existing
+from nnc._cli.models import refuse_existing, select_network
 from nnc._cli.screen import Screen
 from nnc._cli.terminal import print_json, print_text
 from nnc._drawing.braille import plot_plane
@@ -40,7 +40,7 @@ def read_test_images(model: Any, arguments: Namespace) -> tuple[NDArray[np.float
 
 def check_classifier(model: Any, path: str) -> list[Any]:
     """Return the classes of a model; raise ValueError if it has no classes with a probability for each of them."""
-    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    network = select_network(model, 1)
     if model.classes is None or network.sizes[-1] != len(model.classes):
         raise ValueError(f"{path} must be a classifier with an output for each class")
     labels: list[Any] = model.classes.tolist()

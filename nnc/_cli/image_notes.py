@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import nnc
+from nnc._cli.models import select_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def print_notes(model: nnc.NeuralNetwork | nnc.Ensemble, images: Images, is_inve
     screen : Screen
         Output of the notes.
     """
-    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    network = select_network(model, 1)
     ranges = network.converter.training_images
     _print_size_notes(images, ranges, network.model.stack.input_shape[:2], screen)
     remedy = "leave out --invert" if is_inverted else "use --invert"

@@ -20,7 +20,7 @@ import nnc
 from nnc._cli import image_notes
 from nnc._cli.arguments import UsageError, build_parser
 from nnc._cli.image_notes import Images
-from nnc._cli.models import refuse_existing
+from nnc._cli.models import refuse_existing, select_network
 from nnc._cli.numbers import build_predictions
 from nnc._cli.outputs import write_rows
 from nnc._cli.paths import IMAGE_EXTENSIONS, UNFINISHED_IMAGES
@@ -318,7 +318,7 @@ def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> No
 
 def image_shape(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> tuple[int, int, int]:
     """Return height, width and channels of the inputs of a model; raise ValueError if they are not images."""
-    network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
+    network = select_network(model, 1)
     shape = network.model.stack.input_shape
     if len(shape) != 3:
         raise ValueError(

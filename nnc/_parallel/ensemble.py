@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.conformal import ConformalIntervals, ConformalSets, check_level
-from nnc._network import NeuralNetwork
 from nnc._parallel.fit import check_networks
+from nnc._parallel.members import Members
 from nnc._registry import activations, losses
 from nnc._utils.arrays import as_real_array
 from nnc._utils.attributes import SuggestsAttributes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._data.converter import DataConverter
+    from nnc._network import NeuralNetwork
     from nnc._registry.choices import DType
 
 
@@ -52,10 +53,10 @@ class Ensemble(SuggestsAttributes):
     >>> low, high = ensemble.conformal(X_held, y_held, level=0.9).predict_interval(X_new)
     """
 
-    networks: tuple[NeuralNetwork, ...]
+    networks: Members
 
     def __init__(self, networks: Sequence[NeuralNetwork]) -> None:
-        self.networks = tuple(check_networks("networks", networks))
+        self.networks = Members(check_networks("networks", networks))
         first = _common_properties(self.networks[0])
         for i, network in enumerate(self.networks[1:], 1):
             for name, value in _common_properties(network).items():
@@ -105,15 +106,15 @@ class Ensemble(SuggestsAttributes):
         ValueError, TypeError
             X is invalid, as in `NeuralNetwork.predict`.
         """
-        return _stacked([network.predict(X, lengths=lengths) for network in self.networks])  # type: ignore[no-any-return]
+        return self.networks.stacked(lambda network: network.predict(X, lengths=lengths))  # type: ignore[no-any-return]
 
     def predict(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the mean of the predictions of the networks, (n, n_out) for rows X (n, n_in)."""
-        return _mean(self.predict_all(X, lengths=lengths))  # type: ignore[no-any-return]
+        return self.networks.mean(lambda network: network.predict(X, lengths=lengths))  # type: ignore[no-any-return]
 
     def predict_proba(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the mean probability of each class, (n, n_classes), as in `NeuralNetwork.predict_proba`."""
-        return _mean(_stacked([network.predict_proba(X, lengths=lengths) for network in self.networks]))  # type: ignore[no-any-return]
+        return self.networks.mean(lambda network: network.predict_proba(X, lengths=lengths))  # type: ignore[no-any-return]
 
     def predict_classes(self, X: ArrayLike, *, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """Return the class with the largest mean output, as in `NeuralNetwork.predict_classes`."""
@@ -122,8 +123,7 @@ class Ensemble(SuggestsAttributes):
 
     def _mean_rows(self, X: Any) -> NDArray[Any]:
         """Return the mean of the predictions as rows (n, n_out), for an array or for Sequences."""
-        rows = [network._predict_rows(*network.converter.bind(X)) for network in self.networks]
-        mean: NDArray[Any] = np.mean(rows, axis=0)
+        mean: NDArray[Any] = self.networks.mean(lambda network: network._predict_rows(*network.converter.bind(X)))
         return mean
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -257,7 +257,7 @@ class Ensemble(SuggestsAttributes):
         """
         from nnc import _serialization
 
-        _serialization.write(path, [network._document(checkpoint=False) for network in self.networks])
+        _serialization.write(path, self.networks.documents())
 
     @classmethod
     def load(cls, path: Any, loss: Any = None) -> Ensemble:
@@ -270,13 +270,13 @@ class Ensemble(SuggestsAttributes):
         """Return the JSON object that `save` writes for the ensemble."""
         from nnc import _serialization
 
-        return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
+        return _serialization.dumps(self.networks.documents())
 
     @classmethod
     def _from_documents(cls, documents: list[dict[str, Any]], where: str, loss: Any) -> Ensemble:
         from nnc import _serialization
 
-        networks = [NeuralNetwork._from_document(document, where, loss) for document in documents]
+        networks = Members.from_documents(documents, where, loss)
         with _serialization.build_errors(where, "ensemble"):
             return cls(networks)
 
@@ -298,7 +298,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx(self._export_documents(), self._dtype_name(dtype)), "ensemble")
+        disk.replace_file(path, to_onnx(self.networks.export_documents(), self._dtype_name(dtype)), "ensemble")
 
     def to_c(self, path: Any, name: str | None = None, dtype: DType | None = None) -> None:
         """Write a C header that computes the mean of the networks.
@@ -322,25 +322,22 @@ class Ensemble(SuggestsAttributes):
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
-        disk.write_text(path, to_c(self._export_documents(), name, self._dtype_name(dtype), self.predict), "ensemble")
+        documents = self.networks.export_documents()
+        disk.write_text(path, to_c(documents, name, self._dtype_name(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
         """Write a module of plain Python that computes the mean prediction; see `NeuralNetwork.to_python`."""
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write_text(path, to_python(self._export_documents(), self.predict), "ensemble")
+        disk.write_text(path, to_python(self.networks.export_documents(), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
         """Write a JavaScript module (ES module) that computes the mean prediction; see `NeuralNetwork.to_js`."""
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write_text(path, to_js(self._export_documents(), self.predict), "ensemble")
-
-    def _export_documents(self) -> list[dict[str, Any]]:
-        """Return the JSON object of each network, from which exporters write other formats."""
-        return [network._export_document() for network in self.networks]
+        disk.write_text(path, to_js(self.networks.export_documents(), self.predict), "ensemble")
 
     def _dtype_name(self, dtype: Any) -> str:
         """Return the name of a dtype; the default is the dtype of the outputs."""
@@ -348,20 +345,6 @@ class Ensemble(SuggestsAttributes):
 
         dtype = np.result_type(*(network.dtype for network in self.networks)) if dtype is None else dtype
         return str(check_dtype(dtype).name)
-
-
-def _stacked(predictions: list[Any]) -> Any:
-    """Return the predictions of networks as an array (n_networks, ...); lists become a list of such arrays."""
-    if isinstance(predictions[0], list):
-        return [np.stack(parts) for parts in zip(*predictions, strict=True)]
-    return np.stack(predictions)
-
-
-def _mean(predictions: Any) -> Any:
-    """Return the mean over the networks of predictions that `_stacked` has returned."""
-    if isinstance(predictions, list):
-        return [part.mean(axis=0) for part in predictions]
-    return predictions.mean(axis=0)
 
 
 def _common_properties(network: NeuralNetwork) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from nnc._model.cores import load_core
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import train_networks
+from nnc._parallel.members import Members
 from nnc._training.schedules import CosineLR
 from nnc.forecast.statistics import is_clearly_lower
 from nnc.layers import Dense, Input
@@ -41,8 +42,8 @@ class Corrections(NamedTuple):
 
     Attributes
     ----------
-    networks : tuple of NeuralNetwork
-        The linear map, followed by the networks; () if there are no corrections.
+    networks : Members
+        The linear map, followed by the networks; empty if there are no corrections.
     weights : tuple of float
         Weight of each member.
     input_scale : array (width,)
@@ -51,7 +52,7 @@ class Corrections(NamedTuple):
         Factor of the outputs.
     """
 
-    networks: tuple[NeuralNetwork, ...]
+    networks: Members
     weights: tuple[float, ...]
     input_scale: Floats
     unit: Floats
@@ -62,6 +63,7 @@ class Corrections(NamedTuple):
         if not self.networks or not len(inputs):
             return total
         scaled = (inputs / self.input_scale).astype(np.float32)
+        # Members.mean would differ in the last bits: products of weights and outputs have float32, their sum float64.
         for network, weight in zip(self.networks, self.weights, strict=True):
             if weight:
                 total += weight * network.predict(scaled)
@@ -70,7 +72,7 @@ class Corrections(NamedTuple):
 
 def no_corrections(width: int, horizon: int) -> Corrections:
     """Return Corrections without members, whose corrections are 0."""
-    return Corrections((), (), np.ones(width), np.ones(horizon))
+    return Corrections(Members(), (), np.ones(width), np.ones(horizon))
 
 
 def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corrections:
@@ -100,7 +102,7 @@ def learn(inputs: Floats, errors: Floats, seed: int, n_jobs: int | None) -> Corr
         "lr": CosineLR(LEARNING_RATE),
     }
     train_networks(networks, scaled.astype(np.float32), targets.astype(np.float32), None, fit_options, n_jobs)
-    return Corrections((linear, *networks), (0.5, *[0.5 / N_NETWORKS] * N_NETWORKS), scale, unit)
+    return Corrections(Members((linear, *networks)), (0.5, *[0.5 / N_NETWORKS] * N_NETWORKS), scale, unit)
 
 
 def solve(A: Floats, b: Floats) -> Floats:

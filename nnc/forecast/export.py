@@ -9,6 +9,7 @@ import numpy as np
 
 from nnc._interop.forecast import ForecastProgram
 from nnc._interop.program import Program, build_members
+from nnc._parallel.members import Members
 from nnc.forecast.windows import MEMBERS, MIN_RELATIVE_SCALE, MIN_SCALE, SQUASH, lookback, spread_steps
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def build_forecast_program(prediction: Prediction) -> ForecastProgram:
     model, windows, corrections = prediction.model, prediction.windows, prediction.model.corrections
     if not any(corrections.weights):
         raise ValueError("the model must have corrections to be exported, got none: its forecasts are statistical only")
-    networks = compress(corrections.networks, corrections.weights)
-    operations, title = build_members(network._export_document() for network in networks)
+    networks = Members(compress(corrections.networks, corrections.weights))
+    operations, title = build_members(networks.export_documents())
     weights = filter(None, corrections.weights)
     X = export_inputs(windows)
     P = windows.base + prediction.corrections * windows.scale

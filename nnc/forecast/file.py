@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._network import NeuralNetwork
+from nnc._parallel.members import Members, check_sizes
 from nnc._utils import fields
 from nnc._utils.notices import warn_user
 from nnc.forecast.corrections import Corrections
@@ -57,7 +57,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     model, panel = forecaster._fitted(), forecaster._panel
     corrections, effects, layout = model.corrections, model.effects, forecaster._layout
     names = None if forecaster._names is None else [_name_document(name) for name in forecaster._names]
-    return [network._document(checkpoint=False) for network in corrections.networks], {
+    return corrections.networks.documents(), {
         "recipe": RECIPE,
         "settings": {name: getattr(forecaster, name) for name in SETTINGS},
         "season": model.season,
@@ -126,7 +126,7 @@ def _array(members: dict[str, Any], key: str, shape: tuple[int, ...], where: str
     return array
 
 
-def parse(body: dict[str, Any], networks: list[NeuralNetwork]) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse(body: dict[str, Any], networks: Members) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of a Forecaster and its other attributes; raise ValueError that locates invalid content."""
     recipe = fields.unsigned(body, "recipe", 0, bits=31) or 0
     if recipe > RECIPE:
@@ -209,18 +209,16 @@ def _parse_panel(members: dict[str, Any]) -> Panel:
     return Panel(series, starts, covariates["regressors"], covariates["past"], static)
 
 
-def _parse_corrections(members: dict[str, Any], networks: list[NeuralNetwork], horizon: int) -> Corrections:
+def _parse_corrections(members: dict[str, Any], networks: Members, horizon: int) -> Corrections:
     """Create the corrections from a JSON object and networks."""
     scale = _array(members, "input_scale", (-1,), "corrections.")
     unit = _array(members, "unit", (horizon,), "corrections.")
     weights = _array(members, "weights", (len(networks),), "corrections.")
     for i, network in enumerate(networks):
-        if (network.sizes[0], network.sizes[-1]) != (len(scale), horizon):
-            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"networks[{i}] has {found}, expected {len(scale)} inputs and {horizon} outputs")
+        check_sizes(network, len(scale), horizon, f"networks[{i}]")
     if (scale <= 0).any():
         raise ValueError("corrections.input_scale has a number that is not positive, expected positive numbers")
-    return Corrections(tuple(networks), tuple(weights.tolist()), scale, unit)
+    return Corrections(networks, tuple(weights.tolist()), scale, unit)
 
 
 def _parse_effects(members: dict[str, Any], n: int, columns: int) -> Effects:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc import _serialization
-from nnc._network import NeuralNetwork
+from nnc._parallel.members import Members
 from nnc._serialization.models import load_model
 from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc._network import NeuralNetwork
     from nnc._report.page import Report
     from nnc.forecast.frames import Layout
     from nnc.forecast.panel import Panel
@@ -413,7 +414,7 @@ class Forecaster(SuggestsAttributes):
     @classmethod
     def _from_content(cls, content: Any, where: str, loss: Any) -> Forecaster:
         """Create a Forecaster from the parsed content of a file; `where` names the file in error messages."""
-        networks = [NeuralNetwork._from_document(document, where, None) for document in content[0]]
+        networks = Members.from_documents(content[0], where)
         with _serialization.build_errors(where, FILE_KIND):
             settings, attributes = parse(content[1], networks)
             forecaster = cls(**settings)

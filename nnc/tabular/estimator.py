@@ -318,7 +318,7 @@ class TableEstimator(BaseEstimator):
     @property
     def networks_(self) -> list[NeuralNetwork]:
         """Networks whose outputs are averaged for predictions."""
-        return [member.network for member in self._model().members]
+        return list(self._model().networks)
 
     @property
     def held_out_(self) -> HeldOut:

@@ -17,7 +17,7 @@ def build_table_program(model: TableModel) -> TableProgram:
     """Build the TableProgram of a model, from which the exporters in nnc/_interop write ONNX and C."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
-    operations, title = build_members(member.network._export_document() for member in model.members)
+    operations, title = build_members(model.networks.export_documents())
     n_blocks = [member.features.n_blocks for member in model.members]
     columns, example = schema.raw(), schema.example()
     with warnings.catch_warnings():

@@ -35,7 +35,7 @@ import numpy as np
 
 from nnc import _serialization
 from nnc._data.scaling import Scaling
-from nnc._network import NeuralNetwork
+from nnc._parallel.members import Members, check_sizes
 from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
 from nnc._utils import disk, fields
 from nnc.tabular.features import EXTENDED, PLAIN
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._network import NeuralNetwork
     from nnc.tabular.training import Rows
 
 FILE_KIND = "table model"
@@ -76,20 +77,14 @@ def text(model: TableModel) -> str:
 def build_model(content: Any, where: str) -> TableModel:
     """Create the model from the parsed content of a file; `where` names the file in error messages."""
     documents, table = content
-    networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
+    networks = Members.from_documents(documents, where)
     with _serialization.build_errors(where, FILE_KIND):
         return parse_model(table, networks)
 
 
-def _document(network: NeuralNetwork) -> dict[str, Any]:
-    """Return the JSON object of a network without its training state."""
-    return network._document(checkpoint=False)
-
-
 def _networks(model: TableModel) -> list[dict[str, Any]]:
     """Return the networks of a model as JSON objects: first the members, then the networks of its `spread`, if any."""
-    networks = [member.network for member in model.members]
-    return [_document(network) for network in (*networks, *(model.spread.networks if model.spread else ()))]
+    return Members((*model.networks, *(model.spread.networks if model.spread else ()))).documents()
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
@@ -138,7 +133,7 @@ def _model_document(model: TableModel) -> dict[str, Any]:
     }
 
 
-def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
+def parse_model(table: dict[str, Any], networks: Members) -> TableModel:
     """Create the model from a JSON object and networks; raise ValueError that locates invalid content."""
     schema = Schema.from_document(fields.member(table, "schema", dict))
     target = Target.from_document(fields.member(table, "target", dict))
@@ -152,10 +147,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
         raise ValueError(f"members has {len(documents)} items, expected {n_members}, one for each network")
     for i, (document, network) in enumerate(zip(documents, networks, strict=False)):
         member = _parse_member(document, network, classes, f"members[{i}]")
-        width = schema.width(member.features)
-        if (network.sizes[0], network.sizes[-1]) != (width, task.n_network_outputs):
-            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"networks[{i}] has {found}, expected {width} inputs and {task.n_network_outputs} outputs")
+        check_sizes(network, schema.width(member.features), task.n_network_outputs, f"networks[{i}]")
         members.append(member)
     scaling = fields.member(table, "scaling", dict, type(None))
     scaling = None if scaling is None else Scaling.from_dict(scaling)
@@ -177,7 +169,7 @@ def parse_model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> Tab
     )
     model.held_out = _parse_held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
     if n_spread:
-        model.spread = _parse_spread(table, task, schema, networks[len(members) :])
+        model.spread = _parse_spread(table, task, schema, Members(networks[len(members) :]))
     if table.get("gain") is not None:
         model.gain = Gain(*fields.vector(fields.member(table, "gain", list), 2, "gain"))
     importances = _parse_matrix(table, "importances", 2, len(schema.names))
@@ -242,7 +234,7 @@ def _n_spread_networks(table: dict[str, Any]) -> int:
     return fields.size(fields.json_object(document, "spread").get("networks"), "spread.networks")
 
 
-def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: Sequence[NeuralNetwork]) -> Spread:
+def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: Members) -> Spread:
     """Create the Spread from a JSON object; raise ValueError if it is invalid or does not fit the task."""
     document = fields.json_object(table["spread"], "spread")
     fields.check_keys(document, ("networks", "unit", "limits"), "spread")
@@ -250,9 +242,7 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
         raise ValueError("spread is an object, expected null for a model that predicts classes or quantiles")
     width = schema.width() + task.n_out
     for network in networks:
-        if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
-            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
-            raise ValueError(f"a network of the spread has {found}, expected {width} inputs and {task.n_out} outputs")
+        check_sizes(network, width, task.n_out, "a network of the spread")
     unit = np.array(fields.vector(fields.member(document, "unit", list, where="spread."), task.n_out, "spread.unit"))
     limits = _parse_matrix(document, "limits", 2, task.n_out)
     if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
@@ -261,7 +251,7 @@ def _parse_spread(table: dict[str, Any], task: Task, schema: Schema, networks: S
             f"{fields.describe(document.get('limits'))}, expected positive numbers in unit, and two "
             "rows of positive numbers in limits, the minima and the maxima"
         )
-    return Spread(tuple(networks), unit, limits)
+    return Spread(networks, unit, limits)
 
 
 def _parse_matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
@@ -392,7 +382,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
                 "errors": [_nan_to_null(error) for error in member.errors],
             }
         )
-    _serialization.write(path, [_document(network) for network in networks], {"fit": key, "members": entries})
+    _serialization.write(path, Members(networks).documents(), {"fit": key, "members": entries})
 
 
 def read_checkpoint(path: Any, key: str) -> list[Member]:
@@ -414,7 +404,7 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
         )
     with _serialization.build_errors(where, FILE_KIND):
         entries = fields.member(checkpoint, "members", list)
-        networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
+        networks = Members.from_documents(documents, where)
         if len(networks) < len(entries):
             raise ValueError(f"networks has {len(networks)} items, expected one for each of the {len(entries)} members")
         params = [network.params for network in networks]

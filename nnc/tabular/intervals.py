@@ -14,6 +14,7 @@ import numpy as np
 from nnc._data.folds import Folds, rank_groups
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import train_networks
+from nnc._parallel.members import Members
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import ValidationRows
 from nnc._registry.optimizers import Adam
@@ -21,7 +22,7 @@ from nnc._training.schedules import CosineLR
 from nnc.layers import Dense, Input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -41,7 +42,7 @@ class Spread(NamedTuple):
 
     Attributes
     ----------
-    networks : tuple of NeuralNetwork
+    networks : Members
         Networks whose inputs are encoded columns and scaled predictions, and whose outputs are errors divided by
         `unit`.
     unit : array (n_targets,)
@@ -50,19 +51,14 @@ class Spread(NamedTuple):
         Smallest and largest mean output for these rows, to which mean outputs for other rows are clipped.
     """
 
-    networks: tuple[NeuralNetwork, ...]
+    networks: Members
     unit: NDArray[np.float64]
     limits: NDArray[np.float64]
 
     def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the predicted magnitude of the errors (n, n_targets) for inputs from `spread_inputs`."""
-        return self.unit * np.clip(mean_output(self.networks, inputs), *self.limits)
-
-
-def mean_output(networks: Sequence[NeuralNetwork], inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the outputs for `inputs`, averaged over several networks."""
-    mean: NDArray[np.float64] = np.mean([network.predict(inputs) for network in networks], axis=0, dtype=np.float64)
-    return mean
+        outputs = self.networks.mean(lambda network: network.predict(inputs), np.float64)
+        return np.asarray(self.unit * np.clip(outputs, *self.limits))
 
 
 def spread_inputs(
@@ -174,9 +170,9 @@ def fit_spread(
         "restore_best": True,
     }
     outcomes = train_networks(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
-    trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
+    trained = Members(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:
         return None
-    outputs = mean_output(trained, inputs)
+    outputs = trained.mean(lambda network: network.predict(inputs), np.float64)
     limits = np.maximum(np.stack([outputs.min(axis=0), outputs.max(axis=0)]), MIN_RELATIVE_SPREAD)
     return Spread(trained, mean * largest, limits)

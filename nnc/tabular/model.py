@@ -10,6 +10,7 @@ import numpy as np
 
 from nnc._data.conformal import check_level, classes_within, half_width, quantile
 from nnc._data.metrics import METRICS
+from nnc._parallel.members import Members
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
 from nnc.tabular.features import PLAIN
@@ -94,6 +95,11 @@ class TableModel:
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
 
     # ------------------------------------------------------------------------------------------ predictions
+
+    @property
+    def networks(self) -> Members:
+        """Networks of the members."""
+        return Members(member.network for member in self.members)
 
     @property
     def features(self) -> FeatureSet:
