@@ -182,6 +182,23 @@ def test_first_fulfilled_stopping_rule_ends_fit(rules, reason, batches):
     assert check_history(history).stop_reason == reason
 
 
+@pytest.mark.filterwarnings("ignore::nnc.NotConvergedWarning")
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("rules", [{"target_loss": 0.0}, {"max_seconds": 1e6}, {"callback": lambda record: False}])
+def test_fit_without_epochs_has_limit(set_limit, optimizer, rules):
+    set_limit("nnc._training.options.MAX_EPOCHS", 20)
+    history = regressor().fit(X, Y, optimizer=optimizer, **rules)
+    assert (history.epochs, history.stop_reason) == (20, "epochs")
+
+
+def test_fit_without_epochs_warns_of_its_limit(set_limit):
+    set_limit("nnc._training.options.MAX_EPOCHS", 20)
+    with pytest.warns(nnc.NotConvergedWarning, match="after 20 epochs, before the loss reached target_loss=0"):
+        regressor().fit(X, Y, lr=0.01, target_loss=0.0)
+    with pytest.warns(nnc.NotConvergedWarning, match="after 20 epochs, the limit of a fit without epochs; use more"):
+        regressor().fit(X, Y, lr=0.01, max_seconds=1e6)
+
+
 def test_fit_without_stopping_rule_raises():
     for fit in (lambda: regressor().fit(X, Y, lr=0.1), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
         with pytest.raises(TypeError, match="epochs must be set if no other argument ends the training"):

@@ -80,7 +80,7 @@ class Fitting(Parameters):
         epochs : int, optional
             Number of passes over the rows; the largest number if the automatic rule applies (see Notes). It may be
             omitted if another rule ends the training (patience, target_loss, max_seconds or a callback), or if the
-            automatic rule chooses it.
+            automatic rule chooses it. A training without `epochs` ends after at most 10 million epochs.
         lr : float, schedule or callable, optional
             Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch. Epochs are
             counted from 0 since the optimizer started. A function must be passed again after `load`. Default: the

@@ -337,7 +337,7 @@ def _train_together(
         active_runs = [
             (run, minimizer)
             for run, minimizer in active_runs
-            if not (minimizer.training.stopped or run.epoch == run.options.epochs)
+            if not (minimizer.training.stopped or run.epoch == run.options.max_epochs)
         ]
     now = perf_counter()
     for run, _ in runs:

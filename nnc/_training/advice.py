@@ -48,7 +48,7 @@ class NotConvergedWarning(TrainingWarning):
     """Warning that a training ended before it converged.
 
     All epochs are done, but the loss has not reached `target_loss`, or the value that `patience` monitors was still
-    improving by more than 10 % within the last `patience` epochs.
+    improving by more than 10 % within the last `patience` epochs. A training without `epochs` has reached its limit.
     """
 
 
@@ -136,7 +136,8 @@ def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
     """Yield the class and the message of each warning about a training."""
     model, options, loss = run.minimizer.model, run.options, history.loss
     epochs = len(loss)
-    if history.stop_reason == "epochs" and (options.target_loss is not None or options.patience is not None):
+    has_goal = options.target_loss is not None or options.patience is not None or options.epochs is None
+    if history.stop_reason == "epochs" and has_goal:
         unmet = _unmet_goal(options, history)
         if unmet:
             yield (
@@ -261,6 +262,8 @@ def _unmet_goal(options: TrainingOptions, history: History) -> str:
     """
     if options.target_loss is not None:
         return f"before the loss reached target_loss={options.target_loss:g}"
+    if options.epochs is None:
+        return "the limit of a fit without epochs"
     assert options.patience is not None
     n_last = min(options.patience, history.epochs // 2)
     if not n_last:

@@ -6,7 +6,6 @@ stopping, metrics and callbacks. Control returns to Python about every 50 ms, to
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, final
@@ -183,7 +182,7 @@ class TrainingLoop:
         """Run all epochs, and return the History."""
         reason, minimizer = "interrupt" if self.options.is_interrupted else "", self.minimizer
         try:
-            while not reason and minimizer.epoch != self.options.epochs:
+            while not reason and minimizer.epoch != self.options.max_epochs:
                 reason = self.advance(self.next_check()) or self.check_epoch()
             return self.close(reason or "epochs", restores=True)
         except BaseException as error:
@@ -248,7 +247,7 @@ class TrainingLoop:
         epoch, options, first = self.minimizer.epoch, self.options, self.records.earlier_epochs
         if options.epoch_settings is not None:
             options.epoch_settings(self.minimizer.training, first + epoch)
-        goal = sys.maxsize if options.epochs is None else options.epochs
+        goal = options.max_epochs
         for observer in self.observers:
             goal = min(goal, observer.next_check(epoch))
         if self.callbacks is not None:

@@ -44,6 +44,7 @@ NO_METRICS: Mapping[str, Metric] = {}
 MIN_RELATIVE_IMPROVEMENT = 1e-4
 # names that metrics must not have, because a Record or a History uses them
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "refit", "network")
+MAX_EPOCHS = 10_000_000  # limit of a fit without `epochs`, whose history then takes 80 MB for each column
 MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
 PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
@@ -126,6 +127,11 @@ class TrainingOptions:
 
     def __init__(self, epochs: int | None, settings: dict[str, Any]) -> None:
         self.epochs, self.settings = epochs, settings
+
+    @property
+    def max_epochs(self) -> int:
+        """Return the largest number of epochs of the run."""
+        return MAX_EPOCHS if self.epochs is None else self.epochs
 
     @property
     def may_stop_early(self) -> bool:

@@ -14,7 +14,6 @@ from nnc._registry import losses
 from nnc._training.curvature import lbfgs, levenberg_marquardt
 from nnc._training.divergence import NotFiniteError, scaling_advice
 from nnc._utils.arrays import as_contiguous
-from nnc._utils.checks import MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,7 +232,7 @@ class SecondOrder:
             self.memory = self.read_pairs() if state.damping is None else state.damping
         self.previous_loss = objective.loss(start) if optimizer.least_squares else objective.loss_and_gradient(start)[0]
         objective.restart(start)
-        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs - self.epoch
+        epochs = self.options.max_epochs - self.epoch
         if optimizer.least_squares:
             return levenberg_marquardt(
                 objective.least_squares,

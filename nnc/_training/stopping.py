@@ -65,7 +65,7 @@ class Monitor:
         self.checked_epochs = epoch
         if options.patience is not None and epoch - self.last_improvement >= options.patience:
             reason = "patience"
-        is_last = bool(reason) or epoch == options.epochs or bool(run.limit())
+        is_last = bool(reason) or epoch == options.max_epochs or bool(run.limit())
         return "callback" if run.run_callbacks(epoch, is_best, is_last) else reason
 
     def compare(self, run: Run, epoch: int) -> bool:
