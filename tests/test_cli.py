@@ -400,7 +400,7 @@ def test_full_disk_is_reported_in_one_line(saved, tmp_path):
         result = run(*("-m", "nnc", "inspect", saved[1]), cwd=tmp_path, stdout=full)
     assert result.returncode == 1
     assert result.stderr.startswith("nnc: ")
-    assert "No space left" in result.stderr
+    assert "the disk is full; free some space" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

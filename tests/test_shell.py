@@ -28,6 +28,7 @@ pytest.importorskip("rich")
 tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
 RunLog = import_module("nnc._cli.runs").RunLog
 
+FULL_STREAM = "nnc: cannot write the output: the disk is full; free some space and run the command again"
 FULL_DISK = "cannot save the table: the disk is full (an existing file is unchanged); free some space and save again"
 NAMES = ["sepal length", "sepal width", "petal length", "petal width"]
 
@@ -1200,7 +1201,7 @@ def test_signal_ignored_by_parent_process_remains_ignored(shell, temporary):
         ("predict iris.json none.csv", "2>&-", 1, ""),
         (f"{TRAIN} -o m.json", ">&- 2>&- <&-", 0, ""),
         ("--help", ">&-", 0, ""),
-        ("inspect iris.json", ">/dev/full", 1, "nnc: No space left on device"),
+        ("predict iris.json iris.csv", ">/dev/full", 1, FULL_STREAM),
     ],
 )
 def test_closed_standard_streams_are_reported(shell, temporary, line, closed, status, message):

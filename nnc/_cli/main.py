@@ -7,6 +7,7 @@ of one line instead of a traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -128,6 +129,8 @@ def _message(error: Exception) -> str:
         return f"this command needs {EXTRA_PACKAGES[package]}; install it with {install_command('cli')}"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            text = "cannot write the output: the disk is full; free some space and run the command again"
         if error.filename is not None and str(error.filename) not in text:
             text += f": {error.filename}"
     return printable(" ".join(text.split()))
