@@ -492,6 +492,15 @@ def test_negative_losses_are_no_overfitting():
     train_single_weight(0.5, loss=lambda P, Y: (((P - Y) ** 2).mean() - 0.1, 2 * (P - Y) / P.size))
 
 
+def test_rising_negative_training_loss_is_no_overfitting():
+    """The training loss, whose targets are 0, rises from -1 to -0.9."""
+
+    def loss(P, Y):
+        return ((P - Y) ** 2).mean() + 0.1 if Y.any() else -0.9 - 0.1 * (P**2).mean(), 2 * (P - Y) / P.size
+
+    train_single_weight(0.5, loss=loss)
+
+
 def test_steps_beyond_sequences_are_not_saturated():
     """The outputs of a convolution are 0 beyond the end of a sequence, which is a limit of the range of sigmoid."""
     layers = [Input(steps=1500, features=2), Conv1D(4, 3, "sigmoid", padding="causal"), GlobalAvgPool1D(), 1]

@@ -282,7 +282,8 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
         return ""
     best = int(val_loss.argmin())
     lowest, last = float(val_loss[best]), float(val_loss[-1])
-    if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < OVERFIT_LOSS_RATIO * loss[best]):
+    decrease = (1 - OVERFIT_LOSS_RATIO) * abs(loss[best])  # a training loss may be negative
+    if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < loss[best] - decrease):
         return ""
     # Do not warn: the increase of the loss is only a rounding error.
     if last < np.finfo(run.model.dtype).eps * val_loss[0]:
