@@ -128,6 +128,15 @@ def test_saturated_layer_warns(activation):
     assert_only_warning(nnc.SaturatedLayerWarning, lambda: net.fit_batches([(X + 2, Y)], epochs=2, lr=1e-6), *fragments)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_saturated_layer_warns_in_each_fit_with_dY(optimizer):
+    net = build_regressor(activation="tanh")
+    net.weights[0] = 1000 * net.weights[0]
+    options = {"dY": np.ones((len(X), 2, 3)), "optimizer": optimizer, "epochs": 2}
+    for _ in range(2):
+        assert_only_warning(nnc.SaturatedLayerWarning, lambda: net.fit(X + 2, Y, **options), "hidden layer 1")
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_second_order_methods_give_no_false_warning(activation):
     """These methods do not train in the core, so its buffers contain no outputs of their layers."""

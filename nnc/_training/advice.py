@@ -122,6 +122,7 @@ def _is_unremarkable(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
         and run.dataset.converter.max_abs_input <= LARGE_INPUT
         and (len(loss) < MIN_CHECKED_EPOCHS or loss.item(-1) <= LARGE_LOSS_RATIO * loss.item(0))
         and not model.uses_lanes
+        and model.slope_weight is None
         and run.minimizer.training.is_healthy(model.saturation_ranges, MIN_RISING_EPOCHS, SATURATED_FRACTION)
     )
 
@@ -329,7 +330,9 @@ def _saturated_fractions(run: TrainingLoop) -> list[float]:
     computed again from more rows. The list is empty if only a small batch is in memory.
     """
     model, training = run.minimizer.model, run.minimizer.training
-    if training is not None:  # None if the optimizer runs in Python
+    # A training on derivatives stores no outputs in the layers. There is none in the core if the optimizer runs in
+    # Python.
+    if training is not None and model.slope_weight is None:
         fractions = model.saturated_fractions(training)
         if not fractions or max(fractions) <= SATURATED_FRACTION or run.data.lengths is not None:
             return fractions
