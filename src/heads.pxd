@@ -11,8 +11,8 @@
 from simd cimport real, VL, load, splat, store
 from arena cimport Arena, allocate
 from activations cimport IDENTITY, SOFTMAX, activate, differentiate, differentiate_rows, softmax
-from losses cimport (BCE, CROSS_ENTROPY, HINGE, POISSON, cross_entropy, elementwise_loss, from_logits, label_smoothing,
-                     loss_scale)
+from losses cimport (CROSS_ENTROPY, cross_entropy, elementwise_loss, from_logits, has_target_range, is_target,
+                     label_smoothing, loss_scale)
 from layer cimport GRAIN, padded
 from rows cimport Data
 
@@ -57,20 +57,15 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
     cdef int h
     for h in range(heads.count):
         head = &heads.items[h]
-        if not (head.loss == BCE or head.loss == POISSON or head.loss == HINGE or head.loss == CROSS_ENTROPY):
-            continue                          # other losses accept any number as a target
+        if not has_target_range(head.loss):
+            continue
         for i in range(n):
             y = Y + i * n_out + head.first
             ones = zeros = 0
             for j in range(head.n):
                 ones += y[j] == 1
                 zeros += y[j] == 0
-                if head.loss == BCE:
-                    is_valid = is_valid and 0 <= y[j] <= 1
-                elif head.loss == POISSON:
-                    is_valid = is_valid and 0 <= y[j]
-                elif head.loss == HINGE:
-                    is_valid = is_valid and (y[j] == 1 or y[j] == -1)
+                is_valid = is_valid and is_target(head.loss, y[j])
             if head.loss == CROSS_ENTROPY:
                 is_valid = is_valid and ones == 1 and zeros == head.n - 1
     return is_valid

@@ -50,6 +50,20 @@ cdef inline bint from_logits(int loss) noexcept nogil:
     return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON
 
 
+cdef inline bint has_target_range(int loss) noexcept nogil:
+    # Return whether the targets of the loss must be in a range. Other losses accept all numbers.
+    return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON or loss == HINGE
+
+
+cdef inline bint is_target(int loss, real y) noexcept nogil:
+    # Return whether y is in the range of targets of the loss.
+    if loss == BCE or loss == CROSS_ENTROPY:
+        return 0 <= y <= 1
+    if loss == POISSON:
+        return 0 <= y
+    return not has_target_range(loss) or y == 1 or y == -1
+
+
 cdef inline bint needs_log_sum(int loss) noexcept nogil:
     # Return whether the loss needs log(sum(exp(Z))), which softmax also computes.
     return loss == CROSS_ENTROPY
