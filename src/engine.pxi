@@ -13,7 +13,7 @@ cdef class Engine:
     loss : str
         A name of LOSSES.
     parameter : float
-        Parameter of the loss: delta of huber, tau of quantile, label smoothing of cross_entropy.
+        Parameter of the loss, such as delta of the Huber loss.
     heads : sequence of tuples, optional
         Several losses in place of `loss`: (loss, parameter, activation, n, weight) for each, where n is its number of
         outputs. The activation of the last layer must be the identity.

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import NeuralNetwork
+from nnc._registry import losses
 from nnc._registry.activations import HIDDEN
 from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
@@ -150,6 +151,10 @@ CASES = {
         for smoothing in (0.0, 0.15)
     },
 }
+
+
+def test_each_loss_has_a_case():
+    assert {case.name for case in CASES.values()} == set(losses.NAMES)
 
 
 # --------------------------------------------------------------------------------------------- optimizers

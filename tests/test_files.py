@@ -610,7 +610,7 @@ def with_loss(loss: str, parameter: Any) -> dict[str, Any]:
     return model
 
 
-@pytest.mark.parametrize(("loss", "default"), [("huber", 1.0), ("quantile", 0.5), ("cross_entropy", 0.0)])
+@pytest.mark.parametrize(("loss", "default"), losses.DEFAULT_PARAMETERS.items())
 def test_loss_parameter_has_default_and_is_saved(loss: str, default: float) -> None:
     model = with_loss(loss, None)
     assert _serialization.loads(json.dumps(model)) == {**model, "loss_parameter": default}
@@ -622,9 +622,8 @@ def test_loss_parameter_has_default_and_is_saved(loss: str, default: float) -> N
 
 
 def test_loss_parameter_of_loss_without_parameter_raises() -> None:
-    message = (
-        'loss_parameter is 1.0, expected null for loss "mse"; only huber, quantile, cross_entropy have a parameter'
-    )
+    names = ", ".join(losses.DEFAULT_PARAMETERS)
+    message = f'loss_parameter is 1.0, expected null for loss "mse"; only {names} have a parameter'
     assert load_error(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
 
 

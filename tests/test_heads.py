@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from targets import draw_targets
 
 import nnc
 from nnc import Head, Heads, NeuralNetwork
@@ -51,12 +52,7 @@ def test_single_head_equals_its_loss(name):
     row = losses.ROWS[name]
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 4))
-    y = {
-        "plus_minus_one": lambda: rng.choice([-1.0, 1.0], (30, 3)),
-        "multilabel": lambda: rng.uniform(size=(30, 3)),
-        "counts": lambda: rng.poisson(2.0, (30, 3)).astype(float),
-        "probabilities": lambda: rng.dirichlet(np.ones(3), 30),
-    }.get(row.target_type, lambda: rng.normal(size=(30, 3)))()
+    y = draw_targets(name, rng, 30, 3)
     loss = name if row.parameter is None else row.parameter.of(0.3)
     one = network([4, 8, 3], loss=loss)
     other = network([4, 8, 3], loss=Heads([Head(3, loss)]))
@@ -268,7 +264,7 @@ def test_check_gradients_accepts_heads(missing):
     assert (layer.name, layer.n_params, layer.checked) == ("Loss function 'heads'", 30, 23 if missing else 30)
 
 
-ALL_HEADS = [
+HEADS = [
     Head(2, "mse"),
     Head(3, "cross_entropy", weight=0.5),
     Head(1, nnc.Huber(0.3)),
@@ -280,20 +276,14 @@ ALL_HEADS = [
     Head(1, nnc.Quantile(0.2), output="softplus"),
     Head(5, "sse", output="gelu", weight=0.1),
     Head(1, "half_sse"),
-    Head(1, "log_cosh"),
 ]
+# The other losses have one output each.
+ALL_HEADS = [*HEADS, *(Head(1, name) for name in losses.NAMES if name not in {head.row.name for head in HEADS})]
 
 
 def random_targets(rng, n):
     """Return random targets for the heads in ALL_HEADS."""
-    parts = {
-        "continuous": lambda k: rng.normal(size=(n, k)),
-        "probabilities": lambda k: rng.dirichlet(np.ones(k), n),
-        "multilabel": lambda k: rng.uniform(size=(n, k)),
-        "counts": lambda k: rng.poisson(2.0, (n, k)).astype(float),
-        "plus_minus_one": lambda k: rng.choice([-1.0, 1.0], (n, k)),
-    }
-    return np.column_stack([parts[head.row.target_type](head.n) for head in ALL_HEADS])
+    return np.column_stack([draw_targets(head.row.name, rng, n, head.n) for head in ALL_HEADS])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

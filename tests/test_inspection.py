@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from targets import draw_targets
 
 import nnc
 from nnc import NeuralNetwork
@@ -40,9 +41,7 @@ def random_data(n, n_in, n_out, loss, seed=2):
     X = rng.normal(size=(n, n_in))
     if loss == "cross_entropy":
         return X, rng.integers(0, n_out, n)
-    if loss == "hinge":
-        return X, rng.choice([-1.0, 1.0], (n, n_out))
-    return X, rng.uniform(0.1, 0.9, (n, n_out))
+    return X, draw_targets(loss, rng, n, n_out)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""Tests that a new activation needs changes in only six files, the files that CONTRIBUTING.md names."""
+"""Tests that a new activation or loss needs changes in only few files, the files that CONTRIBUTING.md names."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,50 +12,90 @@ import pytest
 from nnc._registry.activations import ROWS
 
 ROOT = Path(__file__).parents[1]
-# The files that a contributor changes.
-RECIPE_FILES = {
-    "nnc/_registry/activations.py",
-    "src/activations.pxd",
-    "nnc/_interop/onnx.py",
-    "nnc/_interop/torch_modules.py",
-    "docs/file-format.md",
-    "tests/test_kernels.py",
-}
-# Files that tools/activations.py updates, and choices.py, which tools/public_names.py writes.
-GENERATED_FILES = {
-    "docs/guide/what-there-is.md",
-    "docs/guide/errors.md",
-    "docs/nnc-network.schema.json",
-    "nnc/_registry/choices.py",
-}
-RECORDS = {"CHANGELOG.md", "docs/lab/tables.md"}  # records of past changes and experiments
+
+
+class Recipe(NamedTuple):
+    """The files that a contributor changes, and an existing name that occurs only in these files."""
+
+    heading: str  # section of CONTRIBUTING.md whose numbered list names the files
+    name: str  # a name that is no English word, as a regular expression
+    files: set[str]
+    optional: set[str]  # files that only some additions need
+    generated: set[str]  # files in which a tool writes the name
+
+
+# The activation mish uses all optional fields of its row.
+ACTIVATION = Recipe(
+    "How to add an activation",
+    "mish",
+    files={
+        "nnc/_registry/activations.py",
+        "src/activations.pxd",
+        "nnc/_interop/onnx.py",
+        "nnc/_interop/torch_modules.py",
+        "docs/file-format.md",
+        "tests/test_kernels.py",
+    },
+    optional=set(),
+    generated={
+        "docs/guide/what-there-is.md",
+        "docs/guide/errors.md",
+        "docs/nnc-network.schema.json",
+        "nnc/_registry/choices.py",
+    },
+)
+# The formula of log_cosh is a function of formulas.py. A loss with a parameter has a class, which is a public name.
+LOSS = Recipe(
+    "How to add a loss",
+    "log_cosh",
+    files={
+        "nnc/_registry/losses.py",
+        "src/losses.pxd",
+        "tests/test_against_torch.py",
+        "nnc/__init__.py",
+        "docs/api/learning.md",
+    },
+    optional={"nnc/__init__.py", "docs/api/learning.md", "nnc/_registry/formulas.py"},
+    generated={
+        "docs/guide/what-there-is.md",
+        "docs/nnc-network.schema.json",
+        "nnc/_network/__init__.py",
+        "nnc/_registry/choices.py",
+    },
+)
+RECIPES = [ACTIVATION, LOSS]
+# Records of past changes and experiments, and fits that two versions of nnc have in common.
+RECORDS = {"CHANGELOG.md", "docs/lab/tables.md", "tools/same_bits.py", "tools/bit_cases/estimators.py"}
 FOLDERS = ("nnc", "src", "tests", "tools", "benchmarks", "docs", "examples", ".ci")
 SUFFIXES = {".py", ".pxd", ".pyx", ".pxi", ".in", ".h", ".md", ".json", ".toml"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="needs the checkout")
 
 
-def test_activation_is_named_only_in_files_of_recipe():
-    """Search for mish: it uses all optional fields of an activation, and it is not an English word."""
+@pytest.fixture(scope="module")
+def texts():
+    """Return the texts of all files that may contain the name of an addition, by their paths."""
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*.*"))
-    files_with_name = {
-        path.relative_to(ROOT).as_posix()
-        for path in files
-        if path.suffix in SUFFIXES and path.is_file() and re.search(r"\bmish\b", path.read_text(encoding="utf-8"))
-    }
-    files_with_name -= {f"tests/{Path(__file__).name}"}
-    assert files_with_name - GENERATED_FILES - RECORDS == RECIPE_FILES
-    assert files_with_name >= GENERATED_FILES
+    paths = {path.relative_to(ROOT).as_posix(): path for path in files if path.suffix in SUFFIXES and path.is_file()}
+    del paths[f"tests/{Path(__file__).name}"]
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 
-def test_recipe_names_all_files():
-    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    recipe = recipe.split("## How to add an activation")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\d\. `([\w./-]+)`", recipe, re.MULTILINE)) == RECIPE_FILES
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_name_occurs_only_in_files_of_recipe(recipe, texts):
+    files_with_name = {file for file, text in texts.items() if re.search(rf"\b{recipe.name}\b", text)} - RECORDS
+    assert recipe.files - recipe.optional <= files_with_name - recipe.generated <= recipe.files | recipe.optional
+    assert files_with_name >= recipe.generated
 
 
-def test_lists_in_documentation_are_up_to_date():
-    command = [sys.executable, str(ROOT / "tools/activations.py"), "--check"]
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_recipe_names_all_files(recipe):
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split(f"## {recipe.heading}\n")[1]
+    assert set(re.findall(r"^\d+\. `([\w./-]+)`", section.split("\n## ")[0], re.MULTILINE)) == recipe.files
+
+
+def test_lists_of_registry_are_up_to_date():
+    command = [sys.executable, str(ROOT / "tools/registry_lists.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -5,6 +5,7 @@ A new row is tested automatically; a new optimizer also needs its definition in 
 
 import numpy as np
 import pytest
+from targets import draw_targets
 
 from nnc import SGD, RMSprop, reference
 from nnc._model.data import Data, RunSettings
@@ -84,20 +85,10 @@ def test_gradient_of_rowwise_activation_matches_numerical_derivative(core, name)
     assert delta == pytest.approx(np.array(derivatives).T, abs=1e-6)
 
 
-TARGETS = {
-    "continuous": lambda rng: rng.normal(size=(40, N)),
-    "output_gradient": lambda rng: rng.normal(size=(40, N)),
-    "counts": lambda rng: rng.integers(0, 5, (40, N)),
-    "multilabel": lambda rng: rng.uniform(size=(40, N)),
-    "plus_minus_one": lambda rng: rng.choice([-1, 1], (40, N)),
-    "probabilities": lambda rng: rng.dirichlet(np.ones(N), 40),
-}
-
-
 @parametrize("name", LOSSES)
 def test_loss_and_its_deltas_match_kernel(core, name):
     row, Z = LOSSES[name], net_inputs(core)
-    Y = TARGETS[row.target_type](np.random.default_rng(1)).astype(real_dtype(core))
+    Y = draw_targets(name, np.random.default_rng(1), 40, N).astype(real_dtype(core))
     c = 0.0 if row.parameter is None or row.target_type == "probabilities" else 0.3
     (layer, params), delta = build_layer(core, row.output, name, c), np.empty_like(Z)
     loss = layer.gradient(params, Data(Z, Y), np.zeros_like(params), delta)
@@ -115,7 +106,7 @@ def test_loss_and_its_deltas_match_kernel(core, name):
 @parametrize("name", [name for name in LOSSES if LOSSES[name].output_required])
 def test_delta_of_loss_and_required_output_is_output_minus_target(name):
     row, z = LOSSES[name], np.random.default_rng(0).normal(size=(5, N))
-    y = TARGETS[row.target_type](np.random.default_rng(1))[:5].astype(float)
+    y = draw_targets(name, np.random.default_rng(1), 5, N)
     output = ACTIVATIONS[row.output]
     p = output.compute(z)
     derivative = row.compute_derivative(y, p, 0.0)

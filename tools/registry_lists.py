@@ -1,9 +1,9 @@
-"""Write the lists of activations in the documentation, based on the table in nnc/_registry/activations.py.
+"""Write the lists of activations, losses, initializers and optimizers, based on the tables in nnc/_registry.
 
-    python tools/activations.py          # write
-    python tools/activations.py --check  # exit with status 1 if a list is out of date
+    python tools/registry_lists.py          # write
+    python tools/registry_lists.py --check  # exit with status 1 if a list is out of date
 
-There are three lists: in the guide, in the enum of the JSON schema, and in the error message that the guide shows.
+The lists are in the documentation, in docstrings, and in the types of arguments (nnc/_registry/choices.py).
 """
 
 from __future__ import annotations
@@ -12,35 +12,88 @@ import json
 import re
 import sys
 from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nnc._registry.activations import HIDDEN, NAMES  # noqa: E402
+from nnc._registry import activations, initializers, losses, optimizers  # noqa: E402
 
-# For each file: a pattern that matches the list and the text around it, and the current list.
-LISTS = {
-    "docs/guide/what-there-is.md": (r"(\| activations \| )[^;]*(; one for all)", ", ".join(HIDDEN)),
-    "docs/guide/errors.md": (r"(ValueError: activation must be one of ).*(, got)", ", ".join(HIDDEN)),
-    "docs/nnc-network.schema.json": (r'("activation": \{\s*"enum": \[)[^]]*(\])', json.dumps(NAMES)[1:-1]),
-}
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOSS_ROWS = [losses.ROWS[name] for name in losses.NAMES]
+
+
+def json_items(names: Iterable[str]) -> str:
+    """Return the items of a list in a JSON file."""
+    return json.dumps(list(names))[1:-1]
+
+
+def type_items(names: Iterable[str]) -> str:
+    """Return the items of a Literal in nnc/_registry/choices.py."""
+    return "".join(f'    "{name}",\n' for name in names)
+
+
+def output_of_loss(row: losses.LossRow) -> str:
+    """Return the default output activation of a loss, and whether it is required."""
+    return row.output + " (required)" * row.output_required
+
+
+def loss_table() -> str:
+    """Return the rows of the table of losses in the guide."""
+    return "\n".join(f"| `{row.name}` | {row.definition} | {output_of_loss(row)} |" for row in LOSS_ROWS)
+
+
+def loss_docstring() -> str:
+    """Return the list of losses in the docstring of NeuralNetwork."""
+    items = [f'- "{row.name}": {row.definition.replace("^", "**")}; output {output_of_loss(row)}' for row in LOSS_ROWS]
+    return "\n".join(fill(item, 120, initial_indent=" " * 8, subsequent_indent=" " * 10) for item in items)
+
+
+def loss_parameters() -> str:
+    """Return the list of the parameters of losses in the description of the file format."""
+    fields = [(row.name, field) for row in LOSS_ROWS if row.parameter for field in row.parameter._fields]
+    return ", ".join(f"{field.replace('_', ' ')} of {name}" for name, field in fields)
+
+
+# For each list: the file, a pattern that matches the text before and after the list, and the list.
+LISTS = (
+    ("docs/guide/what-there-is.md", r"(\| activations \| )[^;]*(; one for all)", ", ".join(activations.HIDDEN)),
+    ("docs/guide/errors.md", r"(activation must be one of ).*?(, got)", ", ".join(activations.HIDDEN)),
+    ("docs/nnc-network.schema.json", r'("activation": \{\s*"enum": \[)[^]]*(\])', json_items(activations.NAMES)),
+    ("docs/guide/what-there-is.md", r"(\| default output activation \|\n\|---\|---\|---\|\n).*?(\n\n)", loss_table()),
+    ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
+    ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
+    ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),
+    *(
+        ("nnc/_registry/choices.py", rf"(\n{name} = Literal\[\n).*?(\]\n)", type_items(names))
+        for name, names in (
+            ("HiddenActivationName", activations.HIDDEN),
+            ("LossName", losses.NAMES),
+            ("InitializerName", initializers.NAMES),
+            ("OptimizerName", optimizers.NAMES),
+        )
+    ),
+)
 
 
 def main() -> None:
     """Write each list, or check it if the option --check is given."""
-    stale = []
-    for name, (pattern, names) in LISTS.items():
+    stale = set()
+    for name, pattern, items in LISTS:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        after, count = re.subn(pattern, lambda match, names=names: match[1] + names + match[2], before)
+        after, count = re.subn(pattern, lambda match, items=items: match[1] + items + match[2], before, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"{name} must contain one list of activations, got {count}")
+            raise SystemExit(f"{name} must contain one match of {pattern}, got {count}")
         if after != before:
-            stale.append(name)
+            stale.add(name)
             if "--check" not in sys.argv:
                 path.write_text(after, encoding="utf-8")
     if stale and "--check" in sys.argv:
-        raise SystemExit(f"out of date: {', '.join(stale)}; run python tools/activations.py")
+        raise SystemExit(f"out of date: {', '.join(sorted(stale))}; run python tools/registry_lists.py")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ class OutputConversion(InputConversion):
                 "net.heads.split(net.predict(X))"
             )
         if self.loss.target_type == "plus_minus_one":
-            raise ValueError("predict_proba requires a loss with probabilities, got 'hinge'; predict returns margins")
+            raise ValueError(
+                f"predict_proba requires a loss with probabilities, got {self.model.loss!r}; predict returns margins"
+            )
         if not output.probability or self.scaler_y is not None or several:
             raise ValueError(
                 "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', got "

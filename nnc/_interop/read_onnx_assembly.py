@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.parts import Builder, Parts, scaling
+from nnc._registry import losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ class Assembly:
             times, plus, label = self.pending
             self.charge(128 * prod(self.builder.shape))
             times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in (times, plus))
-            if classes is not None or loss in ("bce", "cross_entropy", "hinge"):
+            if classes is not None or (loss in losses.NAMES and losses.ROWS[loss].is_classification):
                 raise ValueError(f"{label} must not scale the outputs of a classifier; remove this node")
             scalings["scale_y"] = scaling(plus, 1 / times)
             loss = loss or "mse"

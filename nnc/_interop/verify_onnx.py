@@ -191,8 +191,8 @@ def _check_labels(name: str, evaluated: Array, network: Any, X: Array, P: Array,
     if P.size > labels.size:  # the class is the index of the largest output
         ascending = np.sort(P.reshape(*labels.shape, -1), axis=-1)
         is_clear = ascending[..., -1] - ascending[..., -2] > tolerance
-    elif network.loss_name in ("bce", "hinge"):
-        is_clear = np.abs(P.reshape(labels.shape) - (0.5 if network.loss_name == "bce" else 0.0)) > tolerance
+    elif network.converter.loss.is_classification:
+        is_clear = np.abs(P.reshape(labels.shape) - network.converter.loss.threshold) > tolerance
     if not np.array_equal(evaluated.reshape(labels.shape)[is_clear], labels[is_clear]):
         raise ValueError(
             f"the labels {name!r} of onnx's reference evaluator differ from those of the network; "

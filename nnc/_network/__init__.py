@@ -31,22 +31,21 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         Activation of the output layer: one of the names above, "softmax" or "exp". Default: the default output of
         the loss.
     loss : str, object or callable, default "sse"
-        The loss for targets Y (m, n) and outputs P (m, n):
+        The loss for targets Y (m, n) and outputs P (m, n), with the default activation of the output layer:
 
-        - "sse": sum (Y - P)**2, default output sigmoid;
-        - "half_sse": sum (Y - P)**2 / 2, default output sigmoid;
-        - "mse": sum (Y - P)**2 / (m n), default output identity;
-        - "bce": -sum (Y log P + (1 - Y) log(1 - P)) / (m n), output sigmoid;
-        - "cross_entropy": -sum (Y log P) / m, output softmax; `nnc.CrossEntropy(0.1)` adds label smoothing;
-        - "mae": sum |Y - P| / (m n), default output identity;
-        - "huber": the mean of (Y - P)**2 / 2 where |Y - P| <= delta, and of delta (|Y - P| - delta / 2) elsewhere,
-          default output identity; delta is 1, or d with `nnc.Huber(d)`;
-        - "log_cosh": the mean of log cosh(Y - P), default output identity;
-        - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)), default output identity; tau is 0.5, or t with
-          `nnc.Quantile(t)`. `nnc.Quantile([0.1, 0.5, 0.9])` is the sum of several such losses; each has its own output,
-          and predictions are sorted;
-        - "poisson": sum (P - Y log P) / (m n) for counts Y, output exp;
-        - "hinge": the mean of max(0, 1 - Y P) for Y = -1 or 1, default output identity.
+        - "sse": sum (Y - P)**2 over rows and outputs; output sigmoid
+        - "half_sse": sum (Y - P)**2 / 2; output sigmoid
+        - "mse": sum (Y - P)**2 / (m n); output identity
+        - "bce": -sum (Y log P + (1 - Y) log(1 - P)) / (m n); output sigmoid (required)
+        - "cross_entropy": -sum (Y log P) / m; y contains labels, one-hot rows or probabilities;
+          `nnc.CrossEntropy(label_smoothing=0)`; output softmax (required)
+        - "mae": sum abs(Y - P) / (m n); output identity
+        - "huber": mean of (Y - P)**2 / 2 for errors up to delta, then linear; `nnc.Huber(delta=1)`; output identity
+        - "log_cosh": mean of log cosh(Y - P); output identity
+        - "poisson": sum (P - Y log P) / (m n) for counts Y; output exp (required)
+        - "quantile": mean of max(tau (Y - P), (tau - 1) (Y - P)); `nnc.Quantile(tau=0.5)`; `nnc.Quantile([0.1, 0.5,
+          0.9])` has one output for each quantile; output identity
+        - "hinge": mean of max(0, 1 - Y P), Y = -1 or 1; output identity
 
         "bce", "cross_entropy" and "poisson" are computed from the net input of the output layer; the first two never
         overflow. Means and sums use sample weights: a row of weight w counts as w rows.

@@ -162,7 +162,7 @@ class Parameters(SuggestsAttributes):
 
     @property
     def loss_parameter(self) -> float | None:
-        """Parameter of the loss: delta of "huber", tau of "quantile", label smoothing of "cross_entropy", else None."""
+        """Parameter of the loss, such as delta of "huber"; None if the loss has no parameter."""
         return self.model.loss_parameter if losses.ROWS[self.model.loss].parameter else None
 
     @property

@@ -126,6 +126,9 @@ class LossRow(Value):
     Attributes
     ----------
     name : str
+    definition : str
+        The loss as the documentation defines it, for targets Y and outputs P with m rows and n columns, in which ^ is
+        the power. It names the class of the loss objects, if there is one.
     term, derivative : str
         Formulas (see formulas.py) of the term as a function of y, p, z and c, and of its derivative with respect to p.
     textbook, textbook_derivative : str
@@ -153,6 +156,7 @@ class LossRow(Value):
     """
 
     name: str
+    definition: str
     term: str
     derivative: str
     textbook: str = ""
@@ -236,11 +240,28 @@ CUSTOM = "custom"
 ROWS = {
     row.name: row
     for row in (
-        LossRow("sse", "(y - p)^2", "2 * (p - y)", mean_over="", output="sigmoid", squared_error_factor=1.0),
-        LossRow("half_sse", "(y - p)^2 / 2", "(p - y)", mean_over="", output="sigmoid", squared_error_factor=0.5),
-        LossRow("mse", "(y - p)^2", "2 * (p - y)", squared_error_factor=1.0),
+        LossRow(
+            "sse",
+            "sum (Y - P)^2 over rows and outputs",
+            "(y - p)^2",
+            "2 * (p - y)",
+            mean_over="",
+            output="sigmoid",
+            squared_error_factor=1.0,
+        ),
+        LossRow(
+            "half_sse",
+            "sum (Y - P)^2 / 2",
+            "(y - p)^2 / 2",
+            "(p - y)",
+            mean_over="",
+            output="sigmoid",
+            squared_error_factor=0.5,
+        ),
+        LossRow("mse", "sum (Y - P)^2 / (m n)", "(y - p)^2", "2 * (p - y)", squared_error_factor=1.0),
         LossRow(
             "bce",
+            "-sum (Y log P + (1 - Y) log(1 - P)) / (m n)",
             "softplus(z) - y * z",
             "(p - y) / (p * (1 - p))",
             textbook="-({y} * log({p}) + (1 - {y}) * log(1 - {p}))",
@@ -250,6 +271,8 @@ ROWS = {
         ),
         LossRow(
             "cross_entropy",
+            "-sum (Y log P) / m; y contains labels, one-hot rows or probabilities; "
+            "`nnc.CrossEntropy(label_smoothing=0)`",
             "-y * log_softmax(z)",
             "-y / p",
             textbook="-{y} * log({p})",
@@ -259,17 +282,21 @@ ROWS = {
             target_type="probabilities",
             parameter=CrossEntropy,
         ),
-        LossRow("mae", "abs(y - p)", "sign(p - y)", branch_condition="y > p"),
+        LossRow("mae", "sum abs(Y - P) / (m n)", "abs(y - p)", "sign(p - y)", branch_condition="y > p"),
         LossRow(
             "huber",
+            "mean of (Y - P)^2 / 2 for errors up to delta, then linear; `nnc.Huber(delta=1)`",
             "((y - p)^2 / 2 if abs(y - p) < c else c * (abs(y - p) - c / 2))",
             "max(-c, min(c, p - y))",
             parameter=Huber,
             branch_condition="abs(y - p) < c",
         ),
-        LossRow("log_cosh", "log_cosh(y - p)", "tanh(p - y)", textbook="log(cosh({y} - {p}))"),
+        LossRow(
+            "log_cosh", "mean of log cosh(Y - P)", "log_cosh(y - p)", "tanh(p - y)", textbook="log(cosh({y} - {p}))"
+        ),
         LossRow(
             "poisson",
+            "sum (P - Y log P) / (m n) for counts Y",
             "p - y * z",
             "(1 - y / p)",
             textbook="({p} - {y} * log({p}))",
@@ -280,6 +307,8 @@ ROWS = {
         ),
         LossRow(
             "quantile",
+            "mean of max(tau (Y - P), (tau - 1) (Y - P)); "
+            "`nnc.Quantile(tau=0.5)`; `nnc.Quantile([0.1, 0.5, 0.9])` has one output for each quantile",
             "max(c * (y - p), (c - 1) * (y - p))",
             "(-c if y > p else 1 - c if y < p else 0)",
             textbook_derivative="(-{c} if {y} > {p} else 1 - {c})",
@@ -288,16 +317,18 @@ ROWS = {
         ),
         LossRow(
             "hinge",
+            "mean of max(0, 1 - Y P), Y = -1 or 1",
             "max(0, 1 - y * p)",
             "(-y if y * p < 1 else 0)",
             target_type="plus_minus_one",
             branch_condition="y * p < 1",
         ),
-        LossRow(CUSTOM, "y * p", "y", mean_over="", target_type="output_gradient"),
+        LossRow(CUSTOM, "a function of outputs and targets", "y * p", "y", mean_over="", target_type="output_gradient"),
     )
 }
 ENGINE_LOSSES = tuple(ROWS)
 NAMES = tuple(name for name in ROWS if name != CUSTOM)
+MARGIN_LOSSES = tuple(name for name, row in ROWS.items() if row.target_type == "plus_minus_one")
 DEFAULT_PARAMETERS = {loss_class.name: loss_class().parameter for loss_class in Loss.__subclasses__()}
 
 

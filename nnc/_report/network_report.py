@@ -83,7 +83,7 @@ def _classifier_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
     true, predicted, outputs = predict_indices(net, X, y)
     P = _probabilities(net, outputs, predicted, len(labels))
     outcomes, scores = ClassOutcomes.compute(P, true), ClassScores.compute(P, true)
-    if net.loss_name == "hinge":  # omit the calibration, because outputs are not probabilities with the hinge loss
+    if net.converter.loss.target_type == "plus_minus_one":  # margins have no calibration
         outcomes, scores = outcomes._replace(groups=np.empty((0, 3))), scores._replace(auc=np.nan)
     accuracy = outcomes.n_correct / outcomes.n
     text, constant = scores.describe(accuracy)
@@ -130,7 +130,7 @@ def _regression_report(net: Any, X: Any, y: Any, facts: dict[str, str]) -> Repor
 
 def _probabilities(net: Any, outputs: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> NDArray[Any]:
     """Return the probabilities (n, classes) of a classifier; without probabilities, 1 for the predicted class."""
-    if net.loss_name == "hinge":
+    if net.converter.loss.target_type == "plus_minus_one":
         indicators: NDArray[Any] = np.eye(n_classes)[predicted]
         return indicators
     return np.column_stack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs

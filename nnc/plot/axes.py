@@ -66,7 +66,7 @@ def class_names(net: Any, function: str) -> list[Any]:
     """Return the classes of a network, or raise ValueError if it does not predict one class for each row or step."""
     if not check_network(net).converter.loss.is_classification:
         raise ValueError(f"net must be a classifier for {function}, got one with the regression loss {net.loss_name!r}")
-    if net.loss_name == "bce" and net.sizes[-1] > 1:
+    if net.converter.loss.target_type == "multilabel" and net.sizes[-1] > 1:
         raise ValueError(
             f"net must predict one class for each row for {function}, got a network with {net.sizes[-1]} binary outputs"
         )

@@ -181,7 +181,7 @@ def _draw_classes(net: Any, ax: Axes, P: NDArray[Any], resolution: int, extent: 
     """Draw the plane in the colors of the predicted classes, with lines at the boundaries."""
     n = len(class_names(net, "decision_boundary"))
     index = net.converter.class_index(P)
-    if net.loss_name == "hinge":  # outputs for the hinge loss are not probabilities
+    if net.converter.loss.target_type == "plus_minus_one":  # margins are not probabilities
         certainty = np.full(len(P), 0.5)
     else:
         best = P.max(axis=1) if P.shape[1] > 1 else np.maximum(P[:, 0], 1 - P[:, 0])

@@ -40,7 +40,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
     _parameter_constraints = {  # noqa: RUF012
         **neural_network.MLPClassifier._parameter_constraints,
         **Estimator._parameter_constraints,
-        "loss": [StrOptions({"log_loss", "hinge"}), CrossEntropy],
+        "loss": [StrOptions({"log_loss", *losses.MARGIN_LOSSES}), CrossEntropy],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -84,13 +84,13 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         return str(self._label_binarizer.y_type_)
 
     def _output_activation(self) -> str:
-        if self.loss == "hinge":
+        if self.loss in losses.MARGIN_LOSSES:
             return "identity"
         return "softmax" if self._kind() == "multiclass" else "logistic"
 
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
-        if self.loss == "hinge":
-            return "hinge", 1, 1
+        if self.loss in losses.MARGIN_LOSSES:
+            return self.loss, 1, 1
         if self.out_activation_ == "softmax":
             return (self.loss if isinstance(self.loss, CrossEntropy) else "cross_entropy"), 1, 1
         return "bce", self.n_outputs_, self.n_outputs_
@@ -117,7 +117,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         return weights if sample_weight is None else weights * sample_weight
 
     def _targets(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        if self.loss == "hinge":
+        if self.loss in losses.MARGIN_LOSSES:
             return np.where(y, 1, -1).astype(dtype), None
         if self.out_activation_ == "softmax":
             return None, y.argmax(axis=1).astype(np.int32)
@@ -138,7 +138,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         """Return the accuracy of the outputs of the network on validation rows."""
         if data.labels is not None:
             correct = outputs.argmax(axis=1) == data.labels
-        elif self.loss == "hinge" and self._kind() == "multiclass":
+        elif self.loss in losses.MARGIN_LOSSES and self._kind() == "multiclass":
             correct = outputs.argmax(axis=1) == np.asarray(data.Y).argmax(axis=1)
         else:
             threshold = losses.ROWS[self._connect().loss_name].threshold
@@ -146,14 +146,14 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         return float(np.average(correct, weights=data.weights))
 
     def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
-        if self.loss != "hinge" or self._kind() == "multiclass":
+        if self.loss not in losses.MARGIN_LOSSES or self._kind() == "multiclass":
             return super()._predict(X, check_input=check_input)  # type: ignore[no-any-return]
         outputs = (self._forward_pass_fast(X, check_input=check_input) > 0).astype(float)
         return self._label_binarizer.inverse_transform(  # type: ignore[no-any-return]
             outputs[:, 0] if self.n_outputs_ == 1 else outputs
         )
 
-    @available_if(lambda self: self.loss != "hinge")
+    @available_if(lambda self: self.loss not in losses.MARGIN_LOSSES)
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the probability of each class.
 
@@ -168,7 +168,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         """
         return super().predict_proba(X)  # type: ignore[no-any-return]
 
-    @available_if(lambda self: self.loss != "hinge")
+    @available_if(lambda self: self.loss not in losses.MARGIN_LOSSES)
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Return the logarithm of `predict_proba`.
 
@@ -183,7 +183,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         """
         return super().predict_log_proba(X)  # type: ignore[no-any-return]
 
-    @available_if(lambda self: self.loss == "hinge")
+    @available_if(lambda self: self.loss in losses.MARGIN_LOSSES)
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Return the outputs of a network with hinge loss; the larger an output, the more likely is its class.
 

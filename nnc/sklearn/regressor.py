@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnc._data.metrics import r2
 from nnc._registry.heads import Heads
-from nnc._registry.losses import Huber, Quantile
+from nnc._registry.losses import ROWS, Quantile, parse_loss
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
@@ -25,16 +25,24 @@ if TYPE_CHECKING:
     from nnc._registry.losses import Loss
 
 
+# Losses besides "squared_error", which stands for all losses of nnc that are multiples of the squared error.
+REGRESSION_LOSSES = {
+    name: row
+    for name, row in ROWS.items()
+    if row.target_type in ("continuous", "counts") and not row.squared_error_factor
+}
+
+
 class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__doc__` is assigned below)
     __doc__ = build_docstring(
         Estimator,
         "scikit-learn's MLPRegressor, trained by nnc.",
-        """
+        f"""
         loss : str or object
-            Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau). With several quantiles,
-            such as nnc.Quantile([0.1, 0.5, 0.9]), `predict` returns the one that is closest to the median, and
-            `predict_quantiles` returns all of them. `n_outputs_` is then the number of targets times quantiles;
-            sample weights are not supported.""",
+            "squared_error", {", ".join(f'"{name}"' for name in REGRESSION_LOSSES)}, or an object such as
+            nnc.Huber(delta) and nnc.Quantile(tau). With several quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]),
+            `predict` returns the one that is closest to the median, and `predict_quantiles` returns all of them.
+            `n_outputs_` is then the number of targets times quantiles; sample weights are not supported.""",
         before="dropout",
     )
 
@@ -42,9 +50,8 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         **neural_network.MLPRegressor._parameter_constraints,
         **Estimator._parameter_constraints,
         "loss": [
-            StrOptions({"squared_error", "poisson", "mae", "huber", "log_cosh", "quantile"}),
-            Huber,
-            Quantile,
+            StrOptions({"squared_error", *REGRESSION_LOSSES}),
+            *(row.parameter for row in REGRESSION_LOSSES.values() if row.parameter is not None),
         ],
     }
 
@@ -137,7 +144,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         return super()._fits(net) and net.heads == heads
 
     def _output_activation(self) -> str:
-        return "exp" if self.loss == "poisson" else "identity"
+        return "identity" if self.loss == "squared_error" else ROWS[parse_loss(self.loss)[0]].output
 
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
         if self.loss == "squared_error":

@@ -72,7 +72,7 @@ def draw_run(seed: int) -> Run:
     layers: list[Layer | int] = [int(n) for n in sizes]
     if rng.integers(4) == 0 and training != "levenberg_marquardt":
         layers = [*image_layers(rng), *layers[1:]]
-    parameter = {"huber": rng.uniform(0.1, 2), "quantile": rng.uniform(0.1, 0.9), "cross_entropy": rng.choice([0, 0.1])}
+    parameter = rng.uniform(0.1, 0.9) if rng.integers(2) else row.default_parameter
     net = NeuralNetwork(
         layers,
         activation=[
@@ -80,7 +80,7 @@ def draw_run(seed: int) -> Run:
         ]
         + hidden,
         output=output,
-        loss=losses.loss_object(name, parameter.get(name)),
+        loss=losses.loss_object(name, parameter),
         bias=bool(rng.integers(4)),
         dtype=str(rng.choice(["float64", "float64", "float32"])),
         seed=seed,
