@@ -398,6 +398,14 @@ def test_evaluate_counts_unknown_classes_as_errors(shell):
     assert report["accuracy"] < 0.7
 
 
+def test_evaluate_omits_metrics_that_rows_of_one_class_do_not_define(shell):
+    frame = iris_table().filter(pl.col("species") == "setosa")
+    report = json.loads(shell("evaluate iris.json one.csv --json", one_csv=frame.write_csv())[0])
+    assert report["constant_accuracy"] == 1
+    assert not {"balanced_accuracy", "f1", "auc"} & set(report)
+    assert "the balanced accuracy, F1 and the area under" in shell("evaluate iris.json one.csv")[0]
+
+
 def test_evaluate_ignores_rows_without_number_in_target(shell):
     frame = house_table()
     prices = frame["price"].to_list()

@@ -77,13 +77,24 @@ def test_constant_accuracy_has_the_weights_of_the_score():
     P, true = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 0, 1])
     assert ClassScores.compute(P, true) == (2 / 3, 1.0, 1.0, 1)
     assert ClassScores.compute(P, true, np.array([1.0, 1.0, 4.0])).constant_accuracy == pytest.approx(2 / 3)
-    assert np.isnan(ClassScores.compute(P, np.zeros(3, int)).auc)
+
+
+def test_scores_that_rows_of_one_class_do_not_define_are_omitted():
+    scores = ClassScores.compute(np.array([[0.9, 0.1], [0.8, 0.2]]), np.zeros(2, int))
+    assert np.isnan([scores.balanced_accuracy, scores.auc]).all()
+    text, baseline = scores.describe(1.0)
+    assert text == "accuracy 1"
+    assert baseline.endswith("none of these rows has the rarest class, so the scores do not apply to it")
 
 
 def test_file_contains_class_scores(rare_class_model, tmp_path):
     rare_class_model.save(tmp_path / "model.json")
     model = nnc.load(tmp_path / "model.json")
     assert model.held_out_.class_scores == rare_class_model.held_out_.class_scores
+    one_class = ClassScores(1.0, np.nan, np.nan, 0)
+    model.model_.held_out = model.held_out_._replace(class_scores=one_class)
+    model.save(tmp_path / "one_class.json")
+    np.testing.assert_equal(nnc.load(tmp_path / "one_class.json").held_out_.class_scores, one_class)
     content = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     del content["sha256"], content["table"]["held_out"]["class_scores"]
     (tmp_path / "former.json").write_text(json.dumps(content), encoding="utf-8")

@@ -187,12 +187,13 @@ def _measure(labels: list[Any], P: NDArray[np.float64], true: NDArray[np.intp]) 
     accuracy, n = float((predicted == true).mean()), len(true)
     P, true, predicted = P[in_training], true[in_training], predicted[in_training]
     if len(true):
-        results |= {name: METRICS[name](true, predicted, None) for name in ("balanced_accuracy", "f1")}
         results["constant_accuracy"] = float(np.bincount(true).max() / n)
         results["log_loss"] = METRICS["log_loss"](true, P, None)
         results["calibration_error"] = expected_calibration_error(P, true)
-        if len(labels) == 2 and 0 < true.sum() < len(true):
-            results["auc"] = METRICS["auc"](true, P[:, 1], None)
+        if (true != true[0]).any():  # the other metrics are meaningless if all rows have the same class
+            results |= {name: METRICS[name](true, predicted, None) for name in ("balanced_accuracy", "f1")}
+            if len(labels) == 2:
+                results["auc"] = METRICS["auc"](true, P[:, 1], None)
     results["accuracy"] = accuracy
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (true, predicted), 1)
@@ -225,6 +226,8 @@ def _print_results(results: dict[str, Any], target: str) -> None:
     lines += [[f"  rows up to quantile {q}", f"{share:.5g}"] for q, share in results.get("quantiles", {}).items()]
     print_text("\n".join(aligned(lines)))
     labels = results.get("classes", [])
+    if "constant_accuracy" in results and "balanced_accuracy" not in results:
+        print_text("the balanced accuracy, F1 and the area under the ROC curve require rows of several classes")
     if 0 < len(labels) <= MAX_CONFUSION_CLASSES:
         print_text("\ntrue class (rows) and predicted class (columns)\n")
         names = [label[:12] for label in labels]

@@ -29,7 +29,8 @@ class ClassScores(NamedTuple):
     constant_accuracy : float
         Accuracy of always predicting the most frequent class.
     balanced_accuracy : float
-        Mean recall of the classes. It is 1 / n_classes if the same class is always predicted.
+        Mean recall of the classes. It is 1 / n_classes if the same class is always predicted, and NaN if all rows have
+        the same class.
     auc : float
         Area under the ROC curve, for more than two classes the mean over the classes. It is 0.5 for random scores, and
         NaN if all rows have the same class.
@@ -50,22 +51,23 @@ class ClassScores(NamedTuple):
         counts = np.bincount(true, sample_weight)
         return cls(
             float(counts.max() / counts.sum()),
-            METRICS["balanced_accuracy"](true, P.argmax(axis=1), sample_weight),
+            METRICS["balanced_accuracy"](true, P.argmax(axis=1), sample_weight) if (counts > 0).sum() > 1 else np.nan,
             METRICS["auc"](true, P, sample_weight),
             int(np.bincount(true, minlength=P.shape[1]).min()),
         )
 
     def describe(self, accuracy: float) -> tuple[str, str]:
         """Return two lines of a report: the scores of the model, and the accuracy of the constant prediction."""
-        scores = [f"accuracy {accuracy:.4g}", f"balanced accuracy {self.balanced_accuracy:.4g}"]
-        if not np.isnan(self.auc):
-            scores.append(f"AUC {self.auc:.4g}")
+        scores = {"accuracy": accuracy, "balanced accuracy": self.balanced_accuracy, "AUC": self.auc}
         notes = [f"accuracy {self.constant_accuracy:.4g} for always predicting the most frequent class"]
         if accuracy <= self.constant_accuracy:
             notes.append("the model is not more accurate")
-        if self.rarest_rows < MIN_CLASS_ROWS:
+        if self.rarest_rows == 0:
+            notes.append("none of these rows has the rarest class, so the scores do not apply to it")
+        elif self.rarest_rows < MIN_CLASS_ROWS:
             notes.append(f"the rarest class has only {pluralize(self.rarest_rows, 'row')}")
-        return ", ".join(scores), "; ".join(notes)
+        defined = [f"{name} {score:.4g}" for name, score in scores.items() if not np.isnan(score)]
+        return ", ".join(defined), "; ".join(notes)
 
 
 class ClassOutcomes(NamedTuple):

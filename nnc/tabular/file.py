@@ -333,8 +333,10 @@ def _parse_held_out(document: dict[str, Any], n_targets: int) -> HeldOut:
 
 
 def _class_scores_document(scores: ClassScores | None) -> dict[str, Any] | None:
-    """Return the ClassScores as a JSON object; None for regression."""
-    return None if scores is None else scores._asdict() | {"auc": _nan_to_null(scores.auc)}
+    """Return the ClassScores as a JSON object, in which NaN becomes null; None for regression."""
+    if scores is None:
+        return None
+    return {name: None if np.isnan(value) else value for name, value in scores._asdict().items()}
 
 
 def _parse_class_scores(document: Any) -> ClassScores | None:
@@ -345,7 +347,7 @@ def _parse_class_scores(document: Any) -> ClassScores | None:
     fields.check_keys(document, ClassScores._fields, where)
     return ClassScores(
         fields.number(document["constant_accuracy"], f"{where}.constant_accuracy"),
-        fields.number(document["balanced_accuracy"], f"{where}.balanced_accuracy"),
+        _null_to_nan(document["balanced_accuracy"], f"{where}.balanced_accuracy"),
         _null_to_nan(document["auc"], f"{where}.auc"),
         fields.unsigned(document, "rarest_rows", 0, f"{where}.", bits=53) or 0,
     )
