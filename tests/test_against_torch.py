@@ -32,6 +32,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc._registry import losses
 from nnc._registry.activations import HIDDEN
+from nnc._registry.optimizers import ROWS
 from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
 torch = pytest.importorskip("torch")
@@ -173,8 +174,15 @@ OPTIMIZERS = {
     "rmsprop": (partial(nnc.RMSprop, alpha=0.95), partial(optim.RMSprop, alpha=0.95), 0.002),
     "rmsprop with momentum": (partial(nnc.RMSprop, momentum=0.8), partial(optim.RMSprop, momentum=0.8), 0.0005),
     "adagrad": (partial(nnc.Adagrad, lr_decay=0.02), partial(optim.Adagrad, lr_decay=0.02), 0.02),
-    "nadam": (partial(nnc.NAdam), partial(optim.NAdam), 0.003),
     "rprop": (partial(nnc.Rprop, step_sizes=(1e-5, 0.1)), partial(optim.Rprop, step_sizes=(1e-5, 0.1)), 0.01),
+}
+
+
+# The other optimizers that PyTorch has are compared with their defaults.
+OPTIMIZERS |= {
+    name: (partial(kind), partial(getattr(optim, kind.__name__)), kind().lr)
+    for name, kind in ROWS.items()
+    if kind.first_order and name not in OPTIMIZERS and hasattr(optim, kind.__name__)
 }
 
 
@@ -1035,26 +1043,18 @@ def test_thread_count_does_not_change_batch_of_several_blocks(isa, optimizer):
 # ------------------------------------------------------------------------------------------- steps from gradients
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "nadam"])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "rprop"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_steps_from_torch_gradients_match_torch_optimizers(name, dtype):
     """PyTorch computes the gradient of two losses; nnc and PyTorch each update their parameters with it."""
-    in_nnc, in_torch = {
-        "sgd": (nnc.SGD(weight_decay=0.1), partial(optim.SGD, weight_decay=0.1)),
-        "momentum": (nnc.SGD(momentum=0.9, nesterov=True), partial(optim.SGD, momentum=0.9, nesterov=True)),
-        "adam": (nnc.Adam(), optim.Adam),
-        "adamw": (nnc.AdamW(), optim.AdamW),
-        "rmsprop": (nnc.RMSprop(momentum=0.5), partial(optim.RMSprop, momentum=0.5)),
-        "adagrad": (nnc.Adagrad(), optim.Adagrad),
-        "nadam": (nnc.NAdam(), optim.NAdam),
-    }[name]
+    in_nnc, in_torch, _ = OPTIMIZERS[name]
     rng = np.random.default_rng(3)
     net = NeuralNetwork([4, 9, 3], activation="tanh", loss="mse", dtype=dtype, seed=1)
     module = net.to_torch()
     weights = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     biases = {"params": [layer.bias for layer in weights], "weight_decay": 0.0}
     optimizer = in_torch([{"params": [layer.weight for layer in weights]}, biases], lr=0.01)
-    step = net.stepper(in_nnc, 0.01, clip_norm=0.5)
+    step = net.stepper(in_nnc(), 0.01, clip_norm=0.5)
     for _ in range(20):
         X = torch.tensor(rng.uniform(-1, 1, (16, 4)).astype(dtype))
         Y = torch.tensor(rng.uniform(-1, 1, (16, 3)).astype(dtype))

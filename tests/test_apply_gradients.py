@@ -4,24 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optimizer_cases import OPTIMIZERS
 
 import nnc
 from nnc import NeuralNetwork
 from nnc.layers import BatchNorm, Conv2D, Dense, Flatten, Input, MaxPool2D, Scale
 
-OPTIMIZERS = {
-    "sgd": nnc.SGD(),
-    "sgd with decay": nnc.SGD(weight_decay=0.1),
-    "momentum": nnc.SGD(momentum=0.9, weight_decay=0.01),
-    "nesterov": nnc.SGD(momentum=0.9, nesterov=True),
-    "adam": nnc.Adam(weight_decay=0.01),
-    "adamw": nnc.AdamW(weight_decay=0.1),
-    "rmsprop": nnc.RMSprop(),
-    "rmsprop with momentum": nnc.RMSprop(momentum=0.5, weight_decay=0.01),
-    "adagrad": nnc.Adagrad(lr_decay=0.1),
-    "nadam": nnc.NAdam(weight_decay=0.01),
-    "rprop": nnc.Rprop(),
-}
 OPTIONS = (
     {},
     {"clip_norm": 0.01},
@@ -59,13 +47,13 @@ def have_same_params(one, other):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_step_from_gradient_has_bits_of_train_step(name, dtype):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_step_from_gradient_has_bits_of_train_step(optimizer, dtype):
     net = build_network(dtype=dtype)
     other = net.copy()
     X, y = random_data(net)
     for number in range(6):
-        arguments = {"optimizer": OPTIMIZERS[name], "lr": 0.01} if number == 0 else {}
+        arguments = {"optimizer": optimizer, "lr": 0.01} if number == 0 else {}
         net.train_step(X, y, **arguments)
         other.apply_gradients(other.gradients(X, y), **arguments)
         assert have_same_params(net, other)
@@ -77,18 +65,18 @@ def test_step_from_gradient_has_bits_of_train_step(name, dtype):
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=4),
     st.lists(st.integers(1, 70), min_size=2, max_size=4),
-    st.sampled_from(sorted(OPTIMIZERS)),
+    st.sampled_from(OPTIMIZERS),
     st.sampled_from(OPTIONS),
     st.sampled_from(["float32", "float64"]),
     st.sampled_from(["mse", "cross_entropy"]),
     st.booleans(),
 )
-def test_any_shape_and_option_has_bits_of_train_step(sizes, rows, name, options, dtype, loss, as_vector):
+def test_any_shape_and_option_has_bits_of_train_step(sizes, rows, optimizer, options, dtype, loss, as_vector):
     if loss == "cross_entropy" and sizes[-1] == 1:
         sizes = [*sizes[:-1], 2]
     net = build_network(sizes, dtype, loss)
     other = net.copy()
-    step, twin = (one.stepper(OPTIMIZERS[name], 0.01, **options) for one in (net, other))
+    step, twin = (one.stepper(optimizer, 0.01, **options) for one in (net, other))
     for number, n in enumerate(rows):
         X, y = random_data(net, n, number)
         gradients = other.gradients(X, y)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optimizer_cases import OPTIMIZERS
 
 import nnc
 from nnc import Checkpoint, NeuralNetwork
@@ -28,20 +29,6 @@ X = rng.uniform(-1, 1, (50, 3))
 Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
 XV, YV = X[::5] + 0.1, Y[::5]
 
-OPTIMIZERS = [
-    "sgd",
-    "momentum",
-    nnc.SGD(momentum=0.8, nesterov=True, weight_decay=0.01),
-    "adam",
-    nnc.Adam(betas=(0.8, 0.99), weight_decay=0.01),
-    "adamw",
-    "rmsprop",
-    nnc.RMSprop(momentum=0.5),
-    nnc.Adagrad(lr_decay=0.01),
-    "nadam",
-    nnc.NAdam(momentum_decay=0.01),
-    "rprop",
-]
 SCHEDULES = [
     nnc.StepLR(0.02, 30, gamma=0.5),
     nnc.ExponentialLR(0.02, 0.98),

@@ -7,6 +7,7 @@ from numerical import numerical_derivative
 import nnc
 from nnc import NeuralNetwork
 from nnc._registry import activations
+from nnc._registry.optimizers import FIRST_ORDER
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
 IMAGE_LAYERS = [
@@ -197,7 +198,6 @@ STEP_OPTIONS = (
     {"clip_norm": 0.01},
     {"clip_value": 1e-3, "max_norm": 0.5},
 )
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop")
 
 
 def loss_derivative(net, X, y):
@@ -205,7 +205,7 @@ def loss_derivative(net, X, y):
 
 
 @pytest.mark.parametrize("layers", [LAYERS["dense"], IMAGE_LAYERS], ids=["dense", "images"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", FIRST_ORDER)
 @pytest.mark.parametrize("options", STEP_OPTIONS, ids=str)
 def test_step_on_dP_equals_step_on_targets(layers, optimizer, options):
     with_y, with_dP = network(layers), network(layers)

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from optimizer_cases import OPTIMIZERS
 
-import nnc
 from nnc._model.data import Data, RowSubset, RunSettings
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
@@ -223,17 +223,6 @@ def test_outputs_and_jacobians_of_selected_rows_are_those_of_their_copies(core):
 
 
 # --------------------------------------------------------------------------------------- steps from gradients
-
-OPTIMIZERS = [
-    nnc.SGD(),
-    nnc.SGD(momentum=0.9, weight_decay=0.1),
-    nnc.SGD(momentum=0.9, nesterov=True),
-    nnc.AdamW(),
-    nnc.RMSprop(momentum=0.5),
-    nnc.Adagrad(lr_decay=0.1),
-    nnc.NAdam(weight_decay=0.1),
-    nnc.Rprop(),
-]
 
 
 @pytest.mark.sampled(5)

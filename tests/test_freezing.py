@@ -4,25 +4,16 @@ import pickle
 
 import numpy as np
 import pytest
+from optimizer_cases import OPTIMIZERS
 
 import nnc
 import nnc.reference
 from nnc import NeuralNetwork
+from nnc._registry import optimizers
 from nnc.layers import Conv2D, Dense, Dropout, Input, MaxPool2D
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 
-OPTIMIZERS = {
-    "sgd": (nnc.SGD, "SGD", {}),
-    "momentum": (nnc.SGD, "SGD", {"momentum": 0.9}),
-    "decay": (nnc.SGD, "SGD", {"weight_decay": 0.1}),
-    "adam": (nnc.Adam, "Adam", {}),
-    "adamw": (nnc.AdamW, "AdamW", {"weight_decay": 0.1}),
-    "rmsprop": (nnc.RMSprop, "RMSprop", {}),
-    "adagrad": (nnc.Adagrad, "Adagrad", {"lr_decay": 0.02}),
-    "nadam": (nnc.NAdam, "NAdam", {}),
-    "rprop": (nnc.Rprop, "Rprop", {}),
-}
 FACTORS = ((1, 1), (0.3, 1), (1, 0.1))  # lr_factor and bias_lr_factor of each layer
 
 
@@ -104,13 +95,16 @@ class TorchNetwork:
 
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.05}, {"l2": 0.02}], ids=lambda o: "-".join(o) or "plain")
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_freezing_and_lr_factors_match_torch(torch, name, options):
-    kind, torch_name, constants = OPTIMIZERS[name]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_freezing_and_lr_factors_match_torch(torch, optimizer, options):
+    name = type(optimizer).__name__
+    if not hasattr(torch.optim, name):
+        pytest.skip("PyTorch does not have the optimizer")
+    constants = {key: value for key, value in vars(optimizer).items() if key != "lr"}
     net = network()
     X, Y = random_data(net)
-    torch_network = TorchNetwork(torch, net, torch_name, 0.01, **constants)
-    optimizer_options = {"optimizer": kind(lr=0.01, **constants)}
+    torch_network = TorchNetwork(torch, net, name, 0.01, **constants)
+    optimizer_options = {"optimizer": optimizer.with_lr(0.01)}
     for frozen in ((0,), (), (1,), (0, 2), ()):
         freeze(net, *frozen)
         torch_network.freeze(*frozen)
@@ -125,13 +119,12 @@ def test_freezing_and_lr_factors_match_torch(torch, name, options):
 # -------------------------------------------------------------------------------------- fits and steps
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_step_equals_fit_of_one_epoch_with_frozen_layers(name):
-    kind, _, constants = OPTIMIZERS[name]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_step_equals_fit_of_one_epoch_with_frozen_layers(optimizer):
     nets = [network("float32") for _ in range(3)]
     X, Y = random_data(nets[0], 8)
-    step = nets[1].stepper(kind(lr=0.01, **constants))
-    optimizer_options = {"optimizer": kind(lr=0.01, **constants)}
+    step = nets[1].stepper(optimizer.with_lr(0.01))
+    optimizer_options = {"optimizer": optimizer.with_lr(0.01)}
     for frozen in ((0,), (0,), (), (1, 2), ()):
         for net in nets:
             freeze(net, *frozen)
@@ -285,7 +278,7 @@ def test_files_and_copies_preserve_trainable_and_lr_factors(tmp_path):
     assert not nnc.from_json(net.to_json()).layers[2].trainable
 
 
-@pytest.mark.parametrize("name", ["adam", "nadam", "adagrad"])
+@pytest.mark.parametrize("name", optimizers.FIRST_ORDER)
 def test_checkpoint_contains_steps_missed_by_frozen_layer(name):
     net = network()
     X, Y = random_data(net)

@@ -13,7 +13,7 @@ import pytest
 
 import nnc
 from nnc import Layer, MinMax, ModelFileError, NeuralNetwork, layers
-from nnc._registry import losses
+from nnc._registry import losses, optimizers
 from nnc._registry.activations import HIDDEN, ROWS
 
 pytestmark = pytest.mark.engine
@@ -1198,8 +1198,8 @@ def test_default_batch_has_all_rows(net):
         (TypeError, "lr must be a number, got 1j", {"lr": 1j}),
         (
             ValueError,
-            "optimizer must be one of sgd, adam, adamw, rmsprop, adagrad, nadam, rprop, lbfgs, levenberg_marquardt, "
-            "momentum, or an object such as nnc.Adam(lr=0.01), got 'newton'",
+            f"optimizer must be one of {', '.join(optimizers.NAMES)}, "
+            "or an object such as nnc.Adam(lr=0.01), got 'newton'",
             {"optimizer": "newton"},
         ),
         (

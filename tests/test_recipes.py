@@ -1,4 +1,4 @@
-"""Tests that a new activation or loss needs changes in only few files, the files that CONTRIBUTING.md names."""
+"""Tests that a new activation, loss or optimizer needs changes in few files, which CONTRIBUTING.md names."""
 
 import re
 import subprocess
@@ -63,11 +63,38 @@ LOSS = Recipe(
         "nnc/_registry/choices.py",
     },
 )
-RECIPES = [ACTIVATION, LOSS]
+OPTIMIZER = Recipe(
+    "How to add an optimizer",
+    "(?i:adagrad)",
+    files={
+        "nnc/_registry/optimizers.py",
+        "src/optimizers.pxd",
+        "nnc/__init__.py",
+        "tests/optimizer_cases.py",
+    },
+    optional={"tests/test_against_torch.py"},  # constants and learning rates for the comparison with PyTorch
+    generated={
+        "docs/api/learning.md",
+        "docs/api/sklearn.md",
+        "docs/guide/what-there-is.md",
+        "docs/nnc-network.schema.json",
+        "nnc/__init__.pyi",
+        "nnc/_network/fitting.py",
+        "nnc/_registry/choices.py",
+        "nnc/sklearn/estimator.py",
+    },
+)
+RECIPES = [ACTIVATION, LOSS, OPTIMIZER]
 # Records of past changes and experiments, and fits that two versions of nnc have in common.
-RECORDS = {"CHANGELOG.md", "docs/lab/tables.md", "tools/same_bits.py", "tools/bit_cases/estimators.py"}
+RECORDS = {
+    "CHANGELOG.md",
+    "docs/lab/tables.md",
+    "tools/same_bits.py",
+    "tools/bit_cases/estimators.py",
+    "tools/bit_cases/training.py",
+}
 FOLDERS = ("nnc", "src", "tests", "tools", "benchmarks", "docs", "examples", ".ci")
-SUFFIXES = {".py", ".pxd", ".pyx", ".pxi", ".in", ".h", ".md", ".json", ".toml"}
+SUFFIXES = {".py", ".pyi", ".pxd", ".pyx", ".pxi", ".in", ".h", ".md", ".json", ".toml"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="needs the checkout")
 
@@ -81,14 +108,14 @@ def texts():
     return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.heading)
 def test_name_occurs_only_in_files_of_recipe(recipe, texts):
     files_with_name = {file for file, text in texts.items() if re.search(rf"\b{recipe.name}\b", text)} - RECORDS
     assert recipe.files - recipe.optional <= files_with_name - recipe.generated <= recipe.files | recipe.optional
     assert files_with_name >= recipe.generated
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.heading)
 def test_recipe_names_all_files(recipe):
     section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split(f"## {recipe.heading}\n")[1]
     assert set(re.findall(r"^\d+\. `([\w./-]+)`", section.split("\n## ")[0], re.MULTILINE)) == recipe.files

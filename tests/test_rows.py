@@ -1,13 +1,14 @@
 """Tests of each row of nnc/_registry against its kernel, for all instruction sets and both precisions.
 
-A new row is tested automatically; a new optimizer also needs its definition in STEPS.
+A new row is tested automatically; a new optimizer also needs its definition in tests/optimizer_cases.py.
 """
 
 import numpy as np
 import pytest
+from optimizer_cases import OPTIMIZERS, STEPS
 from targets import draw_targets
 
-from nnc import SGD, RMSprop, reference
+from nnc import Rprop, reference
 from nnc._model.data import Data, RunSettings
 from nnc._registry import activations, losses, optimizers
 from nnc._team import Team
@@ -153,74 +154,11 @@ def test_outputs_fill_output_range(name):
 # ------------------------------------------------------------------------------------------ optimizers
 
 
-# Each step function returns the parameters after step t of the optimizer o, for parameters p and gradient g. It stores
-# moments and step sizes in the dictionary `state`.
-
-
-def sgd(o, p, g, state, t):
-    if o.momentum:
-        state["m"] = o.momentum * state.get("m", 0) + g
-        g = g + o.momentum * state["m"] if o.nesterov else state["m"]
-    return p - o.lr * g
-
-
-def update_moments(o, g, state):
-    """Update the running means of the gradient and of its square."""
-    beta1, beta2 = o.betas
-    state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
-    state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * g * g
-
-
-def adam(o, p, g, state, t):
-    update_moments(o, g, state)
-    m, v = (state[key] / (1 - beta**t) for key, beta in zip("mv", o.betas, strict=True))
-    return p - o.lr * m / (np.sqrt(v) + o.eps)
-
-
-def nadam(o, p, g, state, t):
-    update_moments(o, g, state)
-    mu, next_mu = (o.betas[0] * (1 - 0.96 ** (k * o.momentum_decay) / 2) for k in (t, t + 1))
-    state["M"] = state.get("M", 1) * mu
-    step = (1 - mu) / (1 - state["M"]) * g + next_mu / (1 - state["M"] * next_mu) * state["m"]
-    return p - o.lr * step / (np.sqrt(state["v"] / (1 - o.betas[1] ** t)) + o.eps)
-
-
-def rmsprop(o, p, g, state, t):
-    state["v"] = o.alpha * state.get("v", 0) + (1 - o.alpha) * g * g
-    state["m"] = o.momentum * state.get("m", 0) + g / (np.sqrt(state["v"]) + o.eps)
-    return p - o.lr * state["m"]
-
-
-def adagrad(o, p, g, state, t):
-    state["v"] = state.get("v", 0) + g * g
-    return p - o.lr / (1 + (t - 1) * o.lr_decay) * g / (np.sqrt(state["v"]) + o.eps)
-
-
-def rprop(o, p, g, state, t):
-    sign_product = np.sign(g * state.get("g", 0))
-    step_sizes = state.get("v", o.lr) * np.where(sign_product < 0, o.etas[0], np.where(sign_product > 0, o.etas[1], 1))
-    state["v"], state["g"] = np.clip(step_sizes, *o.step_sizes), np.where(sign_product < 0, 0, g)
-    return p - np.sign(state["g"]) * state["v"]
-
-
-STEPS = {"sgd": sgd, "adam": adam, "adamw": adam, "rmsprop": rmsprop, "adagrad": adagrad, "nadam": nadam}
-STEPS |= {"rprop": rprop}
-STEP_OPTIMIZERS = [optimizer_class for optimizer_class in optimizers.ROWS.values() if "lr" in optimizer_class._fields]
-OPTIMIZERS = [
-    *(optimizer_class(lr=0.1) for optimizer_class in STEP_OPTIMIZERS),
-    *(
-        optimizer_class(lr=0.1, weight_decay=0.2)
-        for optimizer_class in STEP_OPTIMIZERS
-        if "weight_decay" in optimizer_class._fields
-    ),
-    *(SGD(lr=0.1, momentum=0.9, nesterov=nesterov) for nesterov in (False, True)),
-    RMSprop(lr=0.1, momentum=0.5),
-    optimizers.Adagrad(lr=0.1, lr_decay=0.1),
-    optimizers.Rprop(lr=0.5, step_sizes=(0.4, 0.55)),
-]
-
-
-@parametrize("optimizer", OPTIMIZERS, ids=repr)
+@parametrize(
+    "optimizer",
+    [*(optimizer.with_lr(0.1) for optimizer in OPTIMIZERS), Rprop(lr=0.5, step_sizes=(0.4, 0.55))],
+    ids=repr,
+)
 def test_optimizer_steps_match_definition(core, optimizer):
     """Five steps match the definition, for a layer whose gradient is its weights minus the targets."""
     layer, params = build_layer(core, "identity")

@@ -9,23 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizer_cases import OPTIMIZERS
 
 import nnc
 from nnc import NeuralNetwork
 
 pytestmark = pytest.mark.engine
 
-OPTIMIZERS = {
-    "sgd": nnc.SGD(),
-    "momentum": nnc.SGD(momentum=0.9),
-    "nesterov": nnc.SGD(momentum=0.9, nesterov=True),
-    "adam": nnc.Adam(),
-    "adamw": nnc.AdamW(),
-    "rmsprop": nnc.RMSprop(),
-    "adagrad": nnc.Adagrad(),
-    "nadam": nnc.NAdam(),
-    "rprop": nnc.Rprop(),
-}
 SCHEDULES = {
     "constant": 0.01,
     "cosine": nnc.CosineLR(0.02, 5),
@@ -67,7 +57,7 @@ def fit_one_epoch(net, X, y, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("sizes", [(4, 7, 3), (3, 40, 40, 5)], ids=["small", "wide"])
 def test_step_equals_fit_of_one_epoch(sizes, optimizer, dtype):
     net = network(sizes, dtype)

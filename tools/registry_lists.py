@@ -58,6 +58,45 @@ def loss_parameters() -> str:
     return ", ".join(f"{field.replace('_', ' ')} of {name}" for name, field in fields)
 
 
+def quoted(names: Iterable[str], indent: int, before: str = "", after: str = "") -> str:
+    """Return lines of a docstring with names in quotation marks."""
+    text = before + ", ".join(f'"{name}"' for name in names) + after
+    return fill(text, 120, initial_indent=" " * indent, subsequent_indent=" " * indent)
+
+
+def optimizer_sections() -> str:
+    """Return the sections of all optimizers in the reference."""
+    return "\n".join(
+        OPTIMIZER_SECTION.format(
+            name=optimizer.__name__,
+            arguments=optimizer.example,
+            batch_size=", batch_size=None" * (not optimizer.first_order or optimizer.stores_step_sizes),
+        )
+        for optimizer in optimizers.ROWS.values()
+    )
+
+
+OPTIMIZER_SECTION = """\
+### {name}
+
+```{{eval-rst}}
+.. autoclass:: nnc.{name}
+```
+
+Example:
+
+```python
+print_r2(optimizer=nnc.{name}({arguments}), lr=None{batch_size})
+```
+
+```text
+R^2 above 0.9: True
+```
+"""
+FIRST_ORDER_CLASSES = [optimizer.__name__ for optimizer in optimizers.ROWS.values() if optimizer.first_order]
+# First-order solvers of the estimators that scikit-learn does not have.
+OTHER_SOLVERS = [name for name in optimizers.FIRST_ORDER if name not in ("sgd", "adam", "momentum")]
+
 # For each list: the file, a pattern that matches the text before and after the list, and the list.
 LISTS = (
     ("docs/guide/what-there-is.md", r"(\| activations \| )[^;]*(; one for all)", ", ".join(activations.HIDDEN)),
@@ -67,6 +106,24 @@ LISTS = (
     ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
     ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
     ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),
+    ("docs/api/learning.md", r"(\n## Optimizers\n\n).*?(\n## )", optimizer_sections()),
+    ("docs/api/sklearn.md", r"(print\(\*SOLVERS\)\n```\n\n```text\n).*?(\n```)", " ".join(optimizers.ROWS)),
+    (
+        "docs/guide/what-there-is.md",
+        r"(\| optimizers \| `SGD` \(momentum, nesterov\), ).*?(, with the constants)",
+        ", ".join(f"`{name}`" for name in FIRST_ORDER_CLASSES if name != "SGD"),
+    ),
+    ("docs/nnc-network.schema.json", r'("name": \{\s*"enum": \[)[^]]*(\])', json_items(optimizers.ROWS)),
+    (
+        "nnc/_network/fitting.py",
+        r"(\n        optimizer : str or object, optional\n).*?(\n            or an object such as nnc.SGD)",
+        quoted(optimizers.NAMES, 12, after=" (SGD with momentum 0.9),"),
+    ),
+    (
+        "nnc/sklearn/estimator.py",
+        r"(\n    solver : str or object\n).*?(\n        which use `learning_rate_init`)",
+        quoted(OTHER_SOLVERS, 8, "Also ", ","),
+    ),
     *(
         ("nnc/_registry/choices.py", rf"(\n{name} = Literal\[\n).*?(\]\n)", type_items(names))
         for name, names in (

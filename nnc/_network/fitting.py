@@ -87,11 +87,12 @@ class Fitting(Parameters):
             current learning rate or schedule. The first fit uses the default of the optimizer; without an optimizer see
             Notes.
         optimizer : str or object, optional
-            "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
-            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). If its settings equal those of
-            the current optimizer, the current one continues with its moments and its position in the schedule, also
-            after `load` of a checkpoint. Otherwise a new optimizer starts. Default: the current optimizer;
-            the first fit uses "sgd", or without lr the automatic rule (see Notes).
+            "sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs", "levenberg_marquardt", "momentum"
+            (SGD with momentum 0.9),
+            or an object such as nnc.SGD(lr=0.1, momentum=0.9). If its settings equal those of the current optimizer,
+            the current one continues with its moments and its position in the schedule, also after `load` of a
+            checkpoint. Otherwise a new optimizer starts. Default: the current optimizer; the first fit uses "sgd", or
+            without lr the automatic rule (see Notes).
         preset : {"auto", "plain"}, optional
             Choice of the settings that are not passed. "auto" applies the automatic rule (see Notes) to each of
             optimizer, lr, batch_size, epochs and scalings that is not passed. "plain" uses gradient descent with all

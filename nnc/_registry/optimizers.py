@@ -88,7 +88,10 @@ class Optimizer(Value):
     name : str
     base_moments : int
         Number of values that the optimizer stores for each parameter, not counting those for `momentum` and
-        `history_size`. The last of these values is never negative: it is a mean of squared gradients, or a step size.
+        `history_size`.
+    signed_moments : bool
+        Whether all of these values may be negative. Otherwise the last one is never negative: it is a mean of squared
+        gradients, or a step size.
     stores_step_sizes : bool
         Whether the last stored value is a step size, whose initial value is the learning rate.
     first_order : bool
@@ -96,13 +99,17 @@ class Optimizer(Value):
         rate: they estimate the curvature of the loss from all rows in each iteration.
     least_squares : bool
         Whether the optimizer minimizes sums of squares, from residuals and their Jacobian.
+    example : str
+        Arguments in the example of the reference (docs/api/learning.md).
     """
 
     name: ClassVar[str]
     base_moments: ClassVar[int] = 0
+    signed_moments: ClassVar[bool] = False
     stores_step_sizes: ClassVar[bool] = False
     first_order: ClassVar[bool] = True
     least_squares: ClassVar[bool] = False
+    example: ClassVar[str] = ""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -157,6 +164,7 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
+    example: ClassVar[str] = "lr=0.05, momentum=0.9, nesterov=True"
     lr: float = field(default=1e-3, check=check_positive)
     momentum: float = field(default=0.0, check=check_fraction)
     nesterov: bool = field(default=False, check=check_bool)
@@ -192,6 +200,7 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
+    example: ClassVar[str] = "lr=0.01, betas=(0.9, 0.99)"
     base_moments: ClassVar[int] = 2
     lr: float = field(default=1e-3, check=check_positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
@@ -217,6 +226,7 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
+    example: ClassVar[str] = "lr=0.01, weight_decay=0.001"
     weight_decay: float = 0.01
 
     def core_settings(self) -> dict[str, Any]:
@@ -244,6 +254,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
+    example: ClassVar[str] = "lr=0.01"
     base_moments: ClassVar[int] = 1
     lr: float = field(default=1e-2, check=check_positive)
     alpha: float = field(default=0.99, check=check_fraction)
@@ -274,6 +285,7 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
+    example: ClassVar[str] = "lr=0.1"
     base_moments: ClassVar[int] = 1
     lr: float = field(default=1e-2, check=check_positive)
     lr_decay: float = field(default=0.0, check=check_not_negative)
@@ -307,6 +319,7 @@ class NAdam(Optimizer):
     """
 
     name: ClassVar[str] = "nadam"
+    example: ClassVar[str] = "lr=0.01"
     base_moments: ClassVar[int] = 2
     lr: float = field(default=2e-3, check=check_positive)
     betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
@@ -397,6 +410,7 @@ ROWS: dict[str, type[Optimizer]] = {
 NAMES = (*ROWS, "momentum")
 _DEFAULTS: dict[str, Optimizer] = {name: optimizer() for name, optimizer in ROWS.items()}
 _DEFAULTS["momentum"] = SGD(momentum=0.9)
+FIRST_ORDER = tuple(name for name in NAMES if _DEFAULTS[name].first_order)
 
 
 def parse_optimizer(value: Any) -> Optimizer:

@@ -62,7 +62,8 @@ def checked_training(training: Any, n_params: int, largest: float) -> dict[str, 
         i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
         raise ValueError(f"training.powers[{i}] is {fields.describe(powers[i])}, expected a number from 0 to 1")
     moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
-    if optimizers.ROWS[optimizer["name"]].base_moments and fields.smallest(moments[-1]) < 0:
+    row = optimizers.ROWS[optimizer["name"]]
+    if row.base_moments and not row.signed_moments and fields.smallest(moments[-1]) < 0:
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
         location = f"training.moments[{len(moments) - 1}][{i}]"
         raise ValueError(f"{location} is {fields.describe(moments[-1][i])}, expected a number of at least 0")

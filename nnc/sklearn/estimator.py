@@ -21,7 +21,7 @@ from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
 from nnc._registry.losses import parse_loss
-from nnc._registry.optimizers import SGD, Adam, NAdam, Optimizer, parse_optimizer
+from nnc._registry.optimizers import SGD, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.random import Streams
 from nnc._utils.refit import all_or_nothing
@@ -50,9 +50,10 @@ class Estimator(Solvers):
         Also "sigmoid" (the same as "logistic"), every other activation of nnc for hidden layers, such as "gelu", or a
         list with a name for each hidden layer.
     solver : str or object
-        Also "adamw", "rmsprop", "adagrad", "nadam" and "rprop", which use `learning_rate_init` (and beta_1, beta_2 and
-        epsilon if the solver has such parameters); "levenberg_marquardt" for squared errors; or an object such as
-        nnc.RMSprop(lr=0.01, momentum=0.9), which has its own parameters.
+        Also "adamw", "rmsprop", "adagrad", "nadam", "rprop",
+        which use `learning_rate_init` (and beta_1, beta_2 and epsilon if the solver has such parameters);
+        "levenberg_marquardt" for squared errors; or an object such as nnc.RMSprop(lr=0.01, momentum=0.9), which has its
+        own parameters.
     learning_rate : str, schedule or callable
         Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.
     dropout : float or list of float, one for each hidden layer, default=0.0
@@ -148,9 +149,10 @@ class Estimator(Solvers):
             momentum = min(self.momentum, LARGEST_BELOW_ONE)
             return SGD(learning_rate, momentum, bool(self.nesterovs_momentum and momentum))
         optimizer = parse_optimizer(solver)
-        if isinstance(optimizer, (Adam, NAdam)):
+        if "betas" in optimizer._fields:
             betas = min(self.beta_1, LARGEST_BELOW_ONE), min(self.beta_2, LARGEST_BELOW_ONE)
-            return optimizer.replace(lr=learning_rate, betas=betas, eps=self.epsilon)
+            eps = {"eps": self.epsilon} if "eps" in optimizer._fields else {}
+            return optimizer.replace(lr=learning_rate, betas=betas, **eps)
         return optimizer.with_lr(learning_rate) if optimizer.first_order else optimizer
 
     def _is_stochastic(self) -> bool:

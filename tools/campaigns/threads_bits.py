@@ -45,6 +45,7 @@ def configuration(seed: int) -> tuple[dict, dict, tuple]:
     import numpy as np
 
     import nnc
+    from nnc._registry import optimizers
     from nnc.layers import BatchNorm
 
     rng = np.random.default_rng(seed)
@@ -69,9 +70,7 @@ def configuration(seed: int) -> tuple[dict, dict, tuple]:
     fit = {
         "epochs": int(rng.integers(1, 6)),
         "lr": 1e-3,
-        "optimizer": choose(
-            "sgd", "momentum", "adam", "rmsprop", "nadam", "adagrad", nnc.SGD(momentum=0.9, nesterov=True)
-        ),
+        "optimizer": choose(*optimizers.FIRST_ORDER, nnc.SGD(momentum=0.9, nesterov=True)),
         "batch_size": choose(None, 1, 7, 32, 100),
         "shuffle": bool(rng.integers(2)),
         "l2": choose(0.0, 1e-3),
