@@ -14,13 +14,12 @@ is clipped to a norm of 1. A row with an infinite number is rejected.
 from __future__ import annotations
 
 import math
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._network import NeuralNetwork
-from nnc._utils.checks import check_count, check_finite, check_not_negative, check_positive, is_bool
+from nnc._utils.checks import check_count, check_finite, check_not_negative, check_positive, is_bool, short_repr
 from nnc._utils.containers import is_missing
 from nnc._utils.random import check_seed
 
@@ -122,7 +121,7 @@ class _OnlineModel:
         self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
         self.lr, self.l2, self.seed = lr, l2, seed
         if not isinstance(hidden, (list, tuple)):
-            raise TypeError(f"hidden must be the widths of the hidden layers, such as (16,), got {hidden!r}")
+            raise TypeError(f"hidden must be the widths of the hidden layers, such as (16,), got {short_repr(hidden)}")
         for width in hidden:
             check_count("hidden", width)
         check_positive("lr", lr)

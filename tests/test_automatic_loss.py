@@ -220,6 +220,17 @@ def test_rejected_batches_choose_no_loss(batches, message):
     assert net.loss_name == "auto"
 
 
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [(None, "y must be an array of real numbers, got None"), ("abc", "y must be .*, got elements")],
+)
+def test_rejected_targets_choose_no_loss(y, message):
+    net = build_network(3)
+    with pytest.raises(TypeError, match=message):
+        net.fit(X, y)
+    assert net.loss_name == "auto"
+
+
 def test_fit_many_chooses_loss_of_each_network():
     networks = [build_network(1), build_network(2), build_network(1, loss="mse")]
     nnc.fit_many(networks, X, TWO_CLASSES * 1, epochs=2, lr=0.1)

@@ -591,7 +591,7 @@ def test_folder_with_epoch_in_name_may_be_created_during_fit(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": 3}, "path must be a path, got 3"),
+        ({"path": 3}, r"path must be a path \(str or os.PathLike\), got 3"),
         ({"path": "a", "every": 0}, "every must be 1 or more, got 0"),
         ({"path": "a", "every": 1.5}, "every must be a whole number, got 1.5"),
         ({"path": "a", "best_only": 1}, "best_only must be True or False, got 1"),

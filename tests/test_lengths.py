@@ -760,6 +760,7 @@ def test_any_number_of_steps_is_refused_where_a_number_is_required():
     for call, message in (
         (lambda: network(None, layers=[Flatten(), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
         (lambda: network(None, layers=[Conv1D(2, 1), Flatten(), 2]), "must be recurrent or Dense layers, got Conv1D"),
+        (lambda: network(None, layers=[Conv1D(2, 3), 2]), "layers after Input(steps=None) must be recurrent or Dense"),
         (lambda: net.predict(np.zeros((2, 4, 2))), "X must have shape (n, steps, 3), or be one sequence (steps, 3)"),
         (lambda: net.predict(np.zeros((2, 0, 3))), "X must have shape (n, steps, 3)"),
     ):

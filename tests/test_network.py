@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 from contextlib import redirect_stdout
 
 import numpy as np
@@ -90,7 +91,7 @@ SIZES_MESSAGE = (
     ("sizes", "message"),
     [
         (layers, SIZES_MESSAGE + repr(layers))
-        for layers in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])
+        for layers in ([3], [], 5, None, "34", b"34", {3, 4}, [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])
     ]
     + [([3, 2**31], "layers must describe a network that fits into memory, got [3, 2147483648]")],
 )
@@ -852,11 +853,6 @@ METHOD_CALLS = {
         ([], ValueError, "X must have 3 columns to fit this network, got shape (0,)"),
         (5.0, ValueError, "X must have 3 columns to fit this network, got shape ()"),
         (np.zeros((0, 3)), ValueError, "X must have at least one row, got shape (0, 3)"),
-        (
-            [[1, 2, 3], [4]],
-            ValueError,
-            "X must be an array of numbers with rows of one length, got lengths of 3 in row 0 and 1 in row 1",
-        ),
         ([["1", "2", "3"]], TypeError, "X must be an array of real numbers, got elements of type <U1"),
         (None, TypeError, "X must be an array of real numbers, got None"),
         ({1, 2}, TypeError, "X must be an array of real numbers, got a set"),
@@ -876,6 +872,21 @@ def test_each_method_rejects_invalid_inputs(net, call, X, error, message):
     before = net.params
     assert_raises(error, message, METHOD_CALLS[call], net, X, [[0]])
     assert np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize(
+    ("X", "found"),
+    [
+        ([[1, 2, 3], [4]], "a length of 3 in X[0] and a length of 1 in X[1]"),
+        ([[1, 2, 3], [4, 5, 6], None], "a length of 3 in X[0] and None in X[2]"),
+        ([[[1, 2], [3]], [[4, 5], [6, 7]]], "a length of 2 in X[0][0] and a length of 1 in X[0][1]"),
+        ([np.zeros((2, 3)), np.zeros((2, 1))], "shape (2, 3) in X[0] and shape (2, 1) in X[1]"),
+    ],
+)
+def test_lists_of_unequal_rows_name_first_difference(net, X, found):
+    message = f"X must be an array of numbers with rows of one length, got {found}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        net.predict(X)
 
 
 @pytest.mark.parametrize("row", [0, 6, 7, 8, 15, 16, 17, 500, 999])

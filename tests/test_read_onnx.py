@@ -540,6 +540,12 @@ def test_missing_file_raises_file_not_found(tmp_path):
         nnc.from_onnx(tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize("call", [nnc.from_onnx, NeuralNetwork([2, 1], seed=0).to_onnx])
+def test_path_of_wrong_type_raises_type_error(call):
+    with pytest.raises(TypeError, match=r"path must be a path \(str or os.PathLike\), got None"):
+        call(None)
+
+
 def test_image_input_without_convolution_keeps_axis_order(tmp_path):
     net = NeuralNetwork([Input(4, 5, 2), 3], loss="cross_entropy", seed=0)
     net.to_onnx(tmp_path / "net.onnx")

@@ -192,7 +192,7 @@ def test_layers_of_vectors_and_images_refuse_sequences(layers, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, TypeError, r"Input requires n, .* or steps, as in Input\(steps=64, features=32\)"),
+        ({"n": None, "width": 2}, TypeError, r"or features, as in Input\(steps=None, features=32\)"),
         ({"n": 4, "steps": 3}, ValueError, "steps must be used without n, width and channels, .* got n=4, "),
         ({"features": 2, "n": 3}, ValueError, "features must be used without n, width and channels"),
         ({"steps": 0}, ValueError, "steps must be 1 or more, got 0"),

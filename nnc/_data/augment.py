@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from math import prod, sqrt
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._data.targets import as_label_array
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import build_check, check_bool, check_count, check_finite, pluralize
+from nnc._utils.checks import build_check, check_bool, check_count, check_finite, pluralize, short_repr
 from nnc._utils.random import AUGMENT, Stream, Streams, check_seed, mix
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ gives d/dQ = d/dP / factor_y, and d/dX is the derivative with respect to the eng
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from nnc._data.sequences import Sequences
 from nnc._model.channels import check_smooth, compute_derivatives
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +190,7 @@ def jacobian(converter: DataConverter, X: ArrayLike, lengths: ArrayLike | None =
 def derivatives(converter: DataConverter, X: ArrayLike, order: int) -> tuple[NDArray[Any], ...]:
     """Compute outputs and their derivatives with respect to the inputs, see `NeuralNetwork.derivatives`."""
     if isinstance(order, bool) or order not in (1, 2):
-        raise ValueError(f"order must be 1 or 2, got {order!r}")
+        raise ValueError(f"order must be 1 or 2, got {short_repr(order)}")
     model = converter.model
     check_smooth(model, "derivatives")
     array = converter.array(X)

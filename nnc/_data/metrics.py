@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import allow_none, check_bool, check_choice
+from nnc._utils.checks import allow_none, check_bool, check_choice, short_repr
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
+from nnc._utils.checks import short_repr
 from nnc._utils.containers import column_names
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from nnc._data.sequences import Sequences, valid_steps
 from nnc._model.data import Data
 from nnc._registry import activations
 from nnc._utils.arrays import check_out
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

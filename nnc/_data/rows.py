@@ -139,10 +139,10 @@ class TargetConversion(OutputConversion):
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
         given = unpack_batch(batch)
-        if given.sample_weight is not None:  # reject weights of residuals, whose mean over all batches must be 1
-            self.row_weights("sample_weight", given.sample_weight, len(given.y))
         converter, X = self.bind(given.X, given.lengths, trims=True)
         data = converter.data(X, given.y, given.sample_weight, learn=True)
+        if given.sample_weight is not None:  # reject weights of residuals, whose mean over all batches must be 1
+            self.row_weights("sample_weight", given.sample_weight, data.n)
         vars(self).update(vars(converter.unbound(self.model)))
         return data
 

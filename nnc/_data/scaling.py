@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nnc._utils.arrays import as_real_array, describe_shape
-from nnc._utils.checks import check_finite, pluralize
+from nnc._utils.checks import check_finite, pluralize, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

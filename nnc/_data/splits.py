@@ -5,13 +5,12 @@ from __future__ import annotations
 import operator
 from functools import partial
 from numbers import Integral
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnc._data.folds import Folds, stratify
-from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real
+from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real, short_repr
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
 from nnc._utils.value import Value, field

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._registry import losses
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import check_real
+from nnc._utils.checks import check_real, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -275,7 +274,7 @@ def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> ND
         by_class: NDArray[np.float64] = len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return np.asarray(by_class[index], np.float64)
     if not hasattr(weight, "items"):
-        raise ValueError(f"{expected}, got {weight!r}")
+        raise ValueError(f"{expected}, got {short_repr(weight)}")
     table = _by_class(weight, classes, expected)
     return np.asarray(table[index], np.float64)
 

@@ -16,7 +16,7 @@ from nnc._inspection.problem import Problem
 from nnc._inspection.steps import LayerStep, layer_steps
 from nnc._inspection.text import scaling_text
 from nnc._registry import activations, losses
-from nnc._utils.checks import pluralize
+from nnc._utils.checks import pluralize, short_repr
 from nnc.layers.base import format_shape
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def explain_step(
         a BatchNorm or recurrent layers for sequences of more than 12 steps.
     """
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
-        raise ValueError(f"lr must be a positive finite number, got {lr!r}")
+        raise ValueError(f"lr must be a positive finite number, got {short_repr(lr)}")
     problem = Problem(net, X, y)
     if any(connection.norm for connection in problem.connections):
         raise ValueError(

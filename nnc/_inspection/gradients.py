@@ -11,6 +11,7 @@ import numpy as np
 from nnc._inspection.problem import Problem
 from nnc._inspection.rounding import bounds
 from nnc._inspection.steps import layer_steps
+from nnc._utils.checks import short_repr
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def check_gradients(
 def check_step_size(eps: Any) -> None:
     """Raise ValueError unless the step size of finite differences is a positive finite number."""
     if isinstance(eps, (bool, str)) or not hasattr(eps, "__float__") or not 0 < eps < math.inf:
-        raise ValueError(f"eps must be a positive finite number, got {eps!r}")
+        raise ValueError(f"eps must be a positive finite number, got {short_repr(eps)}")
 
 
 class Compared(NamedTuple):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nnc._utils.checks import short_repr
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
@@ -84,7 +86,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     except TypeError:
         checked = None
     if checked not in PRECISION:
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {short_repr(dtype)}")
     assert checked is not None
     return checked
 

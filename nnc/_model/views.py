@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
 from nnc._utils.arrays import as_finite_array
-from nnc._utils.checks import check_bool, check_positive
+from nnc._utils.checks import check_bool, check_positive, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -257,7 +257,7 @@ class Arrays:
         try:
             values = list(values)
         except TypeError:
-            raise TypeError(f"{expected}, got {values!r}") from None
+            raise TypeError(f"{expected}, got {short_repr(values)}") from None
         if len(values) != len(self):
             raise ValueError(f"{expected}, got {len(values)} arrays")
         checked = [self._checked(l, value) for l, value in enumerate(values)]
@@ -269,7 +269,7 @@ class Arrays:
         view, name = self._views[index], f"{self._name}[{index}]"
         if view is None:
             if value is not None:
-                raise ValueError(f"{name} must be None for a layer without biases, got {value!r}")
+                raise ValueError(f"{name} must be None for a layer without biases, got {short_repr(value)}")
             return None
         return as_finite_array(name, value, view.shape, view.dtype)  # type: ignore[arg-type]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import short_repr
 from nnc.layers.stack import stream_obstacle
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Stream:
     def state(self, values: Sequence[ArrayLike]) -> None:
         expected = [state.shape for state in self.state]
         if not isinstance(values, (list, tuple)):
-            raise TypeError(f"state must be a list of arrays of shapes {expected}, got {values!r}")
+            raise TypeError(f"state must be a list of arrays of shapes {expected}, got {short_repr(values)}")
         arrays = [np.ascontiguousarray(as_real_array("state", value), self._dtype) for value in values]
         if [array.shape for array in arrays] != expected:
             raise ValueError(f"state must be a list of arrays of shapes {expected}, got {[a.shape for a in arrays]}")

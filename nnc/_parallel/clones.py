@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
-from nnc._utils.checks import check_choice, check_count
+from nnc._utils.checks import check_choice, check_count, short_repr
 from nnc._utils.random import Streams, check_seed
 
 if TYPE_CHECKING:

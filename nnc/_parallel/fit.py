@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from reprlib import repr as short_repr
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +20,7 @@ from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.callbacks import bar_factory
-from nnc._utils.checks import check_bool, check_count, pluralize
+from nnc._utils.checks import check_bool, check_count, pluralize, short_repr
 from nnc._utils.containers import as_array
 from nnc._utils.processors import get_num_threads
 

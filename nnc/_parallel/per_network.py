@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from reprlib import repr as short_repr
 from typing import Any, overload
+
+from nnc._utils.checks import short_repr
 
 
 class PerNetwork(Sequence[Any]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from itertools import chain
-from reprlib import repr as short_repr
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +22,7 @@ from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import Schedule
 from nnc._training.start import with_checked_batches
 from nnc._training.trainable import adopt_converter
-from nnc._utils.checks import allow_none, check_bool, check_count, check_positive
+from nnc._utils.checks import allow_none, check_bool, check_count, check_positive, short_repr
 from nnc._utils.random import check_seed, mix
 
 if TYPE_CHECKING:

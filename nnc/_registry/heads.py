@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from nnc._registry import activations, losses
-from nnc._utils.checks import check_bool, check_choice, check_count, check_positive
+from nnc._utils.checks import check_bool, check_choice, check_count, check_positive, short_repr
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def _loss(name: str, value: Any) -> str | losses.Loss:
     """Return the loss of a head, which must be a name or an object with a single loss."""
     if callable(value):
-        raise TypeError(f"{name} of a head must be a name or an object such as nnc.Huber(), got {value!r}")
+        raise TypeError(f"{name} of a head must be a name or an object such as nnc.Huber(), got {short_repr(value)}")
     if losses.parse_loss(value)[0] == losses.CUSTOM:
-        raise TypeError(f"{name} of a head must be a single loss, got {value!r}")
+        raise TypeError(f"{name} of a head must be a single loss, got {short_repr(value)}")
     return value  # type: ignore[no-any-return]
 
 
@@ -93,7 +93,8 @@ def _heads(name: str, value: Any) -> tuple[Head, ...]:
     """Return a list or tuple of heads as a tuple."""
     heads = tuple(value) if isinstance(value, (list, tuple)) else ()
     if not heads or not all(isinstance(head, Head) for head in heads):
-        raise TypeError(f"{name} must be a list of nnc.Head, such as [nnc.Head(1), nnc.Head(2)], got {value!r}")
+        expected = "a list of nnc.Head, such as [nnc.Head(1), nnc.Head(2)]"
+        raise TypeError(f"{name} must be {expected}, got {short_repr(value)}")
     return heads
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry import activations, formulas
-from nnc._utils.checks import build_check, check_choice, check_fraction, check_positive
+from nnc._utils.checks import build_check, check_choice, check_fraction, check_positive, short_repr
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _tau(name: str, value: Any) -> float | tuple[float, ...]:
         return _one_tau(name, value)
     taus = tuple(_one_tau(f"{name}[{i}]", tau) for i, tau in enumerate(value))
     if len(taus) < 2 or any(low >= high for low, high in pairwise(taus)):
-        raise ValueError(f"{name} must be a number, or at least two numbers in increasing order, got {value!r}")
+        expected = "a number, or at least two numbers in increasing order"
+        raise ValueError(f"{name} must be {expected}, got {short_repr(value)}")
     return taus
 
 

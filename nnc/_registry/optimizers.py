@@ -20,6 +20,7 @@ from nnc._utils.checks import (
     check_fraction,
     check_not_negative,
     check_positive,
+    short_repr,
 )
 from nnc._utils.value import Value, field
 
@@ -52,7 +53,7 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     try:
         low, high = value
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be two numbers, got {value!r}") from None
+        raise ValueError(f"{name} must be two numbers, got {short_repr(value)}") from None
     return low, high
 
 
@@ -67,7 +68,8 @@ def _around_1(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low < 1 < high:
-        raise ValueError(f"{name} must be two numbers, the first below 1 and the second above 1, got {value!r}")
+        expected = "two numbers, the first below 1 and the second above 1"
+        raise ValueError(f"{name} must be {expected}, got {short_repr(value)}")
     return low, high
 
 
@@ -76,7 +78,8 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     low, high = _pair(name, value)
     low, high = check_positive(f"{name}[0]", low), check_positive(f"{name}[1]", high)
     if not low <= high:
-        raise ValueError(f"{name} must be the smallest and the largest step size, in this order, got {value!r}")
+        expected = "the smallest and the largest step size, in this order"
+        raise ValueError(f"{name} must be {expected}, got {short_repr(value)}")
     return low, high
 
 

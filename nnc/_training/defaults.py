@@ -13,7 +13,7 @@ import numpy as np
 from nnc._registry.optimizers import parse_optimizer
 from nnc._training.options import STOPPING, uses_automatic_settings
 from nnc._training.schedules import CosineLR, PerStep
-from nnc._utils.checks import check_count
+from nnc._utils.checks import check_bool, check_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +102,8 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
         return _fill_around_rate(arguments, n, model, previous_state)
     batch_size = arguments.batch_size or default_batch_size(n)
     result = arguments.replaced(batch_size=batch_size)
-    continues = previous_state is not None and previous_state.is_automatic and not arguments.reset_optimizer
+    resets = check_bool("reset_optimizer", arguments.reset_optimizer)
+    continues = previous_state is not None and previous_state.is_automatic and not resets
     epochs = arguments.epochs
     if epochs is None and has_stopping_rule(arguments):
         result.lr = LEARNING_RATE

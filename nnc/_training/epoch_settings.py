@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnc._training.schedules import ReduceLROnPlateau, Schedule
-from nnc._utils.checks import check_count, check_fraction, check_not_negative
+from nnc._utils.checks import check_count, check_fraction, check_not_negative, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +88,7 @@ def schedule_settings(
 def _resolved(name: str, value: Schedule | Callable[[int], float], last_epoch: int | None) -> Callable[[int], float]:
     """Return a function that maps an epoch to a value; a schedule without a length ends at `last_epoch`."""
     if isinstance(value, (type, ReduceLROnPlateau)):
-        raise TypeError(f"{name} must be a number, a schedule or a function of the epoch, got {value!r}")
+        raise TypeError(f"{name} must be a number, a schedule or a function of the epoch, got {short_repr(value)}")
     if not isinstance(value, Schedule):
         return value
     if last_epoch is None and value != value.resolved(1):

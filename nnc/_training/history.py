@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnc._utils import disk
 from nnc._utils.arrays import constant_array
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     import os

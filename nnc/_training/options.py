@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from nnc._utils.checks import (
     check_not_nan,
     check_not_negative,
     check_positive,
+    short_repr,
 )
 from nnc._utils.random import DROPOUT
 
@@ -286,7 +287,7 @@ def _check_display(arguments: FitArguments, options: TrainingOptions, network: T
         check_choice("progress", progress, ("plot",), ", True or False")
     else:
         progress = check_bool("progress", progress)
-    if verbose not in (0, 1, 2):
+    if not isinstance(verbose, Integral) or verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
     if progress and verbose:
         raise ValueError(f"verbose must be 0 if progress is {progress!r}, got {verbose}")
@@ -352,11 +353,14 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
         raise ValueError(f"dropout must be left out if the network has BatchNorm, got {dropout!r}; use Dropout layers")
     else:
         n_hidden = len(stack.parametric_layers) - 1
-        rates = stack.hidden_dropout_rates(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
-        if len(rates) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
+        if is_list := isinstance(dropout, (list, tuple, np.ndarray)):
+            rates = list(cast("Sequence[float]", dropout))
+        else:
+            rates = stack.hidden_dropout_rates(cast("float", dropout))
+        if len(rates) != n_hidden or not (n_hidden or is_list):
             raise ValueError(
                 f"dropout must be a number, or a list with one number per hidden layer (here {n_hidden}), "
-                f"got {dropout!r}"
+                f"got {short_repr(dropout)}"
             )
         rates = model.by_engine_layer([check_fraction("dropout", rate) for rate in rates], 0.0)
     return {"dropout": rates, "drop_key": state.streams.key(DROPOUT)}
@@ -428,7 +432,8 @@ def callbacks_of(callback: Callback | Sequence[Callback] | None) -> list[Callbac
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
             raise TypeError(
-                f"callback must be a function that takes a Record, or a list of such functions, got {function!r}"
+                "callback must be a function that takes a Record, or a list of such functions, got "
+                f"{short_repr(function)}"
             )
         call_interval(function)
     return callbacks

@@ -11,6 +11,7 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, checked_options
 from nnc._training.state import TrainingState
+from nnc._utils.checks import check_count
 from nnc._utils.random import SHUFFLE
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def prepare(
     state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
     state.is_automatic = is_automatic
     options = checked_options(arguments, network, state)
-    if arguments.truncate is not None or arguments.warm_up != 0:
+    if arguments.truncate is not None or check_count("warm_up", arguments.warm_up, minimum=0):
         from nnc._training.truncation import check_truncation
 
         check_truncation(arguments, network.model, state)

@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import partial
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
-from nnc._utils.checks import build_check, check_count, check_not_negative, check_positive, check_real
+from nnc._utils.checks import build_check, check_count, check_not_negative, check_positive, check_real, short_repr
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import chain
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from nnc._training.options import TrainingOptions, uses_automatic_settings
 from nnc._training.preparation import batch_minimizer, check_epoch_schedule, loop_on, prepare
 from nnc._training.state import TrainingState
 from nnc._training.trainable import adopt_converter, bound_network, converter_for_targets
-from nnc._utils.checks import check_bool, check_count, check_not_negative
+from nnc._utils.checks import check_bool, check_count, check_not_negative, short_repr
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     if arguments.dY is not None:
         network, arguments = with_derivatives(network, converter, rows, arguments)
+    elif check_not_negative("dY_weight", arguments.dY_weight) != 1:
+        raise ValueError(f"dY_weight must be left out without dY, got {arguments.dY_weight:g}")
     custom = network.model.custom
     has_weights = arguments.sample_weight is not None and custom is not None and custom.has_residuals
     if has_weights and converter.converts_by_batch(rows):
@@ -213,7 +214,15 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
 def as_epoch_starter(batches: Batches, epochs: int | None) -> Callable[[], Iterator[Any]]:
     """Return a function that starts an epoch: it returns an iterator over the batches."""
     if callable(batches):
-        return lambda: iter(batches())
+
+        def start_epoch() -> Iterator[Any]:
+            epoch = batches()
+            try:
+                return iter(epoch)
+            except TypeError:
+                raise TypeError(f"batches must return an iterable, got {short_repr(epoch)}") from None
+
+        return start_epoch
     try:
         is_iterator = iter(batches) is batches
     except TypeError:
@@ -250,7 +259,7 @@ def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], argumen
 def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
     """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
     if split_method(arguments.validation) is not None:
-        raise TypeError(f"validation must be (X, y) for fit_batches, got {arguments.validation!r}")
+        raise TypeError(f"validation must be (X, y) for fit_batches, got {short_repr(arguments.validation)}")
     optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
     # Choose only the optimizer, because other automatic settings depend on the unknown number of rows.
     if is_automatic and optimizer is None:

@@ -34,7 +34,7 @@ def converter_for_targets(
     converter: DataConverter, X: Any, y: Any, lengths: Any = None, is_batch: bool = False
 ) -> DataConverter:
     """Return a converter whose loss is chosen: this one, or if its loss is "auto", a new one for the targets y."""
-    if not converter.has_automatic_loss or y is None:
+    if not converter.has_automatic_loss:
         return converter
     from nnc._data.automatic_loss import converter_for_loss, loss_for_targets
 

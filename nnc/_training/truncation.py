@@ -16,7 +16,7 @@ import numpy as np
 
 from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
-from nnc._utils.checks import check_count
+from nnc._utils.checks import check_count, short_repr
 from nnc.layers import Conv1D, Dense, Dropout
 from nnc.layers.recurrent import RecurrentLayer
 
@@ -42,7 +42,7 @@ def check_truncation(arguments: FitArguments, model: Model, state: TrainingState
         State with the optimizer of the fit.
     """
     if arguments.truncate is None:
-        raise ValueError(f"warm_up must be 0 without truncate, got {arguments.warm_up!r}")
+        raise ValueError(f"warm_up must be 0 without truncate, got {short_repr(arguments.warm_up)}")
     steps = check_count("truncate", arguments.truncate)
     if check_count("warm_up", arguments.warm_up, minimum=0) >= steps:
         raise ValueError(f"warm_up must be less than truncate={steps}, got {arguments.warm_up}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import wraps
 from numbers import Integral  # NumPy registers its integers as Integral
-from reprlib import repr as short_repr
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 MAX_COUNT = 2**53 - 1  # largest count; floats and JSON numbers represent all integers up to it exactly
 MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons, because the core stores them as int32
 INFINITY = float("inf")
+
+
+class ShortRepr(Repr):
+    """Short descriptions of values for messages, in which the shape stands for an array, a frame or a tensor."""
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Describe a value that is not of a built-in type."""
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple) and shape:
+            return f"{type(value).__name__} of shape {tuple(shape)}"
+        return super().repr_instance(value, level)
+
+
+short_repr = ShortRepr().repr
 
 
 def store_arguments(instance: object, arguments: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from datetime import date, timedelta
 from numbers import Integral, Number
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     except MemoryError:
         raise
     except ValueError as error:
-        reason = _describe_lengths(value) or f": {error}"
+        reason = _describe_lengths(name, value) or f": {error}"
         raise ValueError(f"{name} must be an array of numbers with rows of one length{reason}") from None
     except Exception as error:  # libraries define exceptions of their own, such as for a tensor on another device
         raise TypeError(f"{name} must be an array of real numbers, got a {cls.__name__}: {error}") from None
@@ -56,12 +57,25 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _describe_lengths(value: Any) -> str:
-    """Describe the first two rows of a list that have different lengths, as the end of a message; "" for others."""
-    rows = value if isinstance(value, (list, tuple)) else ()
-    lengths = [len(row) if isinstance(row, (list, tuple)) or getattr(row, "ndim", 0) > 0 else 1 for row in rows]
-    row = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
-    return "" if row is None else f", got lengths of {lengths[0]} in row 0 and {lengths[row]} in row {row}"
+def _describe_lengths(name: str, value: Any) -> str:
+    """Describe the first two rows of a list that have different shapes, as the end of a message; "" for others."""
+    shapes: list[tuple[int, ...]] = []
+    for i, row in enumerate(value if isinstance(value, (list, tuple)) else ()):
+        try:
+            shapes.append(np.shape(row))
+        except ValueError:
+            return _describe_lengths(f"{name}[{i}]", row)
+        if shapes[i] != shapes[0]:
+            first, other = (_describe_size(value[k], shapes[k]) for k in (0, i))
+            return f", got {first} in {name}[0] and {other} in {name}[{i}]"
+    return ""
+
+
+def _describe_size(row: Any, shape: tuple[int, ...]) -> str:
+    """Return the length or the shape of a row for messages, or the value of a single element."""
+    if len(shape) > 1:
+        return f"shape {shape}"
+    return f"a length of {shape[0]}" if shape else short_repr(row)
 
 
 def _has_mask(value: Any) -> bool:

@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING
+
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def describe_source(source: Any) -> str:
 def check_path(name: str, value: Any) -> str:
     """Return an argument that is a path as a string; raise TypeError for other types."""
     if not isinstance(value, PATH_TYPES):
-        raise TypeError(f"{name} must be a path, got {short_repr(value)}")
+        raise TypeError(f"{name} must be a path (str or os.PathLike), got {short_repr(value)}")
     return os.fsdecode(value)
 
 
@@ -59,7 +60,7 @@ def replace_file(path: Any, content: bytes, noun: str) -> None:
         The file cannot be written. Class, errno and filename are those of the system's error, and the message names a
         remedy. An existing file is unchanged.
     """
-    path = os.fsdecode(path)
+    path = check_path("path", path)
     with _explaining("save", path, noun), _replacing(path) as file:
         file.write(content)
 
@@ -86,7 +87,7 @@ def check_writable(path: str, noun: str) -> None:
 
 def append_bytes(path: Any, content: bytes, noun: str) -> None:
     """Append `content` to a file; arguments and errors are those of `replace_file`."""
-    path = os.fsdecode(path)
+    path = check_path("path", path)
     with _explaining("save", path, noun):
         _check_is_file_path(path)
         with open(path, "ab") as file:
@@ -151,7 +152,7 @@ def open_binary(path: Any, noun: str) -> Iterator[BufferedReader]:
     OSError
         The file cannot be read. Class, errno and message are as for `replace_file`.
     """
-    path = os.fsdecode(path)
+    path = check_path("path", path)
     with _explaining("load", path, noun):
         _check_is_file_path(path)
         with open(path, "rb") as file:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._utils.checks import short_repr
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -73,7 +75,7 @@ def check_seed(seed: Any) -> int:
     if seed is None:
         return int.from_bytes(os.urandom(6), "little")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, or None, got {seed!r}")
+        raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, or None, got {short_repr(seed)}")
     return int(seed)
 
 

@@ -60,8 +60,6 @@ def read_idx(path: str | bytes | os.PathLike[Any]) -> NDArray[Any]:
     At most the bytes announced in the header are read, and at most 4 GiB. Memory is allocated as the content is read.
     So a damaged header, or a small file that decompresses to a very large one, allocates little memory.
     """
-    if not isinstance(path, disk.PATH_TYPES):
-        raise TypeError(f"path must be a path (str or os.PathLike), got {type(path).__name__}")
     try:
         with disk.open_binary(path, "IDX file") as file:
             return _read_array(_decompress(file) if file.peek(2)[:2] == b"\x1f\x8b" else file)

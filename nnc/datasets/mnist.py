@@ -107,9 +107,7 @@ def load_fashion_mnist(folder: str | bytes | os.PathLike[Any]) -> TrainAndTest:
 
 
 def _load(folder: Any, name: str) -> TrainAndTest:
-    if not isinstance(folder, disk.PATH_TYPES):
-        raise TypeError(f"folder must be a path (str or os.PathLike), got {type(folder).__name__}")
-    paths = _find_files(os.fsdecode(folder), name)
+    paths = _find_files(disk.check_path("folder", folder), name)
     train, test = _read_part(paths[0], paths[1], name), _read_part(paths[2], paths[3], name)
     if train[0].shape[1:] != test[0].shape[1:]:
         sizes = [" x ".join(map(str, images.shape[1:])) for images, _ in (train, test)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.checks import pluralize
+from nnc._utils.checks import pluralize, short_repr
 from nnc._utils.notices import warn_user
 from nnc.forecast.covariates import ignored_columns, ranges, unexpected_missing
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
@@ -465,7 +465,7 @@ def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
 def _text(name: str, value: Any) -> str | None:
     """Return the column name in an argument; raise TypeError if it is neither text nor None."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name} must be the name of a column, got {value!r}")
+        raise TypeError(f"{name} must be the name of a column, got {short_repr(value)}")
     return value
 
 
@@ -473,7 +473,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     """Return the column names in an argument: None, a name or a sequence of names."""
     names = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(text, str) for text in names):
-        raise TypeError(f"{name} must be the name of a column or a list of names, got {value!r}")
+        raise TypeError(f"{name} must be the name of a column or a list of names, got {short_repr(value)}")
     return names
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nnc._data.conformal import check_level
 from nnc._utils.arrays import as_real_array
+from nnc._utils.checks import short_repr
 from nnc._utils.notices import warn_user
 from nnc.forecast.indexes import check_index
 from nnc.forecast.panel import Panel
@@ -154,7 +155,7 @@ def refuse_columns(columns: Mapping[str, Any]) -> None:
     for name, value in columns.items():
         if value is not None:
             raise TypeError(
-                f"{name} must be None for arrays or series, got {value!r}; pass a frame to name its columns"
+                f"{name} must be None for arrays or series, got {short_repr(value)}; pass a frame to name its columns"
             )
 
 

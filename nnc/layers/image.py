@@ -18,6 +18,7 @@ from nnc._utils.checks import (
     check_pair,
     check_positive,
     check_size,
+    short_repr,
 )
 from nnc._utils.value import Value, field
 from nnc.layers.base import Layer, ParameterArray, ParametricLayer, flatten_description, format_shape
@@ -87,7 +88,7 @@ def check_padding(name: str, value: Any) -> str | tuple[int, int]:
         return check_choice(name, value, PADDINGS, " or the number of zeros on each side, such as 1 or (0, 2)")
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
-        raise ValueError(f"{name} must be 'valid', 'same', one whole number or two, got {value!r}")
+        raise ValueError(f"{name} must be 'valid', 'same', one whole number or two, got {short_repr(value)}")
     rows, columns = (check_count(name, n, 0) for n in pair)
     return (rows, columns) if rows or columns else "valid"
 

@@ -68,7 +68,8 @@ class Input(Layer):
             )
         if self.n is None:
             raise TypeError(
-                "Input requires n, as in Input(3) or Input(28, 28, 1), or steps, as in Input(steps=64, features=32)"
+                "Input requires n, as in Input(3) or Input(28, 28, 1), or features, as in "
+                "Input(steps=None, features=32) for sequences of any length"
             )
         if self.width is None and self.channels is not None:
             raise ValueError("width must be set if channels is set, as in Input(28, 28, 1), got None")

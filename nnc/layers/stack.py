@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nnc._registry import activations, losses
-from nnc._utils.checks import MAX_SIZE, check_choice, check_count
+from nnc._utils.checks import MAX_SIZE, check_choice, check_count, short_repr
 from nnc._utils.value import Value
 from nnc.layers.base import Layer, ParametricLayer, flatten_description, format_shape
 from nnc.layers.dense import Dense
@@ -383,8 +383,10 @@ def _parse_layers(layers: Any) -> list[Layer]:
     """Return the argument `layers` as layer objects; raise ValueError or TypeError if their order is not possible."""
     message = (
         "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or of layers such as "
-        f"[Input(3), Dense(4), Dense(1)], got {layers!r}"
+        f"[Input(3), Dense(4), Dense(1)], got {short_repr(layers)}"
     )
+    if isinstance(layers, (bytes, set, frozenset)):
+        raise ValueError(message)
     try:
         entries = list(layers)
     except TypeError:
@@ -458,9 +460,9 @@ def _parse_hidden_activations(activation: Any, n_hidden: int) -> list[str]:
     try:
         hidden = list(activation)
     except TypeError:
-        raise TypeError(f"{expected}, got {activation!r}") from None
+        raise TypeError(f"{expected}, got {short_repr(activation)}") from None
     if len(hidden) != n_hidden:
-        raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
+        raise ValueError(f"{expected}, got {len(hidden)}: {short_repr(activation)}")
     return [check_choice("activation", name, activations.HIDDEN, _output_hint(name)) for name in hidden]
 
 
@@ -487,6 +489,11 @@ def _compute_shapes(kinds: Sequence[Layer], first_shape: Shape | None = None) ->
 
             layers.append(PlacedLayer(Flatten(), shape, (prod(shape),), "Flatten", None))
             shape = layers[-1].output_shape
+        if first.any_steps and len(shape) == 2 and not (kind.recurrent or isinstance(kind, (Dense, Dropout))):
+            raise ValueError(
+                f"layers after Input(steps=None) must be recurrent or Dense layers, got {kind!r}; use a fixed number "
+                "of steps"
+            )
         try:
             output_shape = kind.output_shape(shape)
         except ValueError as error:
@@ -513,12 +520,6 @@ def _check_stack(stack: Stack, loss: str) -> None:
     max_size = max(*stack.sizes, *(prod(layer.output_shape) for layer in stack.layers))
     if max_size > MAX_SIZE or n_params >= MAX_PARAMS:
         raise ValueError(TOO_LARGE.format(list(stack.sizes)))
-    for layer in stack.layers if stack.input.any_steps else ():
-        if len(layer.input_shape) == 2 and not (layer.kind.recurrent or isinstance(layer.kind, (Dense, Dropout))):
-            raise ValueError(
-                f"layers after Input(steps=None) must be recurrent or Dense layers, got {layer.kind!r}; use a fixed "
-                "number of steps"
-            )
     by_step = False  # whether a recurrent layer, or a Dense on sequences, comes before the layer
     for layer in stack.layers:
         is_convolution = layer.kind.in_lanes and layer.has_parameters

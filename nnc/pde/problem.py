@@ -19,7 +19,7 @@ from nnc._training.preparation import prepare
 from nnc._training.second_order import SecondOrder, check_settings
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
-from nnc._utils.checks import check_real
+from nnc._utils.checks import check_real, short_repr
 from nnc.pde.objective import CoreTerms, EquationObjective, Equations, PointEvaluation, PointObserver
 from nnc.pde.symbols import Points
 from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_points
@@ -43,7 +43,7 @@ def _checked_names(argument: str, names: Any, n: int) -> list[str]:
     """Return the names as a list; raise ValueError unless they are n different identifiers."""
     checked = list(names)
     if isinstance(names, str) or len(checked) != n or len(set(checked)) != n:
-        raise ValueError(f"{argument} must be {n} different names, got {names!r}")
+        raise ValueError(f"{argument} must be {n} different names, got {short_repr(names)}")
     for name in checked:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"{argument} must be names that are valid Python identifiers, got {name!r}")
@@ -126,10 +126,10 @@ class Problem:
             raise ValueError(f"coefficients must be finite, got {values}")
         _checked_names("coefficients", list(values), len(values))
         if transform is not None and not callable(transform):
-            raise TypeError(f"transform must be a function (p, N) -> u, got {transform!r}")
+            raise TypeError(f"transform must be a function (p, N) -> u, got {short_repr(transform)}")
         definitions = [terms] if isinstance(terms, Residual) else list(terms)
         if not definitions or not all(isinstance(term, Residual) for term in definitions):
-            raise TypeError(f"terms must be a list of nnc.pde.Residual and nnc.pde.Values, got {terms!r}")
+            raise TypeError(f"terms must be a list of nnc.pde.Residual and nnc.pde.Values, got {short_repr(terms)}")
         converter = net.converter
         if converter.scaler_X is not None and converter.scaling_X is None:
             rows = np.concatenate([checked_points("points", term.points, n_in) for term in definitions])
@@ -249,7 +249,7 @@ class Problem:
         resamplers = self._by_term("resample", resample)
         for function in resamplers.values():
             if not callable(function):
-                raise TypeError(f"resample must be a function (epoch, residual) -> points, got {function!r}")
+                raise TypeError(f"resample must be a function (epoch, residual) -> points, got {short_repr(function)}")
         points = self._by_term("validation", validation)
         with net.model.training_lock:
             state, options = prepare(net, arguments, False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._utils.checks import check_count, check_not_negative
+from nnc._utils.checks import check_count, check_not_negative, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class by_residual:
         self, sampler: Sampler, n: int, *, every: int = 20, candidates: int = 10, uniform: float = 1.0, seed: int = 0
     ) -> None:
         if not callable(sampler):
-            raise TypeError(f"sampler must be a function (n, rng) -> points, got {sampler!r}")
+            raise TypeError(f"sampler must be a function (n, rng) -> points, got {short_repr(sampler)}")
         self.sampler, self.n = sampler, check_count("n", n)
         self.every, self.candidates = check_count("every", every), check_count("candidates", candidates)
         self.uniform, self.seed = check_not_negative("uniform", uniform), check_count("seed", seed, minimum=0)

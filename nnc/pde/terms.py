@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.arrays import as_real_array
-from nnc._utils.checks import check_real
+from nnc._utils.checks import check_real, short_repr
 from nnc.pde.program import Graph, Program
 from nnc.pde.symbols import Jet, Output, Points, Symbol, as_jet, input_index
 
@@ -68,9 +68,10 @@ class Residual:
         derivatives: Sequence[Sequence[str | int]] | None = None,
     ) -> None:
         if not callable(function):
-            raise TypeError(f"function must be a function (p, u, ...) of points and outputs, got {function!r}")
+            expected = "a function (p, u, ...) of points and outputs"
+            raise TypeError(f"function must be {expected}, got {short_repr(function)}")
         if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name must be a str that is not empty, got {name!r}")
+            raise TypeError(f"name must be a str that is not empty, got {short_repr(name)}")
         self.function, self.points, self.name, self.weight = function, points, name, weight
         self.data = dict(data or {})
         self.derivatives = None if derivatives is None else [tuple(key) for key in derivatives]
@@ -328,7 +329,8 @@ class Term:
         else:
             self.factor = check_real(f"weight of the term {name!r}", definition.weight)
         if not 0 < self.factor < np.inf or (self.weights < 0).any():
-            raise ValueError(f"weight of the term {name!r} must be positive and finite, got {definition.weight!r}")
+            found = short_repr(definition.weight)
+            raise ValueError(f"weight of the term {name!r} must be positive and finite, got {found}")
         self.program = setting.trace(definition, data.shape[1])
         self.set_points(points)
 

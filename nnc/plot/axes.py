@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._drawing.svg import NEGATIVE, POSITIVE
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def parametric_layer(net: Any, index: int) -> Any:
     """Return a layer with weights by its index among these layers; negative indices count from the last one."""
     layers = check_network(net)._layers_with_weights()
     if isinstance(index, bool) or not hasattr(index, "__index__"):
-        raise TypeError(f"layer must be an integer, got {index!r}")
+        raise TypeError(f"layer must be an integer, got {short_repr(index)}")
     if not -len(layers) <= index < len(layers):
         raise ValueError(f"layer must be from 0 to {len(layers) - 1}, the index of a layer with weights, got {index}")
     return layers[index]

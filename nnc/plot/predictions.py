@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._utils.arrays import as_finite_array, as_real_array
-from nnc._utils.checks import check_bool, check_choice, check_count
+from nnc._utils.checks import check_bool, check_choice, check_count, short_repr
 from nnc.plot.axes import (
     COLORS,
     MARKERS,
@@ -164,9 +164,9 @@ def _check_features(features: Any, n_in: int) -> tuple[int, int]:
     try:
         first, second = (int(feature.__index__()) for feature in features)
     except (TypeError, ValueError, AttributeError):
-        raise TypeError(f"features must be the indices of two inputs, got {features!r}") from None
+        raise TypeError(f"features must be the indices of two inputs, got {short_repr(features)}") from None
     if not (0 <= first < n_in and 0 <= second < n_in and first != second):
-        raise ValueError(f"features must be two different indices from 0 to {n_in - 1}, got {features!r}")
+        raise ValueError(f"features must be two different indices from 0 to {n_in - 1}, got {short_repr(features)}")
     return first, second
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas
-from nnc._utils.checks import check_fraction
+from nnc._utils.checks import check_fraction, short_repr
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind_error
 from nnc.tabular.encoding import Encoding, LevelStatistics, number_list, text_list

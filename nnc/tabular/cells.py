@@ -12,11 +12,11 @@ from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import count
 from numbers import Integral
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._utils.checks import short_repr
 from nnc._utils.containers import MISSING_TYPES, is_missing, is_real_type
 from nnc.tabular.zones import zone_name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nnc._utils.checks import check_bool, check_not_negative, store_arguments
+from nnc._utils.checks import check_bool, check_not_negative, short_repr, store_arguments
 from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas, RawColumn
-from nnc._utils.checks import build_check, check_finite, check_fraction
+from nnc._utils.checks import build_check, check_finite, check_fraction, short_repr
 from nnc._utils.value import Value, field
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import sys
 from functools import cached_property
 from itertools import pairwise
 from math import pi
-from reprlib import repr as short_repr
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from nnc._interop.table import ColumnFormulas
 from nnc._utils import fields
-from nnc._utils.checks import check_finite, pluralize
+from nnc._utils.checks import check_finite, pluralize, short_repr
 from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers

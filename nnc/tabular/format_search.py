@@ -9,11 +9,11 @@ Usage::
 from __future__ import annotations
 
 import re
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nnc._utils.checks import short_repr
 from nnc.tabular.cells import Column, is_missing_text, merges_integers
 from nnc.tabular.text_values import (
     CURRENCY,

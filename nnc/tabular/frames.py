@@ -14,13 +14,12 @@ from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
 from numbers import Integral
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw  # narwhals is always installed, because scikit-learn depends on it
 import numpy as np
 
-from nnc._utils.checks import pluralize
+from nnc._utils.checks import pluralize, short_repr
 from nnc._utils.containers import as_array, column_names
 from nnc.tabular import cells
 from nnc.tabular.zones import zone_name

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from nnc._utils.checks import build_check, check_bool, store_arguments
+from nnc._utils.containers import as_array
 from nnc._utils.docstrings import build_docstring
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import TableEstimator
@@ -136,8 +137,8 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):  # noqa:
         -------
         float
         """
-        target = self._model().target
-        return float(super().score(X, target.decode(target.encode(y, len(y))), sample_weight))
+        target, n = self._model().target, len(np.atleast_1d(as_array("y", y)))
+        return float(super().score(X, target.decode(target.encode(y, n)), sample_weight))
 
     def predict_quantiles(self, X: Any) -> NDArray[np.float64]:
         """Return the predicted quantiles of each row, sorted so that they do not cross.

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nnc._utils import fields
-from nnc._utils.checks import check_count, pluralize
+from nnc._utils.checks import check_count, pluralize, short_repr
 from nnc._utils.names import find_similar_name
 from nnc._utils.notices import warn_user
 from nnc.tabular import encodings

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas, RawColumn
-from nnc._utils.checks import check_positive, pluralize
+from nnc._utils.checks import check_positive, pluralize, short_repr
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind_error
 from nnc.tabular.encoding import WithIndicator, text_list
