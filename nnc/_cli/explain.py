@@ -33,11 +33,11 @@ def run(arguments: Namespace) -> int:
     """Run `nnc explain` and return the exit status."""
     refuse_existing(arguments.output, arguments.force)
     network = load(arguments.file)
-    if isinstance(network, (nnc.NeuralNetwork, nnc.Ensemble)):
-        if len(select_network(network, 1).model.stack.input_shape) == 3:
-            from nnc._cli.image_models import explain
+    is_network = isinstance(network, (nnc.NeuralNetwork, nnc.Ensemble))
+    if is_network and len(select_network(network, 1).model.stack.input_shape) == 3:
+        from nnc._cli.image_models import explain
 
-            return explain(network, arguments)
+        return explain(network, arguments)
     model = load_table_model(arguments.file, "explain")
     if arguments.rows is None:
         _report_importances(model, arguments)
