@@ -551,6 +551,39 @@ def test_target_of_formatted_numbers_is_read_like_an_input(shell, pattern, first
     assert (status, f"--task classification requires a target with classes, got {first} in 'y'" in err) == (1, True)
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_missing_texts_are_no_classes_of_integer_target(shell, format):
+    texts = [*("01" * 30), "unknown", "-", "?", ""]
+    frame = pl.DataFrame({"a": range(64), "y": texts})
+    getattr(frame, f"write_{format}")(f"t.{format}")
+    _, err, status = shell(f"train t.{format} --target y -o t.json --members 1 --preset fast -f")
+    assert status == 0
+    assert "the target y has 2 different integer values: treated as 2 classes" in err
+    assert "ignored 4 rows without a value of y" in err
+    assert list(map(str, nnc.load("t.json").classes_)) == ["0", "1"]
+    report = json.loads(shell(f"evaluate t.json t.{format} --json")[0])
+    assert (report["rows"], report["rows_without_target"], report["rows_of_unknown_classes"]) == (60, 4, 0)
+
+
+def test_other_texts_are_classes_of_integer_target(shell):
+    lines = [f"{i},{'soon' if i == 50 else i % 11}" for i in range(122)]
+    _, err, status = shell(
+        "train t.csv --target y -o t.json --members 1 --preset fast", t_csv="\n".join(["a,y", *lines])
+    )
+    assert status == 0
+    assert "the target y has 11 different integer values: treated as 12 classes" in err
+    assert "'soon' is not a number; the target is read as text because of 1 such cell" in err
+    assert len(nnc.load("t.json").classes_) == 12
+
+
+def test_missing_text_is_class_of_text_target(shell):
+    lines = [f"{i},{('yes', 'no', 'unknown')[i % 3]}" for i in range(60)]
+    assert shell("train t.csv --target y -o t.json --members 1 --preset fast", t_csv="\n".join(["a,y", *lines]))[2] == 0
+    assert nnc.load("t.json").classes_.tolist() == ["no", "unknown", "yes"]
+    report = json.loads(shell("evaluate t.json t.csv --json")[0])
+    assert (report["rows"], report["rows_without_target"]) == (60, 0)
+
+
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
 def test_formatted_numbers_and_dates_are_parsed_as_in_training(shell):
     rng = np.random.default_rng(0)

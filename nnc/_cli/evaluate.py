@@ -18,7 +18,6 @@ from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.cells import MISSING_TEXTS
 from nnc.tabular.format_search import MAX_UNREADABLE_FRACTION
 from nnc.tabular.temperature import expected_calibration_error
 
@@ -89,6 +88,7 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
     is_classifier = isinstance(model, TableClassifier)
     has_quantiles = isinstance(model, TableRegressor) and model.quantiles is not None
     predict = model.predict_proba if is_classifier else model.predict_quantiles if has_quantiles else model.predict
+    labels = list(map(str, model.classes_.tolist())) if is_classifier else []
     predictions, targets = [], []
     n_rows = n_unreadable = 0
     unreadable_cell = ""
@@ -98,7 +98,7 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
         format = model.model_.target.format
         for start, _, X in read_batches(model, file, arguments.file, {target: "text"}):
             n_rows += len(X)
-            y = tables.clear_missing(X[target])
+            y = tables.clear_missing(X[target], labels)
             if not is_classifier:
                 y, unreadable = _read_numbers(y, format, file, start)
                 if unreadable.any() and not unreadable_cell:
@@ -131,7 +131,7 @@ def _read_numbers(
     Parameters
     ----------
     y : Series
-        Targets without texts that count as missing in all columns.
+        Targets without texts that count as missing.
     format : NumberFormat or None
         Format of the targets in training; None if they were plain numbers.
     file : TableFile
@@ -157,8 +157,7 @@ def _read_numbers(
             unreadable = {text for level in column.levels if format.parse(text := level.strip()) is None}
             readable = format.replace(missing=tuple(sorted(unreadable)))
             numbers = pl.Series(readable.read(column).values, nan_to_null=True)
-    is_missing = y.is_null() | y.str.to_lowercase().is_in(MISSING_TEXTS)
-    return numbers, numbers.is_null() & ~is_missing
+    return numbers, numbers.is_null() & y.is_not_null()
 
 
 def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:

@@ -10,16 +10,14 @@ import polars as pl
 
 from nnc._cli.formats import TableFileError, is_empty_line
 from nnc._utils.names import find_similar_name
-from nnc.tabular.cells import BOOLEAN_TEXTS, MISSING_TEXTS, CellError, merges_integers
+from nnc.tabular.cells import BOOLEAN_TEXTS, EMPTY_CELL_TEXTS, MISSING_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from nnc._cli.formats import TableFile
 
 BATCH_ROWS = 50_000  # number of rows that are read and predicted at a time
-# Cells that count as missing in each column; R, pandas, SQL, spreadsheets and the UCI repository use these texts.
-MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 # Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 do not match, as they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
 # Error messages of nnc.tabular begin with the name of the invalid argument, which this pattern matches.
@@ -41,8 +39,8 @@ class MixedColumn(NamedTuple):
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     """Read a table file; return the table, and a description of each text column in which most cells are numbers.
 
-    A column of a text file is numeric if all its cells are numbers, unless they are integers of which many would become
-    equal in float64. All other columns remain text.
+    A column of a text file is numeric if all its cells are numbers or missing, unless they are integers of which many
+    would become equal in float64. All other columns remain text.
     """
     with _convert_errors(file):
         frame = _scan(file).collect()
@@ -53,16 +51,17 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     if file.kind != "text":
         return frame, []
     cells = frame.select(_strip_cells(pl.all()))
-    is_number = cells.select(_use_decimal_point(pl.all(), file).str.contains(NUMBER))
-    counts = list(zip(cells.columns, is_number.sum().row(0), cells.count().row(0), strict=True))
+    values = cells.select(_clear_missing_texts(pl.all()))
+    is_number = values.select(_use_decimal_point(pl.all(), file).str.contains(NUMBER))
+    counts = list(zip(values.columns, is_number.sum().row(0), values.count().row(0), strict=True))
     mixed = []
     for name, n_numbers, n_cells in counts:
         if NUMERIC_FRACTION * n_cells <= n_numbers < n_cells:
-            is_text = (~is_number[name] & ~cells[name].str.contains(r"^\d+$")).fill_null(False)
+            is_text = (~is_number[name] & ~values[name].str.contains(r"^\d+$")).fill_null(False)
             if is_text.any():
                 row = int(is_text.arg_max() or 0)
                 mixed.append(MixedColumn(name, n_cells - n_numbers, cells[name][row], file.location(row, name)))
-    numeric = [name for name, n_numbers, n in counts if n_numbers == n > 0 and not _are_identifiers(cells[name])]
+    numeric = [name for name, n_numbers, n in counts if n_numbers == n > 0 and not _are_identifiers(values[name])]
     return cells.with_columns(to_numbers(pl.col(numeric), file)), mixed
 
 
@@ -131,8 +130,7 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
     null_counts = zip(cells.columns, cells.null_count().row(0), converted.null_count().row(0), strict=True)
     for name, n_missing, n_null in null_counts:
         if n_null > n_missing:
-            is_missing = cells[name].is_null() | cells[name].str.to_lowercase().is_in(MISSING_TEXTS)
-            is_invalid = ~is_missing & converted[name].is_null()
+            is_invalid = clear_missing(cells[name], labels=()).is_not_null() & converted[name].is_null()
             if not is_invalid.any():
                 continue
             row = int(is_invalid.arg_max() or 0)
@@ -193,16 +191,25 @@ def _find_blank_rows(frame: pl.DataFrame) -> pl.Series:
     return is_blank
 
 
-def clear_missing(y: pl.Series) -> pl.Series:
-    """Return a column with null for NaN, for blank text and for the texts in MISSING_VALUES."""
-    if y.dtype == pl.String:
-        return pl.select(_strip_cells(pl.lit(y))).to_series()
-    return y.fill_nan(None) if y.dtype.is_float() else y
+def clear_missing(y: pl.Series, labels: Collection[str] | None = None) -> pl.Series:
+    """Return a column with null for NaN, for blank text and for the texts in EMPTY_CELL_TEXTS.
+
+    If `labels` is given, the texts in MISSING_TEXTS become null as well, unless they are one of the labels.
+    """
+    if y.dtype != pl.String:
+        return y.fill_nan(None) if y.dtype.is_float() else y
+    cells = _strip_cells(pl.lit(y))
+    return pl.select(cells if labels is None else _clear_missing_texts(cells, labels)).to_series()
 
 
 def _strip_cells(column: pl.Expr) -> pl.Expr:
     """Return an expression that strips blanks from text cells and replaces missing values by null."""
-    return column.str.strip_chars().replace(["", *MISSING_VALUES], None)
+    return column.str.strip_chars().replace(["", *EMPTY_CELL_TEXTS], None)
+
+
+def _clear_missing_texts(cells: pl.Expr, labels: Collection[str] = ()) -> pl.Expr:
+    """Return an expression that replaces the texts in MISSING_TEXTS by null, unless they are one of the labels."""
+    return pl.when(~cells.str.to_lowercase().is_in(MISSING_TEXTS) | cells.is_in(list(labels))).then(cells)
 
 
 def _use_decimal_point(cells: pl.Expr, file: TableFile) -> pl.Expr:

@@ -112,6 +112,9 @@ def _read_data(
     screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     target = tables.find_column(arguments.target, frame.columns, file, "--target")
     y = tables.clear_missing(frame[target])
+    numbers = _read_numbers(y)
+    if numbers is not None:
+        y = tables.clear_missing(y, labels=())
     present = y.drop_nulls()
     if not len(present):
         raise TableFileError(f"the target, column {target!r} of {file.name}, is empty: expected two or more values")
@@ -124,7 +127,6 @@ def _read_data(
             f"the target, column {target!r} of {file.name}, has the same value in all rows, {present[0]!r}: expected "
             "two or more values"
         )
-    numbers = _read_numbers(y)
     is_regression = _is_regression(y, numbers, arguments.task, screen)
     # Schema.learn warns about the feature columns, so only the target needs a warning here.
     mixed_target = next((column for column in mixed_columns if column.name == target), None)
@@ -137,7 +139,7 @@ def _read_data(
     has_target = (numbers if numbers is not None and is_regression else y).is_not_null()
     if not has_target.all():
         n, row = int((~has_target).sum()), int((~has_target).arg_max() or 0)
-        cell = "" if y[row] is None else f", with {y[row]!r}"
+        cell = f", with {text!r}" if isinstance(text := frame[target][row], str) and text.strip() else ""
         screen.warn(
             f"ignored {pluralize(n, 'row')} without a value of {target}; the first is {file.location(row)}{cell}"
         )
@@ -185,7 +187,8 @@ def _is_regression(y: pl.Series, numbers: pl.Series | None, task: str | None, sc
     n, is_integer = values.n_unique(), bool((values == values.round()).all())
     is_regression = not (is_integer and are_classes(n, len(values)))
     if is_integer:
-        choice, other = ("a number", "classification") if is_regression else (f"{n} classes", "regression")
+        n_classes = y.drop_nulls().n_unique()  # texts that are not numbers are classes, too
+        choice, other = ("a number", "classification") if is_regression else (f"{n_classes} classes", "regression")
         screen.print(
             f"the target {y.name} has {n:,} different integer values: treated as {choice} (change with --task {other})"
         )

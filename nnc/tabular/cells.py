@@ -31,9 +31,13 @@ DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
 # Texts that are read as booleans, in lower case. Cells are converted to lower case before the lookup.
 BOOLEAN_TEXTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-# Texts in lower case that count as missing values. Cells are converted to lower case before the comparison.
+# Texts in lower case that count as missing values, except in columns of text, where "unknown" or "-" may be a category.
+# Cells are converted to lower case before the comparison.
 MISSING_TEXTS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
 MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
+# Missing texts that R, pandas, SQL, spreadsheets and the UCI repository write in place of an empty cell. Therefore they
+# count as missing in all columns of a text file. A frame has missing values, so its text columns may contain them.
+EMPTY_CELL_TEXTS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
 MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges more than this fraction of distinct ones
 
