@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # also count with the opposite sign, so half of them are enough.
 MIN_POOLED_SCORES = 60
 MIN_EFFECTIVE_SIZE = 2.0  # smallest effective sample size in the factor of a t distribution
+MIN_RANKED_SCORES = 9.0  # quantiles are ranks of at least this number of scores, also if fewer are independent
+RANDOM_WALK_EXPONENT = 0.5  # errors of a random walk are proportional to this power of the horizon
 inverse_normal = NormalDist().inv_cdf
 
 
@@ -76,8 +78,10 @@ def score_quantile(scores: Floats, effective_sizes: Floats | None, probability: 
     minimum = MIN_POOLED_SCORES // 2 if symmetric else MIN_POOLED_SCORES
     quantiles = np.empty(horizon)
     for k, found in enumerate(pool(scores, minimum)):
-        both_signs = np.concatenate([found, -found]) if symmetric or len(found) < minimum else found
-        quantiles[k] = _upper_quantile(sign * both_signs, level)
+        size = sizes[k]
+        if symmetric or len(found) < minimum:
+            found, size = np.concatenate([found, -found]), 2 * size
+        quantiles[k] = _upper_quantile(sign * found, level, min(len(found), max(size, MIN_RANKED_SCORES)))
     return sign * np.maximum(quantiles, 0) * t_factor(level, sizes)
 
 
@@ -93,14 +97,14 @@ def t_factor(level: float, sizes: Floats) -> Floats:
 def pool(scores: Floats, minimum: int) -> Iterator[Floats]:
     """Yield the scores of each horizon, and of neighboring horizons if there are fewer than `minimum`.
 
-    Scores of another horizon are multiplied by the square root of the ratio of the horizons, as errors of a random walk
-    grow.
+    Scores of another horizon are multiplied by a power of the ratio of the horizons. A horizon without scores has the
+    exponent of a random walk.
     """
     horizon = scores.shape[1]
     column, row = np.nonzero(~np.isnan(scores.T))
     observed = scores[row, column]
     starts = np.searchsorted(column, np.arange(horizon + 1))
-    radius = 0
+    radius, growth = 0, _growth_exponent(scores)
     for k in range(horizon):
         # Each radius is at most 1 smaller than the one before, because a smaller one would have too few scores.
         radius = max(radius - 1, 0)
@@ -109,17 +113,33 @@ def pool(scores: Floats, minimum: int) -> Iterator[Floats]:
             if part.stop - part.start >= minimum or radius == horizon:
                 break
             radius += 1
-        yield observed[part] * np.sqrt((k + 1) / (column[part] + 1))
+        exponent = growth if starts[k + 1] > starts[k] else RANDOM_WALK_EXPONENT
+        yield observed[part] * ((k + 1) / (column[part] + 1)) ** exponent
 
 
-def _upper_quantile(scores: Floats, level: float) -> float:
-    """Return the conformal quantile of scores for a level of at least 0.5, extrapolated if there are too few scores."""
+def _growth_exponent(scores: Floats) -> float:
+    """Return the exponent of the horizon to which the errors are proportional, from 0 (noise) to 0.5 (random walk)."""
+    counts = np.count_nonzero(~np.isnan(scores), axis=0)
+    squares = np.nansum(scores**2, axis=0) / np.maximum(counts, 1)
+    weights = np.where(squares > 0, counts, 0)
+    x, y = np.log(np.arange(scores.shape[1]) + 1), np.log(np.where(squares > 0, squares, 1)) / 2
+    x -= np.sum(weights * x) / max(np.sum(weights), 1)
+    variance = np.sum(weights * x * x)
+    slope = np.sum(weights * x * y) / variance if variance > 0 else RANDOM_WALK_EXPONENT
+    return float(np.clip(slope, 0, RANDOM_WALK_EXPONENT))
+
+
+def _upper_quantile(scores: Floats, level: float, size: float) -> float:
+    """Return the conformal quantile of scores for a level of at least 0.5.
+
+    The scores determine quantiles up to the level size / (size + 1), where `size` is the number of independent scores.
+    Quantiles of higher levels are at least those that a normal distribution has.
+    """
     n = len(scores)
     if not n:
         # Without scores, assume normal errors. A score is a multiple of a mean absolute change, and the standard
         # deviation of a normal distribution is 1.25 times its mean absolute deviation.
         return inverse_normal(level) * 1.25
-    highest = n / (n + 1)
-    if level <= highest:
-        return float(quantile(scores, level))
-    return float(max(scores.max(), 0)) * inverse_normal(level) / inverse_normal(max(highest, 0.6))
+    ranked, reliable = (min(level, count / (count + 1)) for count in (n, size))
+    extrapolated = float(quantile(scores, reliable)) * inverse_normal(level) / inverse_normal(reliable)
+    return max(float(quantile(scores, ranked)), extrapolated)
