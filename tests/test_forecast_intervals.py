@@ -54,3 +54,26 @@ def test_intervals_of_two_seasons_are_as_narrow_as_the_noise():
     y = 100 + 5 * np.sin(np.arange(24) * np.pi / 6) + rng.normal(0, 0.1, 24)
     columns = Forecaster(12, 12, members="statistics").fit(y).predict(level=80)
     assert (columns["upper_80"] - columns["lower_80"]).max() < 0.8
+
+
+@pytest.mark.parametrize(("is_walk", "low", "high"), [(False, 0.85, 1.1), (True, 0.2, 0.45)])
+def test_intervals_of_few_scores_grow_with_the_steps_as_the_errors_do(is_walk, low, high):
+    ratios = []
+    for seed in range(20):
+        y = np.random.default_rng(seed).normal(size=30)
+        columns = Forecaster(8, 1, members="statistics").fit(100 + (y.cumsum() if is_walk else y)).predict(level=80)
+        width = columns["upper_80"] - columns["lower_80"]
+        ratios.append(width[0] / width[7])
+    assert low < np.median(ratios) < high
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 observations")
+def test_intervals_of_short_series_without_season_are_not_those_of_series_with_season():
+    rng = np.random.default_rng(0)
+    walks = 100 + rng.normal(size=(30, 13)).cumsum(axis=1)
+    trend = rng.normal(size=(30, 1)) * np.arange(13)
+    seasonal = 100 + trend + np.array([np.resize(season, 13) for season in rng.normal(0, 5, (30, 4))])
+    Y = np.concatenate([walks, seasonal + rng.normal(0, 0.1, (30, 13))])
+    columns = Forecaster(4, 4, members="statistics").fit(list(Y[:, :9])).predict(level=80)
+    inside = (columns["lower_80"] <= Y[:, 9:]) & (Y[:, 9:] <= columns["upper_80"])
+    assert inside.mean() > 0.55

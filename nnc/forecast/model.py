@@ -285,8 +285,8 @@ def fit_model(
 def _seasonal_scores(panel: Panel, effects: Effects | None, last: Windows, horizon: int) -> tuple[Floats, Ints, Ints]:
     """Return scores (scores, horizon) of the changes from season to season, their series and their times.
 
-    The changes over the last season minus the change that the forecast continues estimate the errors of all steps up to
-    a season. They are known without a forecast from an earlier origin.
+    The changes to the last season minus the mean change that the forecast continues estimate the errors of all steps up
+    to a season. They are known without a forecast from an earlier origin. Series of less than two seasons have none.
 
     Parameters
     ----------
@@ -296,19 +296,16 @@ def _seasonal_scores(panel: Panel, effects: Effects | None, last: Windows, horiz
         Windows at the end of each series, with a season as horizon.
     horizon : int
     """
-    index = np.flatnonzero(last.is_adjusted())
     season = last.base.shape[1]
-    times = panel.lengths[index, None] - season + np.arange(season)
-    recent, former = (
-        actual_values(panel, effects, index, start, season) for start in (times[:, 0], times[:, 0] - season)
-    )
-    changes = (recent - former) / last.factor[index]
-    continued = last.base[index] - (recent - last.offset[index]) / last.factor[index]
-    count = np.count_nonzero(~np.isnan(continued), axis=1)
-    errors = changes - (np.nansum(continued, axis=1) / np.maximum(count, 1))[:, None]
-    scores = np.full((len(index), season, horizon), np.nan)
-    scores[:, :, :season] = (errors / last.spread[index])[:, :, None]
-    return scores.reshape(-1, horizon), np.repeat(index, season), times.ravel()
+    starts = (np.maximum(last.origins - k * season, 0) for k in (1, 2))
+    recent, former = (last.errors(actual_values(panel, effects, last.series, start, season)) for start in starts)
+    count = np.count_nonzero(~np.isnan(recent), axis=1)
+    errors = recent - former + (np.nansum(recent, axis=1) / np.maximum(count, 1))[:, None]
+    errors[last.origins < 2 * season] = np.nan
+    scores = np.full((*errors.shape, horizon), np.nan)
+    scores[:, :, :season] = (errors * (last.scale / last.spread))[:, :, None]
+    times = last.origins[:, None] - season + np.arange(season)
+    return scores.reshape(-1, horizon), np.repeat(last.series, season), times.ravel()
 
 
 def thin(n: int, limit: int) -> Ints:
