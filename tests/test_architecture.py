@@ -1,6 +1,5 @@
 """Tests of the pages: they name only existing files and objects, and sentences, lines and some pages are short."""
 
-import ast
 import builtins
 import re
 from functools import cache
@@ -23,39 +22,25 @@ PAGES = [
 FENCE = re.compile(r"^```.*?^```\n", re.DOTALL | re.MULTILINE)
 SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
 SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
-LINE_COMMENT = re.compile(r"#.*")
-# Words that pages contain: parts of the flag -ffast-math, the package, and a keyword.
-OTHER_NAMES = {"ffast", "math", "nnc", "import"}
+COMMENT = re.compile(r'"""(?:.|\n)*?"""|#.*')  # or docstring
+C_COMMENT = re.compile(r"/\*(?:.|\n)*?\*/")
+# Words that pages contain: parts of the flag -ffast-math, the package, a keyword, and a suffix of files.
+OTHER_NAMES = {"ffast", "math", "nnc", "import", "pxd"}
 # Names in the recipes of CONTRIBUTING.md that belong to other packages or are placeholders.
 RECIPE_NAMES = {"f_NAME", "d_NAME", "torch", "nn", "functional", "Math", "h"}
 
 pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
 
 
-def python_names():
-    """Return all names that nnc/ defines: modules, classes, functions, parameters, variables, attributes."""
-    names = set()
-    for path in (HOME / "nnc").rglob("*.py"):
-        names.add(path.stem)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                names.add(node.name)
-            elif isinstance(node, ast.arg):
-                names.add(node.arg)
-            elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
-                names.add(node.id if isinstance(node, ast.Name) else node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                names.add(node.value)  # strings count, because pages also name activations and environment variables
-    return names
+def code_names():
+    """Return the names of all modules, and all words of nnc/ and src/ outside docstrings and comments.
 
-
-def core_names():
-    """Return all words of src/ outside comments."""
+    Words of strings count, because pages also name activations and environment variables.
+    """
     names = set()
-    for path in filter(Path.is_file, (HOME / "src").iterdir()):
-        text = path.read_text(encoding="utf-8")
-        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL) if path.suffix == ".h" else LINE_COMMENT.sub("", text)
-        names |= set(re.findall(r"[A-Za-z_]\w*", text))
+    for path in [*(HOME / "nnc").rglob("*.py"), *filter(Path.is_file, (HOME / "src").iterdir())]:
+        comment = C_COMMENT if path.suffix == ".h" else COMMENT
+        names |= {path.stem, *re.findall(r"[A-Za-z_]\w*", comment.sub("", path.read_text(encoding="utf-8")))}
     return names
 
 
@@ -67,7 +52,7 @@ def house_names():
 @cache
 def allowed_names():
     """Return all names that a code span may contain."""
-    return python_names() | core_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
+    return code_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
 
 
 def is_file_name(name):

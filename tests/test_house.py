@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from syntax import statements
 
 HOME = Path(__file__).parent.parent
 NETWORK = {
@@ -90,7 +91,7 @@ MODULES = dict(modules())
 def imports(path):
     """Return the modules that a file imports, including imports inside functions."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
