@@ -405,7 +405,7 @@ def test_full_disk_is_reported_in_one_line(saved, tmp_path):
 
 
 def test_package_without_compiled_core_names_installation_command(tmp_path):
-    shutil.copytree(nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    shutil.copytree(nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
     for command in (["demo"], ["config"], ["compare"], ["inspect", "x.json"]):
         result = run("-m", "nnc", *command, cwd=tmp_path)
         assert result.returncode == 1

@@ -62,7 +62,7 @@ def test_softmax_agrees(at_each_step, loss):
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(9, 5, 2)), rng.integers(0, 3, (9, 5) if at_each_step else 9)
     layers = [Input(steps=5, features=2), GRU(4, return_sequences=at_each_step), Dense(3, "softmax")]
-    options = {"loss": loss, "epochs": 3, "lr": 0.5, "batch_size": 4, "verbose": False}
+    options = {"loss": loss, "epochs": 2, "lr": 0.5, "batch_size": 4, "verbose": False}
     probabilities = rng.dirichlet(np.ones(3), labels.shape)
     lengths = [5, 1, 3, 2, 5, 4, 5, 3, 2]
     cases = [(labels, None), (labels, lengths)] if loss == "cross_entropy" else []

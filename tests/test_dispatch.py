@@ -51,7 +51,7 @@ def python_output(code, cwd, **settings):
 def copy_package(folder, *patterns):
     """Copy the installed package to `folder`, with only those compiled modules that match the patterns."""
     target = folder / "nnc"
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("*.so", "*.pyd"))
     for pattern in patterns:
         for module in PACKAGE.glob(pattern):
             shutil.copy2(module, target)

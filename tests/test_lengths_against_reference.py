@@ -94,7 +94,7 @@ def test_compare_reports_small_differences(name):
     at_each_step = "each step" in name
     X, y = data(at_each_step, [9, 14, 10, 8, 9, 13])
     layers = [Input(steps=STEPS, features=2), *NETWORKS[name]]
-    result = nnc.compare(layers, X, y, epochs=4, lr=0.05, batch_size=4, loss="mse", verbose=False)
+    result = nnc.compare(layers, X, y, epochs=2, lr=0.05, batch_size=4, loss="mse", verbose=False)
     assert max(part.relative for part in (result.losses, result.weights, result.predictions)) < 1e-11
 
 
