@@ -163,9 +163,8 @@ def write_activations():
     tree = ast.parse(Path("nnc/_registry/activations.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "Activation"]
-    functions = dict(
-        re.findall(r"inline vec ([fd]_\w+)\(vec (\w)\)", Path("src/activations.pxd").read_text(encoding="utf-8"))
-    )
+    source = Path("src/activations.pxd").read_text(encoding="utf-8")
+    functions = dict(re.findall(r"inline (?:always_inlined_)?vec ([fd]_\w+)\(vec (\w)\)", source))
     for function in functions:
         if function[2:] not in names or f"f_{function[2:]}" not in functions or f"d_{function[2:]}" not in functions:
             raise ValueError(f"{function} of src/activations.pxd needs a row, f_{function[2:]} and d_{function[2:]}")

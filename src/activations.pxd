@@ -3,7 +3,8 @@
 # f_NAME(z) is the elementwise activation NAME in nnc/_registry/activations.py, and d_NAME(a) or d_NAME(z) is its
 # derivative. A derivative is written as a function of the output a if possible, so that the net input z need not be
 # stored. From these pairs and the template activations.pxi.in, setup.py generates the enum Activation and the functions
-# activation_value(), activation_derivative(), needs_net_input(), activate() and differentiate().
+# activation_value(), activation_derivative(), needs_net_input(), activate() and differentiate(). All of these functions
+# are always inlined: with a call in each iteration, loops over vectors are slower.
 #
 # Rows are contiguous and padded to whole vectors, so the outputs of a layer for a block of rows are one flat array. No
 # layer reads the padding of an activation as an input, and the deltas are zero there. So f(0) and f'(0) only need to be
@@ -16,66 +17,66 @@ from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, sin_cos, tanh
 
 # The activations sigmoid(z) = 1 / (1 + exp(-z)) and tanh(z).
 
-cdef inline vec f_sigmoid(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_sigmoid(vec z) noexcept nogil:
     return sigmoid(z)
 
-cdef inline vec d_sigmoid(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_sigmoid(vec a) noexcept nogil:
     return a * (<real>1 - a)
 
-cdef inline vec f_tanh(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_tanh(vec z) noexcept nogil:
     return tanh(z)
 
-cdef inline vec d_tanh(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_tanh(vec a) noexcept nogil:
     return <real>1 - a * a
 
 # The activation relu(z) = max(z, 0), where NaN stays NaN, and leaky_relu(z) = z for z > 0, else 0.01 z.
 
-cdef inline vec f_relu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_relu(vec z) noexcept nogil:
     return vmax(splat(0), z)
 
-cdef inline vec d_relu(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_relu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(1), splat(0))
 
-cdef inline vec f_leaky_relu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_leaky_relu(vec z) noexcept nogil:
     return if_negative(z, <real>0.01 * z, z)
 
-cdef inline vec d_leaky_relu(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_leaky_relu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(1), splat(<real>0.01))
 
 # The activation softplus(z) = log(1 + exp(z)). Its derivative is sigmoid(z) = 1 - exp(-a).
 
-cdef inline vec f_softplus(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_softplus(vec z) noexcept nogil:
     return if_negative(z, splat(0), z) + log1p(exp(-vabs(z)))
 
-cdef inline vec d_softplus(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_softplus(vec a) noexcept nogil:
     return -expm1(-a)
 
 # The activation elu(z) = z for z > 0, else exp(z) - 1 (Clevert et al., 2016).
 
-cdef inline vec f_elu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_elu(vec z) noexcept nogil:
     return if_negative(z, expm1(if_negative(z, z, splat(0))), z)
 
-cdef inline vec d_elu(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_elu(vec a) noexcept nogil:
     return if_negative(a, a + <real>1, splat(1))
 
 # The activation gelu(z) = z P(X < z), where X is standard normal. This is the exact form, not the tanh approximation
 # (Hendrycks and Gimpel, 2016).
 
-cdef inline vec f_gelu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_gelu(vec z) noexcept nogil:
     cdef vec density
     return z * normal_cdf(z, &density)
 
-cdef inline vec d_gelu(vec z) noexcept nogil:
+cdef inline always_inlined_vec d_gelu(vec z) noexcept nogil:
     cdef vec density
     cdef vec cdf = normal_cdf(z, &density)
     return cdf + z * density
 
 # The activation silu(z) = z sigmoid(z), also called swish.
 
-cdef inline vec f_silu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_silu(vec z) noexcept nogil:
     return z * sigmoid(z)
 
-cdef inline vec d_silu(vec z) noexcept nogil:
+cdef inline always_inlined_vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
@@ -89,12 +90,12 @@ cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
     d[0] = n + <real>2 * if_negative(z, splat(1), t * t)
     return n
 
-cdef inline vec f_mish(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_mish(vec z) noexcept nogil:
     cdef vec d
     cdef vec n = mish_parts(z, exp(-vabs(z)), &d)
     return z * (n / d)
 
-cdef inline vec d_mish(vec z) noexcept nogil:
+cdef inline always_inlined_vec d_mish(vec z) noexcept nogil:
     cdef vec d
     cdef vec t = exp(-vabs(z))
     cdef vec n = mish_parts(z, t, &d)
@@ -103,19 +104,19 @@ cdef inline vec d_mish(vec z) noexcept nogil:
 # The activation selu(z) = s z for z > 0, else s a (exp(z) - 1). The constants s and a preserve mean 0 and variance 1
 # (Klambauer et al., 2017).
 
-cdef inline vec f_selu(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_selu(vec z) noexcept nogil:
     return if_negative(z, <real>1.7580993408473766 * expm1(if_negative(z, z, splat(0))), <real>1.0507009873554805 * z)
 
-cdef inline vec d_selu(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_selu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(<real>1.0507009873554805), a + <real>1.7580993408473766)
 
 # The activation sin(z) (Sitzmann et al., 2020).
 
-cdef inline vec f_sin(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_sin(vec z) noexcept nogil:
     cdef vec cosine
     return sin_cos(z, &cosine)
 
-cdef inline vec d_sin(vec z) noexcept nogil:
+cdef inline always_inlined_vec d_sin(vec z) noexcept nogil:
     cdef vec cosine
     sin_cos(z, &cosine)
     return cosine
@@ -123,11 +124,11 @@ cdef inline vec d_sin(vec z) noexcept nogil:
 # The activation exp(z), for outputs with a Poisson loss. Its derivative is the output a. vmath.exp accepts only z <= 0,
 # so exp(z) is computed as 1 / exp(-z) for z > 0.
 
-cdef inline vec f_exp(vec z) noexcept nogil:
+cdef inline always_inlined_vec f_exp(vec z) noexcept nogil:
     cdef vec e = exp(-vabs(z))
     return if_negative(z, e, splat(1) / e)
 
-cdef inline vec d_exp(vec a) noexcept nogil:
+cdef inline always_inlined_vec d_exp(vec a) noexcept nogil:
     return a
 
 

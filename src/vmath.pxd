@@ -7,9 +7,12 @@
 # exp and expm1 accept only x <= 0, so their results cannot overflow. Callers with large positive arguments, such as
 # sigmoid, softplus and softmax, use an equivalent formula. sin and cos replace arguments beyond SIN_HIGHEST by
 # SIN_HIGHEST: 1.6e6 in double precision, 12,000 in single precision.
+#
+# The functions of the most common activations are always inlined. Otherwise the compiler inlines some of them, and
+# which ones depends on the size of the whole core.
 
-from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, vcopysign, pow2_of_rounded, split_exponent,
-                   ROUND_MAGIC)
+from simd cimport (always_inlined_vec, real, vec, splat, if_less, if_negative, vabs, vmax, vcopysign, pow2_of_rounded,
+                   split_exponent, ROUND_MAGIC)
 
 cdef extern from "polynomials.h" nogil:
     const real* EXP_TAIL
@@ -102,7 +105,7 @@ cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
     return low + high * x
 
 
-cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
+cdef inline always_inlined_vec reduced_expm1(vec x, vec* scale) noexcept nogil:
     # Return exp(r) - 1 and write 2**n to `scale`, where x = n ln 2 + r and |r| <= ln 2 / 2. `rounding_error` corrects
     # for the rounding of r.
     cdef vec rounded = x * LOG2_E + ROUND_MAGIC
@@ -114,7 +117,7 @@ cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
     return r + ((r * r) * polynomial(r, EXP_TAIL, EXP_TERMS) + rounding_error)
 
 
-cdef inline vec exp(vec x) noexcept nogil:
+cdef inline always_inlined_vec exp(vec x) noexcept nogil:
     # Return exp(x) for a vector x <= 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
@@ -122,7 +125,7 @@ cdef inline vec exp(vec x) noexcept nogil:
     return if_less(x, lowest, splat(0), scale + scale * q)
 
 
-cdef inline vec expm1(vec x) noexcept nogil:
+cdef inline always_inlined_vec expm1(vec x) noexcept nogil:
     # Return exp(x) - 1 for x <= 0, without loss of precision near 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
@@ -130,7 +133,7 @@ cdef inline vec expm1(vec x) noexcept nogil:
     return (scale - <real>1) + scale * q
 
 
-cdef inline vec tanh(vec x) noexcept nogil:
+cdef inline always_inlined_vec tanh(vec x) noexcept nogil:
     # Return tanh(x), computed as tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|) = s (1 + q), where 1 - s and 1 + s
     # are exact.
     cdef vec lowest = splat(EXP_LOWEST)
@@ -141,7 +144,7 @@ cdef inline vec tanh(vec x) noexcept nogil:
     return vcopysign(((<real>1 - s) - s * q) / d, x)
 
 
-cdef inline vec sigmoid(vec x) noexcept nogil:
+cdef inline always_inlined_vec sigmoid(vec x) noexcept nogil:
     # Return sigmoid(x) = 1 / (1 + exp(-x)), computed as exp(x) / (1 + exp(x)) for x < 0.
     cdef vec e = exp(-vabs(x))
     return if_negative(x, e, splat(1)) / (e + splat(1))
