@@ -20,6 +20,7 @@ from nnc._parallel import source
 from nnc._parallel.fit import train_networks
 from nnc._parallel.source import Source
 from nnc._training.arguments import FitArguments
+from nnc._training.plan import Plan
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3))
@@ -208,7 +209,7 @@ def test_data_are_converted_once_and_not_copied():
     assert converted[0] is converted[2] is converted[4]
     assert converted[1] is converted[3]
     assert np.shares_memory(converted[0].data.X, X)
-    dataset = converted[0].build_dataset(networks[0], networks[0].converter, FitArguments(), None, np.ones(90))
+    dataset = converted[0].build_dataset(Plan.of(networks[0], FitArguments()), None, np.ones(90))
     assert np.shares_memory(dataset.rows.X, X)
 
 

@@ -15,6 +15,7 @@ from nnc._team import Team
 from nnc._training import selection
 from nnc._training.arguments import FitArguments
 from nnc._training.dataset import Dataset
+from nnc._training.plan import Plan
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Input
 
 RNG = np.random.default_rng(5)
@@ -331,7 +332,7 @@ def test_learning_rates_are_computed_only_for_trained_epochs():
     epochs, net = [], build_network(scale_X=None, scale_y=None)
     rows = net.converter.data(X, Y, learn=True)
     arguments = FitArguments(epochs=300, batch_size=32, optimizer="adam", lr=lambda epoch: epochs.append(epoch) or 0.01)
-    trial = selection.Trial(net, Dataset(net.converter, rows, rows), arguments)
+    trial = selection.Trial(Plan.of(net, arguments)._replace(dataset=Dataset(net.converter, rows, rows)))
     trial.run.start(None, Team(1))
     for end in (5, 7):
         trial.evaluate(end, None)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._data.converter import DataConverter
     from nnc._model.custom import Function as LossFunction
     from nnc._registry.choices import DType
 
@@ -236,6 +237,14 @@ class Files(Prediction):
                 other.state = self.state.packed(self.model)
                 other.state.unpack(other.model, other.streams)
         return other
+
+    def _bound_copy(self, converter: DataConverter) -> Self:
+        """Return the network, or a copy for the number of steps to which the converter is bound."""
+        if converter.model is self.model:
+            return self
+        copy = self.copy()
+        copy.model, copy.converter = converter.model, converter
+        return copy
 
     def __copy__(self) -> Self:
         return self.copy()

@@ -96,13 +96,12 @@ def check_gradients(
         `net` is not a NeuralNetwork, or an argument is invalid.
     """
     from nnc._inspection.functions import check_network
-    from nnc._training.trainable import bound_network
 
     check_is_network(net)
     converter, X = net.converter.bind(X, lengths, trims=True)
     if dY is not None:
         return _check_slope_gradients(net, X, y, dY, check_not_negative("dY_weight", dY_weight), eps)
-    return check_network(bound_network(net, converter), X, y, eps)
+    return check_network(net._bound_copy(converter), X, y, eps)
 
 
 def _check_slope_gradients(

@@ -181,7 +181,6 @@ class Inspection(Prediction):
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
-        from nnc._training.trainable import bound_network
 
         if self.model.loss_function is not None:
             raise ValueError(
@@ -193,8 +192,9 @@ class Inspection(Prediction):
             X, y, steps = X.equal_lengths("explain_step", y, converter.model.stack.output_shape)
             converter = converter.at(steps)
         data, lr = converter.data(X, y), check_positive("lr", lr)
+        network: Any = self  # NeuralNetwork, which has a method `copy`, too
         explanation = explain_step(
-            bound_network(self, converter),
+            network._bound_copy(converter),
             data.X,
             data.target,
             lr,

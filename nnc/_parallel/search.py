@@ -17,8 +17,9 @@ from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, c
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
-from nnc._training.defaults import automatic_arguments, selects_settings
+from nnc._training.defaults import selects_settings, with_automatic_settings
 from nnc._training.options import uses_automatic_settings
+from nnc._training.plan import Plan
 from nnc._training.schedules import Schedule
 from nnc._training.start import with_checked_batches
 from nnc._training.trainable import adopt_converter
@@ -424,18 +425,18 @@ def _train(
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")
             trial_options = {name: value for name, value in trial_options.items() if name not in first_round_options}
         for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):
-            network_arguments = with_checked_batches(FitArguments(**trial_options))
-            if not trial.epochs and uses_automatic_settings(network_arguments, network.state):
+            plan = with_checked_batches(Plan.of(network, FitArguments(**trial_options)))
+            network_arguments = plan.arguments
+            if not trial.epochs and uses_automatic_settings(network_arguments, plan.previous):
                 if not network_arguments.sets_rate:
                     automatic_networks.append(network)
-                network_arguments = automatic_arguments(
-                    network_arguments, network, network.converter, held_out.X, n, None
-                )
-                if isinstance(network_arguments.lr, Schedule):
-                    network_arguments.lr = network_arguments.lr.resolved(epochs)
-                network_arguments.preset, trial.batch_sizes[fold] = "plain", network_arguments.batch_size
+                network_arguments = with_automatic_settings(plan._replace(previous=None), held_out.X, n).arguments
+                lr = network_arguments.lr
+                lr = lr.resolved(epochs) if isinstance(lr, Schedule) else lr
+                network_arguments = network_arguments.replaced(lr=lr, preset="plain")
+                trial.batch_sizes[fold] = network_arguments.batch_size
             elif network_arguments.batch_size is None:
-                network_arguments.batch_size = trial.batch_sizes[fold]
+                network_arguments = network_arguments.replaced(batch_size=trial.batch_sizes[fold])
             arguments.append(network_arguments.given())
     names = dict.fromkeys(name for network_options in arguments for name in network_options)
     options = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nnc._data.converter import DataConverter
     from nnc._data.scaling import Scaling
     from nnc._model.data import Data
-    from nnc._training.arguments import FitArguments
+    from nnc._training.plan import Plan
 
     Index = NDArray[np.intp]
 
@@ -136,56 +136,48 @@ class ConvertedData:
         """Converted validation rows of the source; None if there are none, or if each network converts them itself."""
         return self._converted[1]
 
-    def split_rows(
-        self, network: Any, arguments: FitArguments, index: Index | None
-    ) -> tuple[Index | None, Index | None]:
+    def split_rows(self, plan: Plan, index: Index | None) -> tuple[Index | None, Index | None]:
         """Return the indices of the training rows and of the validation rows of a network.
 
         The first value is None if all rows train. The second value is None if no rows of X are validation rows.
         """
-        validation: Any = arguments.validation
+        validation: Any = plan.arguments.validation
         if isinstance(validation, ValidationRows):
             return np.arange(self.n) if index is None else index, validation.rows
         if (method := as_split(validation)) is None:
             return index, None
         y = targets.check_row_count(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
-        key = network.streams.key(SPLIT)
+        key = plan.streams.key(SPLIT)
         strata = targets.stratification_labels(
-            y[index], network.model.loss, self.converter.classes, self.converter.class_steps
+            y[index], plan.model.loss, self.converter.classes, self.converter.class_steps
         )
         [(train, held_out)] = split_rows(len(index), method, key, strata, name="validation")
         return index[train], index[held_out]
 
-    def build_dataset(
-        self, network: Any, job_converter: DataConverter, arguments: FitArguments, index: Index | None, weights: Any
-    ) -> Dataset:
+    def build_dataset(self, plan: Plan, index: Index | None, weights: Any) -> Dataset:
         """Return the training and validation rows of one network.
 
         Parameters
         ----------
-        network : NeuralNetwork
-            Network to train.
-        job_converter : DataConverter
-            Converter of the network, for which `Source.convert` has returned this object.
-        arguments : FitArguments
-            Arguments of the `fit` of the network.
+        plan : Plan
+            Plan of the training of the network; for its converter, `Source.convert` has returned this object.
         index : array (m,), optional
             Indices of the rows of the network. Default: all rows.
         weights : array (n,), optional
             Weights of all rows.
         """
         data = self.data
-        validation: Any = arguments.validation
-        converter = self.converter.copy(network.model)
+        validation: Any = plan.arguments.validation
+        converter = self.converter.copy(plan.model)
         if converter.is_bound:
-            converter.model = model_for_steps(network.model, self.converter.model.input_shape[0])
+            converter.model = model_for_steps(plan.model, self.converter.model.input_shape[0])
         is_shared = validation is SharedValidation.SHARED
         if is_shared:
             validation = self._source_validation
         if weights is not None:
             weights = converter.row_weights("sample_weight", weights, data.n)
-        index, validation_index = self.split_rows(network, arguments, index)
+        index, validation_index = self.split_rows(plan, index)
         if index is None and converter.is_bound and validation is not None and not is_shared:
             index = np.arange(self.n)  # bind the rows again, because validation rows of the caller may have more steps
         if index is None:
@@ -197,9 +189,9 @@ class ConvertedData:
         if self.learns_scaling or converter.is_bound:
             y, is_converted = targets.as_label_array(self._y), not (converter.is_bound or isinstance(self.X, Sequences))
             X = converter.rows(self.X) if is_converted else self.X
-            converter = converter.unbound(network.model)
+            converter = converter.unbound(plan.model)
             if self.learns_scaling:
-                converter.scaling_X, converter.scaling_y = job_converter.scaling_X, job_converter.scaling_y
+                converter.scaling_X, converter.scaling_y = plan.converter.scaling_X, plan.converter.scaling_y
             held_out_X = None if validation_index is None else X[validation_index]
             validation_rows: Any = validation if held_out_X is None else (held_out_X, None)
             converter, rows = bind_rows(converter, X[index], None, validation_rows)

@@ -17,11 +17,12 @@ from nnc._training.divergence import DivergedError
 from nnc._training.first_order import FirstOrder
 from nnc._training.history import History
 from nnc._training.options import uses_automatic_settings
-from nnc._training.preparation import loop_on, prepare
+from nnc._training.plan import Plan
+from nnc._training.preparation import build_loop, with_options
 from nnc._training.start import begin, with_checked_batches
 from nnc._training.state import continued
 from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
-from nnc._training.trainable import bound_network, with_converter
+from nnc._training.trainable import adopt_converter
 from nnc._utils.arrays import constant_array
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from nnc._training.advice import TrainingWarning
     from nnc._training.arguments import FitArguments
     from nnc._training.loop import TrainingLoop
-    from nnc._training.options import TrainingOptions
-    from nnc._training.state import TrainingState
 
     Findings = list[tuple[type[TrainingWarning], str]]
 
@@ -63,14 +62,16 @@ class Job:
     weights : array (n,), optional
         Weights of all rows.
     converter : DataConverter, optional
-        Converter with a chosen loss, from which the training starts. Default: that of the network.
+        Converter from which the training starts, for example with a chosen loss. The converter and the loss of the
+        network do not change until its training begins. Default: the converter of the network.
 
     Attributes
     ----------
-    trainable : NeuralNetwork
-        The network, or a copy with this converter that shares the parameters. The converter and the loss of the network
-        are unchanged until the training begins.
+    plan : Plan
+        Plan of the training, before the rows of the network are selected.
     """
+
+    plan: Plan
 
     def __init__(
         self,
@@ -83,10 +84,7 @@ class Job:
     ) -> None:
         self.position, self.network, self.arguments = position, network, arguments
         self.row_index, self.weights = row_index, weights
-        if converter is None or converter is network.converter:
-            self.trainable = network
-        else:
-            self.trainable = with_converter(network, converter)
+        self.converter: DataConverter = network.converter if converter is None else converter
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Converted data and training state are not pickled; the other process calls `prepare` again. A pickled network
@@ -100,43 +98,45 @@ class Job:
             continues = continued(state.optimizer, arguments.optimizer, None) == (None, None)
         if state is not None and continues and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
             arguments = arguments.replaced(lr=state.schedule)
-        return Job, (self.position, self.trainable, arguments, self.row_index, self.weights)
+        network = self.network
+        if self.converter is not network.converter:
+            network = network.copy()
+            adopt_converter(network, self.converter.copy(network.model))
+        return Job, (self.position, network, arguments, self.row_index, self.weights)
 
     def prepare(self, source: Source) -> None:
         """Check the arguments as far as possible before the training, and estimate the duration of the training."""
         if not hasattr(self, "converted_data"):  # convert the data for a job that was sent from another process
             self.convert(source)
         self.network.model.check_parameters()
-        self.state: TrainingState
-        self.options: TrainingOptions
-        is_automatic = self.is_automatic and not self.arguments.sets_rate
-        preset = "auto" if self.is_automatic else "plain"
-        self.state, self.options = prepare(self.trainable, self.completed_arguments, is_automatic, preset)
+        # another thread may have trained the network since `convert`
+        self.plan = with_options(self.plan._replace(streams=self.network.streams, previous=self.network.state))
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
         """Convert the data for the network, and add automatic settings to the arguments of its `fit`."""
-        network, converter, arguments = self.trainable, self.trainable.converter, with_checked_batches(self.arguments)
-        self.is_automatic = uses_automatic_settings(arguments, network.state)
+        plan = with_checked_batches(Plan.of(self.network, self.arguments).with_converter(self.converter))
         self.may_select = False
-        if self.is_automatic:
-            from nnc._training.defaults import automatic_arguments, selects_settings
+        if uses_automatic_settings(plan.arguments, plan.previous):
+            from nnc._training.defaults import selects_settings, with_automatic_settings
 
-            self.may_select = selects_settings(arguments, network.state)
-            converted_data, converter = source.convert(converter), converter.copy_for_fit()
-            rows = converted_data.split_rows(network, arguments, self.row_index)[0]
+            self.may_select = selects_settings(plan.arguments, plan.previous)
+            converted_data = source.convert(plan.converter)
+            plan = plan._replace(converter=plan.converter.copy_for_fit())
+            rows = converted_data.split_rows(plan, self.row_index)[0]
             n = converted_data.n if rows is None else len(rows)
-            arguments = automatic_arguments(arguments, network, converter, converted_data.X, n, network.state)
-        self.converter, self.completed_arguments = converter, arguments
-        self.converted_data = source.convert(converter)
+            plan = with_automatic_settings(plan, converted_data.X, n)
+        self.plan = plan
+        self.converted_data = source.convert(plan.converter)
         self.n_rows = self.converted_data.data.n if self.row_index is None else len(self.row_index)
 
     def estimate(self) -> float:
         """Return the estimated duration of the training in seconds."""
-        batch = min(self.n_rows, self.completed_arguments.batch_size or self.n_rows)
+        arguments = self.plan.arguments
+        batch = min(self.n_rows, arguments.batch_size or self.n_rows)
         steps = -(-self.n_rows // batch)
         epoch: float = steps * STEP_SECONDS + 3 * self.n_rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
-        return FIT_SECONDS + (self.completed_arguments.epochs or ASSUMED_EPOCHS) * epoch
+        return FIT_SECONDS + (arguments.epochs or ASSUMED_EPOCHS) * epoch
 
     def find_problems(self, run: TrainingLoop, history: History) -> Findings:
         """Return the warnings about a finished training; short trainings are checked only for the first networks."""
@@ -146,20 +146,17 @@ class Job:
 
     def create_loop(self, interrupt: Interrupt) -> TrainingLoop:
         """Return the loop that trains the network on its rows."""
-        dataset = self.converted_data.build_dataset(
-            self.trainable, self.converter, self.completed_arguments, self.row_index, self.weights
-        )
-        network = bound_network(self.trainable, dataset.converter)
-        arguments, state, options = self.completed_arguments, self.state, self.options
-        if self.is_automatic:
+        dataset = self.converted_data.build_dataset(self.plan, self.row_index, self.weights)
+        plan = self.plan.with_converter(dataset.converter)._replace(dataset=dataset)
+        if plan.is_automatic:
             from nnc._training.selection import with_selection
 
             try:
-                arguments, state, options = with_selection(network, dataset, arguments, state, options, interrupt)
+                plan = with_selection(plan, interrupt)
             except BaseException as error:
                 self.add_note(error)
                 raise
-        return loop_on(network, dataset, arguments, options, state)
+        return build_loop(plan)
 
     def add_note(self, error: BaseException) -> None:
         """Add a note with the index of the network to an error of its training, such as an error of a callback."""

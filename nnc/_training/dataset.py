@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from typing import Any
 
     from nnc._data.converter import DataConverter
+    from nnc._data.rows import Batch
     from nnc._model.data import Data
-    from nnc._training.arguments import FitArguments
 
 
 class Dataset:
@@ -21,24 +21,30 @@ class Dataset:
     ----------
     converter : DataConverter
         Conversion that has learned classes, column names and scalings from these rows.
-    rows : Data
+    rows : Data or None
         Inputs, targets and weights of the training rows; with batches that are read one after the other, of the first
-        batch.
+        batch. None for the equations of a Problem, which have no rows.
     validation : Data, optional
         Validation rows.
     """
 
-    __slots__ = ("converter", "rows", "validation")
+    __slots__ = ("_rows", "converter", "validation")
 
-    def __init__(self, converter: DataConverter, rows: Data, validation: Data | None = None) -> None:
-        self.converter, self.rows, self.validation = converter, rows, validation
+    def __init__(self, converter: DataConverter, rows: Data | None, validation: Data | None = None) -> None:
+        self.converter, self._rows, self.validation = converter, rows, validation
 
     @classmethod
-    def from_arrays(cls, converter: DataConverter, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
-        """Convert the arrays of a fit. `converter` learns classes and scalings from them."""
-        dY = None if arguments.dY is None else np.asarray(arguments.dY)
-        rows = converter.with_slopes(converter.data(X, y, arguments.sample_weight, learn=True), dY)
-        return cls(converter, rows, converter.validation(arguments.validation))
+    def from_batch(cls, converter: DataConverter, batch: Batch, validation: Any) -> Dataset:
+        """Convert the rows of a fit. `converter` learns classes and scalings from the training rows."""
+        dY = None if batch.dY is None else np.asarray(batch.dY)
+        rows = converter.with_slopes(converter.data(batch.X, batch.y, batch.sample_weight, learn=True), dY)
+        return cls(converter, rows, converter.validation(validation))
+
+    @property
+    def rows(self) -> Data:
+        """Training rows of a run that has rows."""
+        assert self._rows is not None
+        return self._rows
 
     @property
     def metric_rows(self) -> Data:

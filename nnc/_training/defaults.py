@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nnc._data.converter import DataConverter
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
+    from nnc._training.plan import Plan
     from nnc._training.state import TrainingState
-    from nnc._training.trainable import Trainable
 
 OPTIMIZER = "adam"
 LEARNING_RATE = 0.001  # constant learning rate of a fit without a number of epochs
@@ -69,17 +69,14 @@ def default_epochs(n: int, batch_size: int) -> int:
     return max(MIN_EPOCHS, -(-MIN_STEPS // -(-n // batch_size)))
 
 
-def automatic_arguments(
-    arguments: FitArguments,
-    network: Trainable,
-    converter: DataConverter,
-    X: NDArray[Any],
-    n: int,
-    previous_state: TrainingState | None,
-) -> FitArguments:
-    """Return the arguments of a fit on n rows with automatic settings, and choose the scalings of `converter`."""
-    choose_scalings(converter, network._automatic_scalings(), X, n)
-    return fill_arguments(arguments, n, network.model, previous_state)
+def with_automatic_settings(plan: Plan, X: NDArray[Any], n: int) -> Plan:
+    """Return the plan of a fit on n rows with automatic settings; its converter receives the automatic scalings.
+
+    `X` are the inputs, as `choose_scalings` expects them.
+    """
+    choose_scalings(plan.converter, plan.network._automatic_scalings(), X, n)
+    arguments = fill_arguments(plan.arguments, n, plan.model, plan.previous)
+    return plan._replace(arguments=arguments, is_automatic=True)
 
 
 def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None) -> FitArguments:

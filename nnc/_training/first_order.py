@@ -196,6 +196,8 @@ class FirstOrder:
         """Create the run of the core, with memory for `threads` threads."""
         options, state, model = self.options, self.state, self.model
         constants = {**state.optimizer.core_settings(), **options.settings, **state.counters()}
+        if self.source is None and options.target_loss is not None:
+            constants["target_loss"] = options.target_loss
         moments = state.moments if len(state.moments) else None
         settings = RunSettings(self.batch_size, constants, options.order, moments, threads)
         if self.objective is None:

@@ -242,12 +242,15 @@ class TrainingLoop:
         """Number of complete epochs of this fit."""
         return self.minimizer.epoch
 
-    def next_check(self) -> int:
-        """Return the epoch at which the minimizer returns, and prepare learning rates up to it."""
+    def next_check(self, last_epoch: int | None = None) -> int:
+        """Return the epoch at which the minimizer returns, and prepare learning rates up to it.
+
+        `last_epoch` is the last epoch of a run without a number of epochs.
+        """
         epoch, options, first = self.minimizer.epoch, self.options, self.records.earlier_epochs
         if options.epoch_settings is not None:
             options.epoch_settings(self.minimizer.training, first + epoch)
-        goal = options.max_epochs
+        goal = min(options.max_epochs, last_epoch or options.max_epochs)
         for observer in self.observers:
             goal = min(goal, observer.next_check(epoch))
         if self.callbacks is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -51,18 +51,15 @@ PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
 
 
-class TrainingOptions:
+class TrainingOptions(NamedTuple):
     """Options of a run. By default, a run has no metrics, stopping rules or callbacks.
 
-    Parameters
+    Attributes
     ----------
     epochs : int or None
         Number of epochs; None if another rule ends the run.
     settings : dict
         Settings of core.Training: penalties, clipping, dropout, and the learning options of layers.
-
-    Attributes
-    ----------
     batch_size : int or None
         Rows in a batch; None for all rows.
     order : int array (n,) or None
@@ -90,7 +87,7 @@ class TrainingOptions:
         Schedules of weight decay and dropout.
     display : Progress, Lines, LivePlot or None
         Display of the progress.
-    network : NeuralNetwork or None
+    network : NeuralNetwork, Problem or None
         Value of `network` in a Record.
     preset : "auto" or "plain"
         Whether any setting was chosen automatically.
@@ -104,6 +101,8 @@ class TrainingOptions:
         Whether Ctrl-C has ended the selection, so that the run ends before its first epoch.
     """
 
+    epochs: int | None
+    settings: Mapping[str, Any]
     batch_size: int | None = None
     order: NDArray[np.int32] | None = None
     n_threads: int | None = None
@@ -119,15 +118,12 @@ class TrainingOptions:
     callbacks: Sequence[Callback] = ()
     display: Progress | Lines | LivePlot | None = None
     epoch_settings: EpochSettings | None = None
-    network: Trainable | None = None
+    network: Any = None
     preset: str = "plain"
     selection: str | None = None
     refit: bool = False
     is_uncertain: bool = False
     is_interrupted: bool = False
-
-    def __init__(self, epochs: int | None, settings: dict[str, Any]) -> None:
-        self.epochs, self.settings = epochs, settings
 
     @property
     def max_epochs(self) -> int:
@@ -167,9 +163,13 @@ def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None
     return state is None or state.is_automatic or starts_anew
 
 
-def checked_options(arguments: FitArguments, network: Trainable, state: TrainingState) -> TrainingOptions:
-    """Return the options of a fit, after checking all arguments that do not depend on the data."""
-    model = network.model
+def checked_options(
+    arguments: FitArguments, model: Model, state: TrainingState, network: Trainable, preset: str
+) -> TrainingOptions:
+    """Return the options of a fit, after checking all arguments that do not depend on the data.
+
+    `network` and `preset` are described at `TrainingOptions`.
+    """
     epochs = arguments.epochs
     if epochs is not None:
         epochs = check_count("epochs", epochs)
@@ -183,16 +183,22 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
         from nnc._training.epoch_settings import schedule_settings
 
         arguments, epoch_settings = schedule_settings(arguments, model, state)
-    options = TrainingOptions(epochs, settings(arguments, model, state))
-    options.n_threads, options.epoch_settings = threads, epoch_settings
-    options.batch_size = arguments.batch_size
-    _check_stopping(arguments, options)
+    core_settings = settings(arguments, model, state)
+    fields = _stopping_fields(arguments, epochs)
     if _is_set(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
-        _check_metrics(arguments, options, model)
-    if arguments.callback is not None:
-        options.callbacks, options.network = callbacks_of(arguments.callback), network
-    _check_display(arguments, options, network, state)
-    return options
+        fields.update(_metric_fields(arguments, model))
+    return TrainingOptions(
+        epochs,
+        core_settings,
+        arguments.batch_size,
+        n_threads=threads,
+        epoch_settings=epoch_settings,
+        callbacks=callbacks_of(arguments.callback),
+        display=_display(arguments, epochs, state),
+        network=network,
+        preset=preset,
+        **fields,
+    )
 
 
 def resolved_settings(
@@ -254,21 +260,22 @@ def checked_threads(n_threads: int | None) -> int | None:
     return threads if threads <= MAX_THREADS else min(threads, max(MAX_THREADS, processors.cpu_count()))
 
 
-def _check_stopping(arguments: FitArguments, options: TrainingOptions) -> None:
-    """Check the stopping rules and `restore_best`, and store them in the options."""
+def _stopping_fields(arguments: FitArguments, epochs: int | None) -> dict[str, Any]:
+    """Check the stopping rules and `restore_best`, and return them as fields of TrainingOptions."""
+    fields: dict[str, Any] = {}
     if arguments.patience is not None:
-        options.patience = check_count("patience", arguments.patience)
-        options.restore_best = "first"
+        fields.update(patience=check_count("patience", arguments.patience), restore_best="first")
     if arguments.target_loss is not None:
-        options.target_loss = check_not_nan("target_loss", arguments.target_loss)
+        fields["target_loss"] = check_not_nan("target_loss", arguments.target_loss)
     if arguments.max_seconds is not None:
-        options.max_seconds = check_positive("max_seconds", arguments.max_seconds)
+        fields["max_seconds"] = check_positive("max_seconds", arguments.max_seconds)
     if arguments.min_delta is not None:
-        options.min_delta = check_not_negative("min_delta", arguments.min_delta)
-    elif options.epochs is None and options.patience is not None:
-        options.min_relative_delta = MIN_RELATIVE_IMPROVEMENT
+        fields["min_delta"] = check_not_negative("min_delta", arguments.min_delta)
+    elif epochs is None and arguments.patience is not None:
+        fields["min_relative_delta"] = MIN_RELATIVE_IMPROVEMENT
     if arguments.restore_best is not None:
-        options.restore_best = _parse_restore_best(arguments.restore_best)
+        fields["restore_best"] = _parse_restore_best(arguments.restore_best)
+    return fields
 
 
 def _parse_restore_best(restore_best: bool | str) -> str:
@@ -280,8 +287,8 @@ def _parse_restore_best(restore_best: bool | str) -> str:
     return "first" if check_bool("restore_best", restore_best) else ""
 
 
-def _check_display(arguments: FitArguments, options: TrainingOptions, network: Trainable, state: TrainingState) -> None:
-    """Check the arguments `progress` and `verbose`, and store the display in the options."""
+def _display(arguments: FitArguments, epochs: int | None, state: TrainingState) -> Progress | Lines | LivePlot | None:
+    """Check the arguments `progress` and `verbose`, and return the display that they describe."""
     progress, verbose = arguments.progress, arguments.verbose
     if isinstance(progress, str):
         check_choice("progress", progress, ("plot",), ", True or False")
@@ -294,13 +301,12 @@ def _check_display(arguments: FitArguments, options: TrainingOptions, network: T
     if progress == "plot":
         from nnc._training.live import LivePlot
 
-        options.display, options.network = LivePlot(), network
-    elif progress or verbose:
-        from nnc._training.callbacks import Lines, Progress
+        return LivePlot()
+    if not (progress or verbose):
+        return None
+    from nnc._training.callbacks import Lines, Progress
 
-        epochs = options.epochs
-        options.display = Progress(epochs, state.epoch) if progress else Lines(epochs, state.epoch, verbose == 2)
-        options.network = network
+    return Progress(epochs, state.epoch) if progress else Lines(epochs, state.epoch, verbose == 2)
 
 
 def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
@@ -366,8 +372,8 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
     return {"dropout": rates, "drop_key": state.streams.key(DROPOUT)}
 
 
-def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Model) -> None:
-    """Check the metrics and the monitored column, and store them in the options."""
+def _metric_fields(arguments: FitArguments, model: Model) -> dict[str, Any]:
+    """Check the metrics and the monitored column, and return them as fields of TrainingOptions."""
     values, monitor, has_validation = arguments.metrics, arguments.monitor, arguments.validation is not None
     if model.heads is not None and _is_set(values):
         raise ValueError("metrics must not be passed for a network with several heads; compute them in a callback")
@@ -385,7 +391,7 @@ def _check_metrics(arguments: FitArguments, options: TrainingOptions, model: Mod
             f"monitor must be a metric that defines larger_is_better, got {monitor!r}; pass "
             f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True), or False if smaller is better"
         )
-    options.metrics, options.monitor, options.larger_is_better = metrics, monitor, larger_is_better
+    return {"metrics": metrics, "monitor": monitor, "larger_is_better": larger_is_better}
 
 
 def _is_set(metrics: Measure | Sequence[Measure]) -> bool:

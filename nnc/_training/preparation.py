@@ -1,4 +1,4 @@
-"""Preparation of a run from arguments and converted rows."""
+"""Last steps of the preparation of a run: state, options, minimizer and training loop of a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
-from nnc._training.options import TrainingOptions, checked_options
+from nnc._training.options import checked_options
 from nnc._training.state import TrainingState
 from nnc._utils.checks import check_count
 from nnc._utils.random import SHUFFLE
@@ -18,49 +18,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nnc._model.data import Data
-    from nnc._model.model import Model
-    from nnc._training.arguments import FitArguments
-    from nnc._training.trainable import Trainable
+    from nnc._training.plan import Plan
 
 CHUNK_BYTES = 1 << 18  # with a custom loss, read several batches at once, up to this many bytes of inputs
 
 
-def prepare(
-    network: Trainable, arguments: FitArguments, is_automatic: bool, preset: str = "plain"
-) -> tuple[TrainingState, TrainingOptions]:
-    """Return the state and the options of a run, after checking all arguments that do not depend on the data.
+def begun_state(plan: Plan) -> TrainingState:
+    """Return the state from which a run or a step starts; `TrainingState.begin` describes it."""
+    arguments = plan.arguments
+    return TrainingState.begin(
+        plan.previous,
+        plan.model,
+        arguments.optimizer,
+        arguments.lr,
+        arguments.epochs,
+        plan.streams,
+        arguments.reset_optimizer,
+    )
 
-    Parameters
-    ----------
-    network : NeuralNetwork
-        Network to train.
-    arguments : FitArguments
-        Arguments, including those that `automatic_arguments` has chosen.
-    is_automatic : bool
-        Whether optimizer and learning rate were chosen automatically.
-    preset : "auto" or "plain"
-        Whether any setting was chosen automatically.
-    """
-    optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
-    reset = arguments.reset_optimizer
-    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
-    state.is_automatic = is_automatic
-    options = checked_options(arguments, network, state)
+
+def with_options(plan: Plan) -> Plan:
+    """Return the plan with state and options, after checking all arguments that do not depend on the data."""
+    arguments, state = plan.arguments, begun_state(plan)
+    state.is_automatic = plan.is_automatic and not plan.given.sets_rate
+    preset = "auto" if plan.is_automatic else "plain"
+    options = checked_options(arguments, plan.model, state, plan.network, preset)
     if arguments.truncate is not None or check_count("warm_up", arguments.warm_up, minimum=0):
         from nnc._training.truncation import check_truncation
 
-        check_truncation(arguments, network.model, state)
-    options.preset = preset
-    return state, options
+        check_truncation(arguments, plan.model, state)
+    return plan._replace(state=state, options=options)
 
 
-def loop_on(
-    network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
-) -> TrainingLoop:
-    """Return the training loop for converted rows."""
-    model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
+def build_loop(plan: Plan) -> TrainingLoop:
+    """Return the training loop of a plan with options, and with converted rows or a function that reads batches."""
+    plan = with_row_order(plan) if plan.start_epoch is None else with_batches(plan)
+    return TrainingLoop(plan.model, plan.dataset, plan.options, plan.state, plan.minimizer)
+
+
+def with_row_order(plan: Plan) -> Plan:
+    """Return the plan with weighted rows in the order of an epoch, and with the minimizer for them."""
+    arguments, model, options, state = plan.arguments, plan.model, plan.options, plan.state
+    rows, validation = plan.dataset.rows, plan.dataset.validation
     if arguments.class_weight is not None:
-        rows = converter.apply_class_weight(rows, arguments.class_weight)
+        rows = plan.converter.apply_class_weight(rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles = arguments.shuffle and arguments.truncate is None and size < n
@@ -70,54 +71,72 @@ def loop_on(
         rows = rows.materialize()
     if validation is not None and model.custom is not None:
         validation = validation.materialize()
-    if rows is not dataset.rows or validation is not dataset.validation:
-        dataset = Dataset(converter, rows, validation)
+    if rows is not plan.dataset.rows or validation is not plan.dataset.validation:
+        plan = plan._replace(dataset=Dataset(plan.converter, rows, validation))
     if is_first_order and model.custom is not None:
-        from nnc._training.sources import epoch_batches
-
-        state.streams = state.streams.copy()
-        chunk = size * max(1, CHUNK_BYTES * n // (size * rows.source.X.nbytes))
-        start_epoch = epoch_batches(model, state.streams, rows, chunk, shuffles)
-        minimizer, _ = batch_minimizer(model, start_epoch, options, state, size, -(-n // size))
-        return TrainingLoop(model, dataset, options, state, minimizer)
+        return with_batches_of_rows(plan, size, shuffles)
     if shuffles:
-        options.order = np.arange(n, dtype=np.int32)
-        options.settings["key"] = state.streams.key(SHUFFLE)
-    if options.target_loss is not None:
-        options.settings["target_loss"] = options.target_loss
+        order = np.arange(n, dtype=np.int32)
+        options = options._replace(order=order, settings={**options.settings, "key": state.streams.key(SHUFFLE)})
+        plan = plan._replace(options=options)
     if arguments.truncate is not None:
-        from nnc._training.truncation import truncated_rows
+        from nnc._training.truncation import with_chunks
 
-        short, chunks = truncated_rows(model, rows, options, arguments.truncate, arguments.warm_up)
-        return TrainingLoop(model, dataset, options, state, FirstOrder(short, chunks, options, state))
-    if is_first_order:
-        return TrainingLoop(model, dataset, options, state)
+        return with_chunks(plan, size)
+    return plan if is_first_order else with_second_order(plan)
+
+
+def with_second_order(plan: Plan) -> Plan:
+    """Return the plan with a minimizer for L-BFGS or Levenberg-Marquardt."""
     from nnc._training.second_order import NetworkObjective, SecondOrder, check_second_order
 
+    model, rows, options, state = plan.model, plan.dataset.rows, plan.options, plan.state
     check_second_order(model, rows, options, state)
     objective = NetworkObjective(model, rows, options.settings.get("l2", 0.0), "biases_too" in options.settings)
-    return TrainingLoop(model, dataset, options, state, SecondOrder(model, objective, options, state))
+    return plan._replace(minimizer=SecondOrder(model, objective, options, state))
 
 
-def batch_minimizer(
-    model: Model,
-    start_epoch: Callable[[], Iterator[Data]],
-    options: TrainingOptions,
-    state: TrainingState,
-    batch_size: int | None,
-    n_batches: int | None,
-) -> tuple[FirstOrder, Data]:
-    """Return a minimizer that reads batches, and the first batch; `BatchSource` describes the arguments."""
+def with_batches_of_rows(plan: Plan, size: int, shuffles: bool) -> Plan:
+    """Return the plan for steps of a custom loss, which reads batches of `size` rows from the rows in memory."""
+    from nnc._training.sources import epoch_batches
+
+    rows, state = plan.dataset.rows, plan.state
+    state.streams = state.streams.copy()
+    chunk = size * max(1, CHUNK_BYTES * rows.n // (size * rows.source.X.nbytes))
+    start_epoch = epoch_batches(plan.model, state.streams, rows, chunk, shuffles)
+    return with_reader(plan, start_epoch, size, -(-rows.n // size))[0]
+
+
+def with_batches(plan: Plan) -> Plan:
+    """Return the plan with a minimizer that reads batches, and with the first batch as its rows."""
+    options, validation = plan.options, plan.arguments.validation
+    if options.metrics and validation is None:
+        raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
+    validation_rows = plan.converter.validation(validation)
+    if plan.n_batches is None:
+        check_epoch_schedule(plan.state)
+    assert plan.start_epoch is not None
+    plan, first = with_reader(plan, plan.start_epoch, options.batch_size, plan.n_batches)
+    return plan._replace(dataset=Dataset(plan.converter, first, validation_rows))
+
+
+def with_reader(
+    plan: Plan, start_epoch: Callable[[], Iterator[Data]], batch_size: int | None, n_batches: int | None
+) -> tuple[Plan, Data]:
+    """Return the plan with a minimizer that reads batches, and the first batch.
+
+    `BatchSource` describes the arguments.
+    """
     from nnc._training.sources import BatchSource
 
     custom = None
-    if model.custom is not None:
+    if plan.model.custom is not None:
         from nnc._training.custom import CustomObjective
 
         custom = CustomObjective()
-    source = BatchSource(model, start_epoch, batch_size, n_batches, custom)
-    minimizer = FirstOrder(source.model_for(source.rows), source.rows, options, state, source, custom)
-    return minimizer, source.first
+    source = BatchSource(plan.model, start_epoch, batch_size, n_batches, custom)
+    minimizer = FirstOrder(source.model_for(source.rows), source.rows, plan.options, plan.state, source, custom)
+    return plan._replace(minimizer=minimizer), source.first
 
 
 def check_epoch_schedule(state: TrainingState) -> None:

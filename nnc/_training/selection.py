@@ -39,7 +39,7 @@ from nnc._team import Interrupt, Team
 from nnc._training.dataset import Dataset
 from nnc._training.defaults import OPTIMIZER, has_stopping_rule
 from nnc._training.divergence import DivergedError
-from nnc._training.preparation import loop_on, prepare
+from nnc._training.preparation import build_loop, with_options
 from nnc._training.threads import avoid_caller_processor
 from nnc._utils import processors
 from nnc._utils.random import SPLIT
@@ -54,9 +54,7 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
     from nnc._training.loop import TrainingLoop
-    from nnc._training.options import TrainingOptions
-    from nnc._training.state import TrainingState
-    from nnc._training.trainable import Trainable
+    from nnc._training.plan import Plan
 
 MIN_ROWS = 5  # fits on fewer rows select no epochs and no weight decay, because a fold needs at least one row
 MIN_CERTAIN_ROWS = 20  # fits on fewer rows issue a warning, because their validation loss is uncertain
@@ -73,44 +71,32 @@ MAX_RELATIVE_RISE = 0.03  # the validation loss counts as risen if it exceeds th
 MAX_RISES = 2  # a training ends after this many consecutive rises of the validation loss
 
 
-class NetworkCopy:
-    """Copy of a network with its own parameters and without a training state."""
-
-    def __init__(self, network: Trainable) -> None:
-        self.model, self.converter, self.streams = network.model.copy(), network.converter, network.streams.copy()
-        self.state = None
-
-
 class Trial:
     """Training run of a copy of the network, with one weight decay, on a part of the rows.
 
     Parameters
     ----------
-    network : NeuralNetwork
-        Network to copy.
-    dataset : Dataset
-        Training rows, and validation rows on which `evaluate` computes the loss.
-    arguments : FitArguments
-        Arguments of the training.
+    plan : Plan
+        Plan of the network with the arguments of the training, its rows, and validation rows for `evaluate`.
     """
 
-    def __init__(self, network: Trainable, dataset: Dataset, arguments: FitArguments) -> None:
-        trainable: Any = NetworkCopy(network)
+    def __init__(self, plan: Plan) -> None:
+        dataset, model = plan.dataset, plan.model.copy()
         assert dataset.validation is not None
         self.validation = dataset.validation
-        state, options = prepare(trainable, arguments, True)
-        options.epochs = None  # allocate memory only for trained epochs; evaluate() sets their number
-        self.run: TrainingLoop = loop_on(trainable, Dataset(dataset.converter, dataset.rows), arguments, options, state)
-        self.model: Model = trainable.model
-        self.weight = self.validation.loss_weight(self.model.stack.output_shape)
+        plan = with_options(plan._replace(model=model, streams=plan.streams.copy(), previous=None))
+        # Without a number of epochs, the run allocates memory only for trained epochs.
+        options, dataset = plan.options._replace(epochs=None), Dataset(dataset.converter, dataset.rows)
+        self.run: TrainingLoop = build_loop(plan._replace(options=options, dataset=dataset))
+        self.model: Model = model
+        self.weight = self.validation.loss_weight(model.stack.output_shape)
 
     def evaluate(self, epochs: int, interrupt: Any) -> float:
         """Train until `epochs` epochs are complete, and return the mean validation loss; infinity after divergence."""
         run = self.run
-        run.options.epochs = epochs
         try:
             while run.epoch < epochs and not interrupt:
-                run.advance(run.next_check())
+                run.advance(run.next_check(epochs))
             loss = self.model.compute_loss(self.validation)
         except (DivergedError, NonFiniteLossError):
             return inf
@@ -165,47 +151,34 @@ class Curve:
         self.trials, self.rises = self.trials[:1], 0
 
 
-def with_selection(
-    network: Trainable,
-    dataset: Dataset,
-    arguments: FitArguments,
-    state: TrainingState,
-    options: TrainingOptions,
-    interrupt: Interrupt | None = None,
-) -> tuple[FitArguments, TrainingState, TrainingOptions]:
-    """Return arguments, state and options of a run after a selection of epochs and weight decay by validation.
+def with_selection(plan: Plan, interrupt: Interrupt | None = None) -> Plan:
+    """Return the plan of a fit with automatic settings after a selection of epochs and weight decay by validation.
 
     Nothing is selected if the caller sets the learning rate, the optimizer or a stopping rule, if the fit continues an
-    earlier one, or if there are too few rows or steps.
+    earlier one, or if there are too few rows or steps. The validation rows decide; without them, training rows are held
+    out.
 
     Parameters
     ----------
-    network : NeuralNetwork
-        Network to train, which does not change.
-    dataset : Dataset
-        Training rows. If there are validation rows, these decide, otherwise training rows are held out.
-    arguments : FitArguments
-        Arguments of the fit with automatic settings, with the largest number of epochs.
-    state : TrainingState
-        State from which the fit starts.
-    options : TrainingOptions
-        Result of `prepare` for these arguments.
+    plan : Plan
+        Plan with converted rows, and with the largest number of epochs in its arguments. The network does not change.
     interrupt : Interrupt, optional
         Active context of several fits. Default: a context for this selection. If it is interrupted, nothing is
         selected, and the run ends before its first epoch.
     """
+    dataset, arguments, state, options = plan.dataset, plan.arguments, plan.state, plan.options
     if not state.is_automatic or arguments.optimizer is None or has_stopping_rule(arguments):
-        return arguments, state, options
+        return plan
     rows, epochs, batch_size = weighted_rows(dataset, arguments), options.epochs, options.batch_size
     assert epochs is not None
     assert batch_size is not None
     steps = -(-rows.n // batch_size)
     if epochs * steps <= FIRST_STEPS:
-        return arguments, state, options
-    options.is_uncertain = rows.n < MIN_CERTAIN_ROWS
+        return plan
+    plan = plan._replace(options=options._replace(is_uncertain=rows.n < MIN_CERTAIN_ROWS))
     if rows.n < MIN_ROWS:
-        return arguments, state, options
-    parts, method = validation_parts(network, Dataset(dataset.converter, rows, dataset.validation), batch_size)
+        return plan
+    parts, method = validation_parts(plan, Dataset(dataset.converter, rows, dataset.validation), batch_size)
     ends = cycle_ends(epochs, steps)
     candidates = STRONG_WEIGHT_DECAYS if rows.n < MIN_SINGLE_ROWS else WEIGHT_DECAYS
     decays = candidates if arguments.weight_decay is None else (None,)
@@ -220,10 +193,10 @@ def with_selection(
         progress=False,
         verbose=0,
     )
-    curves = [
-        Curve([Trial(network, part, common.replaced(optimizer=build_optimizer(decay))) for part in parts])
-        for decay in decays
-    ]
+    curves = []
+    for decay in decays:
+        trial_plan = plan._replace(arguments=common.replaced(optimizer=build_optimizer(decay)))
+        curves.append(Curve([Trial(trial_plan._replace(dataset=part)) for part in parts]))
     runs = [trial.run for curve in curves for trial in curve.trials]
     max_threads = max(run.minimizer.max_threads() for run in runs)
     with (
@@ -236,18 +209,16 @@ def with_selection(
         best = train_trials(curves, ends, active)
         curves[best].trials[0].run.minimizer.end()  # keep the thread tuner of the trial with the most epochs
     if active:
-        options.is_interrupted = True
-        return arguments, state, options
-    arguments = arguments.replaced(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
-    state, options = prepare(network, arguments, True, "auto")
-    options.is_uncertain = rows.n < MIN_CERTAIN_ROWS
-    state.max_epochs = epochs
-    decay = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
-    options.selection = f"{arguments.epochs} of at most {epochs} epochs{decay}, by {method}"
-    options.refit = dataset.validation is None
+        return plan._replace(options=plan.options._replace(is_interrupted=True))
+    selected = arguments.replaced(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
+    decay_text = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
+    selection = f"{selected.epochs} of at most {epochs} epochs{decay_text}, by {method}"
+    is_uncertain, refit = plan.options.is_uncertain, dataset.validation is None
+    plan = with_options(plan._replace(arguments=selected))
+    plan.state.max_epochs = epochs
     if arguments.verbose:
-        print(f"nnc has selected {options.selection}")
-    return arguments, state, options
+        print(f"nnc has selected {selection}")
+    return plan._replace(options=plan.options._replace(selection=selection, refit=refit, is_uncertain=is_uncertain))
 
 
 def train_trials(curves: list[Curve], ends: list[int], interrupt: Any) -> int:
@@ -304,12 +275,12 @@ def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
     return rows if weights is None or weights.all() else select_rows(rows, np.flatnonzero(weights))
 
 
-def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
+def validation_parts(plan: Plan, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
     """Return the training and validation rows of each trial, and the name of the validation method."""
     rows, converter = dataset.rows, dataset.converter
     if dataset.validation is not None:
         return [dataset], "the validation rows"
-    key, labels = network.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
+    key, labels = plan.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
     if rows.n <= MAX_FOLD_ROWS:
         n_folds, n_repeats = N_FOLDS, 1
         if rows.n < MIN_SINGLE_ROWS:
@@ -321,7 +292,7 @@ def validation_parts(network: Trainable, dataset: Dataset, batch_size: int) -> t
     else:
         pairs = [split(rows.n, HELD_OUT, key, labels)]
         method = f"validation with {HELD_OUT:.0%} of the rows"
-    needs_two_rows = network.model.min_batch_rows > 1
+    needs_two_rows = plan.model.min_batch_rows > 1
     parts = []
     for large, small in pairs:
         # Omit a row that would be alone in a batch: batch normalization needs two.

@@ -1,4 +1,7 @@
-"""Start of a fit: arguments, state and rows are checked before the network changes."""
+"""Preparation of a fit: arguments, state and rows are checked before the network changes.
+
+The steps of the preparation are the functions of STEPS, each of which returns a new `Plan`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
 from nnc._training.dataset import Dataset
-from nnc._training.loop import TrainingLoop
-from nnc._training.options import TrainingOptions, uses_automatic_settings
-from nnc._training.preparation import batch_minimizer, check_epoch_schedule, loop_on, prepare
-from nnc._training.state import TrainingState
-from nnc._training.trainable import adopt_converter, bound_network, converter_for_targets
+from nnc._training.options import uses_automatic_settings
+from nnc._training.plan import Plan
+from nnc._training.preparation import build_loop, check_epoch_schedule, with_options
+from nnc._training.trainable import adopt_converter, converter_for_targets
 from nnc._utils.checks import check_bool, check_count, check_not_negative, short_repr
 from nnc._utils.random import SPLIT
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
     from nnc._data.converter import DataConverter
     from nnc._data.splits import LastRows
-    from nnc._model.model import Model
     from nnc._training.history import History
+    from nnc._training.loop import TrainingLoop
     from nnc._training.trainable import Trainable
 
     Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
@@ -41,7 +43,13 @@ def fit_arrays(
     """Train a network on arrays; see `NeuralNetwork.fit`."""
     # the training lock protects the training state
     with network.model.training_lock:
-        run = bound_array_loop(network, X, y, arguments, lengths)
+        plan = Plan.of(network, arguments, Batch(X, y, arguments.sample_weight, lengths, arguments.dY))
+        for step in STEPS:
+            plan = step(plan)
+        run = build_loop(plan)
+        if arguments.progress == "plot" and network.model.input_shape == (2,):
+            display: Any = plan.options.display
+            display.show_rows(X, y)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=5)  # show the warning at the line that calls `fit`
@@ -50,23 +58,23 @@ def fit_arrays(
 
 def begin(network: Trainable, run: TrainingLoop) -> None:
     """Set the state, the random streams and the data conversion of the network to those of the run."""
-    run.options.network = network  # the run may have been prepared for a copy of the network
     with network.model.snapshot_lock:
         network.state, network.streams = run.state, run.state.streams
         adopt_converter(network, run.dataset.converter)
 
 
-def bound_array_loop(
-    network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments, lengths: ArrayLike | None
-) -> TrainingLoop:
-    """Return the training loop of `fit`, for the number of steps of the longest sequence of training and validation."""
-    converter = converter_for_targets(network.converter, X, y, lengths)
-    converter, X = bind_rows(converter, X, lengths, arguments.validation)
-    run = array_loop(bound_network(network, converter), X, y, arguments)
-    if arguments.progress == "plot" and network.model.input_shape == (2,):
-        display: Any = run.options.display
-        display.show_rows(X, y)
-    return run
+def with_loss_for_targets(plan: Plan, is_batch: bool = False) -> Plan:
+    """Return the plan with a chosen loss if that of the network is "auto"."""
+    rows = plan.rows
+    return plan.with_converter(converter_for_targets(plan.converter, rows.X, rows.y, rows.lengths, is_batch))
+
+
+def with_steps(plan: Plan) -> Plan:
+    """Return the plan for the number of steps of the longest sequence of the training and validation rows."""
+    rows = plan.rows
+    converter, X = bind_rows(plan.converter, rows.X, rows.lengths, plan.arguments.validation)
+    plan = plan.with_converter(converter)
+    return plan if X is rows.X and rows.lengths is None else plan._replace(rows=rows._replace(X=X, lengths=None))
 
 
 def bind_rows(
@@ -83,53 +91,100 @@ def bind_rows(
     return converter.bind(X, lengths, steps, trims=True)
 
 
-def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
-    """Return the training loop of `fit`.
+def with_checked_batches(plan: Plan) -> Plan:
+    """Return the plan with checked `shuffle` and `batch_size`; `batch_size` becomes a Python int."""
+    arguments, size = plan.arguments, plan.arguments.batch_size
+    check_bool("shuffle", arguments.shuffle)
+    if size is None or (type(size) is int and size > 0):
+        return plan
+    arguments = arguments.replaced(batch_size=check_count("batch_size", size))
+    return plan._replace(given=arguments, arguments=arguments)
 
-    X becomes an array here; `Dataset` converts the array to the format of the engine.
-    """
-    arguments = with_checked_batches(arguments)
-    converter, streams = network.converter.copy_for_fit(), network.streams
-    rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
-    if arguments.dY is not None:
-        network, arguments = with_derivatives(network, converter, rows, arguments)
-    elif check_not_negative("dY_weight", arguments.dY_weight) != 1:
-        raise ValueError(f"dY_weight must be left out without dY, got {arguments.dY_weight:g}")
-    custom = network.model.custom
-    has_weights = arguments.sample_weight is not None and custom is not None and custom.has_residuals
-    if has_weights and converter.converts_by_batch(rows):
+
+def with_array(plan: Plan) -> Plan:
+    """Return the plan with X as an array, and with a copy of the converter, which learns from the rows."""
+    converter, rows, custom = plan.converter.copy_for_fit(), plan.rows, plan.model.custom
+    X = rows.X if isinstance(rows.X, np.memmap) else converter.array(rows.X, learn=True)
+    if X is not rows.X:
+        rows = rows._replace(X=X)
+    has_weights = rows.sample_weight is not None and custom is not None and custom.has_residuals
+    if has_weights and converter.converts_by_batch(rows.X):
         raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
-    if (method := split_method(arguments.validation)) is not None:
-        batch = Batch(rows, y, arguments.sample_weight, dY=arguments.dY)
-        train, held_out = converter.split(batch, method, streams.key(SPLIT))
-        rows, y = train.X, train.y
-        arguments = arguments.replaced(sample_weight=train.sample_weight, dY=train.dY, validation=held_out)
-    batch_size, is_automatic = arguments.batch_size, uses_automatic_settings(arguments, network.state)
-    if is_automatic:
-        from nnc._training.defaults import automatic_arguments
+    return plan._replace(converter=converter, rows=rows)
 
-        sets_rate = arguments.sets_rate
-        arguments = automatic_arguments(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
-        state, options = prepare(network, arguments, not sets_rate, "auto")
-    else:
-        state, options = prepare(network, arguments, False)
+
+def with_derivatives(plan: Plan) -> Plan:
+    """Return the plan for targets with derivatives if `dY` is passed, with checked derivatives."""
+    rows, arguments, model = plan.rows, plan.arguments, plan.model
+    weight = check_not_negative("dY_weight", arguments.dY_weight)
+    if rows.dY is None:
+        if weight != 1:
+            raise ValueError(f"dY_weight must be left out without dY, got {weight:g}")
+        return plan
+    from nnc._data.slopes import as_slopes, check_slopes
+    from nnc._model.slopes import model_with_slopes
+
+    check_slopes(model)
+    if model.has_dropout or arguments.dropout != 0:
+        raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
+    if plan.converter.converts_by_batch(rows.X):
+        raise ValueError("X must not be a memmap of another dtype with dY; convert it to an array of the dtype first")
+    rows = rows._replace(dY=as_slopes(model, rows.dY, rows.X.shape[0]))
+    return plan._replace(model=model_with_slopes(model, weight), rows=rows)
+
+
+def with_split(plan: Plan) -> Plan:
+    """Return the plan with training rows and validation rows if `validation` describes a split."""
+    if (method := split_method(plan.arguments.validation)) is None:
+        return plan
+    rows, held_out = plan.converter.split(plan.rows, method, plan.streams.key(SPLIT))
+    return plan._replace(rows=rows, arguments=plan.arguments.replaced(validation=held_out))
+
+
+def with_settings(plan: Plan) -> Plan:
+    """Return the plan with state and options, and with automatic settings if the caller does not set them."""
+    if uses_automatic_settings(plan.arguments, plan.previous):
+        from nnc._training.defaults import with_automatic_settings
+
+        plan = with_automatic_settings(plan, plan.rows.X, len(plan.converter.rows(plan.rows.X)))
+    return with_options(plan)
+
+
+def with_dataset(plan: Plan) -> Plan:
+    """Return the plan with converted rows, or with a function that reads and converts one batch after the other."""
+    arguments, converter, X, size = plan.arguments, plan.converter, plan.rows.X, plan.given.batch_size
     if (
-        batch_size is not None
+        size is not None
         and arguments.truncate is None
-        and state.optimizer.first_order
-        and converter.converts_by_batch(rows)
-        and batch_size < len(rows)
+        and plan.state.optimizer.first_order
+        and converter.converts_by_batch(X)
+        and size < len(X)
     ):
-        # Copy, because an error in the first batch must not change the network's random streams.
-        state.streams = streams.copy()
-        start_epoch = _lazy_epochs(converter, state, rows, y, arguments, batch_size)
-        return _batch_loop(network, converter, state, start_epoch, arguments, options, -(-len(rows) // batch_size))
-    dataset = Dataset.from_arrays(converter, rows, y, arguments)
-    if is_automatic:
-        from nnc._training.selection import with_selection
+        return with_lazy_epochs(plan, size)
+    return plan._replace(dataset=Dataset.from_batch(converter, plan.rows, arguments.validation))
 
-        arguments, state, options = with_selection(network, dataset, arguments, state, options)
-    return loop_on(network, dataset, arguments, options, state)
+
+def with_selected_settings(plan: Plan) -> Plan:
+    """Return the plan with epochs and weight decay selected by validation, if the settings are automatic."""
+    if not plan.is_automatic or plan.start_epoch is not None:
+        return plan
+    from nnc._training.selection import with_selection
+
+    return with_selection(plan)
+
+
+# Steps of the preparation of `fit`, in this order.
+STEPS = (
+    with_loss_for_targets,
+    with_steps,
+    with_checked_batches,
+    with_array,
+    with_derivatives,
+    with_split,
+    with_settings,
+    with_dataset,
+    with_selected_settings,
+)
 
 
 def split_method(validation: Any) -> float | LastRows | None:
@@ -139,40 +194,6 @@ def split_method(validation: Any) -> float | LastRows | None:
     from nnc._data.splits import as_split
 
     return as_split(validation)
-
-
-def with_derivatives(
-    network: Trainable, converter: DataConverter, rows: NDArray[Any], arguments: FitArguments
-) -> tuple[Trainable, FitArguments]:
-    """Return a network whose targets include derivatives, and the arguments with a checked array dY."""
-    from nnc._data.slopes import as_slopes, check_slopes
-    from nnc._model.slopes import model_with_slopes
-
-    model = network.model
-    check_slopes(model)
-    if model.has_dropout or arguments.dropout != 0:
-        raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
-    if converter.converts_by_batch(rows):
-        raise ValueError("X must not be a memmap of another dtype with dY; convert it to an array of the dtype first")
-    weight = check_not_negative("dY_weight", arguments.dY_weight)
-    arguments = arguments.replaced(dY=as_slopes(model, arguments.dY, rows.shape[0]))
-    return _with_model(network, model_with_slopes(model, weight)), arguments
-
-
-def _with_model(network: Trainable, model: Model) -> Trainable:
-    """Return a copy of a network that shares everything except the model."""
-    bound: Any = object.__new__(type(network))
-    vars(bound).update(vars(network), model=model)
-    return bound  # type: ignore[no-any-return]
-
-
-def with_checked_batches(arguments: FitArguments) -> FitArguments:
-    """Return the arguments with checked `shuffle` and `batch_size`; `batch_size` becomes a Python int."""
-    check_bool("shuffle", arguments.shuffle)
-    size = arguments.batch_size
-    if size is None or (type(size) is int and size > 0):
-        return arguments
-    return arguments.replaced(batch_size=check_count("batch_size", size))
 
 
 def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any]) -> History:
@@ -194,17 +215,18 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
 
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
-    arguments = FitArguments(**settings)
-    start_epoch, first = as_epoch_starter(batches, arguments.epochs), Batch(None, None)
+    plan, start_epoch = Plan.of(network, FitArguments(**settings)), as_epoch_starter(batches, settings.get("epochs"))
     if network.converter.has_automatic_loss:
         # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
         # they depend on the loss.
-        prepare_batches(network, arguments.replaced(metrics=(), monitor=None))
-        given, start_epoch = with_first_batch(start_epoch)
-        first = unpack_batch(given)
+        with_batch_options(plan._replace(arguments=plan.arguments.replaced(metrics=(), monitor=None)))
+        first, start_epoch = with_first_batch(start_epoch)
+        plan = plan._replace(rows=unpack_batch(first))
     with network.model.training_lock:
-        converter = converter_for_targets(network.converter, first.X, first.y, first.lengths, is_batch=True)
-        run = batch_loop(bound_network(network, converter), start_epoch, arguments)
+        plan = with_loss_for_targets(Plan.of(network, plan.arguments, plan.rows), is_batch=True)
+        converter = plan.converter.copy_for_fit()
+        plan = with_batch_options(plan._replace(converter=converter))
+        run = build_loop(plan._replace(start_epoch=lambda: map(converter.batch, start_epoch())))
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=4)  # show the warning at the line that calls `fit_batches`
@@ -245,78 +267,42 @@ def with_first_batch(start_epoch: Callable[[], Iterator[Any]]) -> tuple[Any, Cal
     return first, lambda: first_epoch.pop() if first_epoch else start_epoch()
 
 
-def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> TrainingLoop:
-    """Return the training loop of `fit_batches`."""
-    converter = network.converter.copy_for_fit()
-    state, options = prepare_batches(network, arguments)
-
-    def start_epoch() -> Iterator[Data]:
-        return map(converter.batch, batches())
-
-    return _batch_loop(network, converter, state, start_epoch, arguments, options)
-
-
-def prepare_batches(network: Trainable, arguments: FitArguments) -> tuple[TrainingState, TrainingOptions]:
-    """Return the state and the options of `fit_batches`, after checking all arguments that need no data."""
+def with_batch_options(plan: Plan) -> Plan:
+    """Return the plan of `fit_batches` with state and options, after checking all arguments that need no data."""
+    arguments, previous = plan.arguments, plan.previous
     if split_method(arguments.validation) is not None:
         raise TypeError(f"validation must be (X, y) for fit_batches, got {short_repr(arguments.validation)}")
-    optimizer, is_automatic = arguments.optimizer, uses_automatic_settings(arguments, network.state)
+    is_automatic = uses_automatic_settings(arguments, previous)
     # Choose only the optimizer, because other automatic settings depend on the unknown number of rows.
-    if is_automatic and optimizer is None:
+    if is_automatic and arguments.optimizer is None:
         from nnc._training.defaults import optimizer_to_begin
 
-        optimizer = optimizer_to_begin(network.state)
-    is_rate_automatic = is_automatic and not arguments.sets_rate
-    preset = "auto" if is_automatic else "plain"
-    state, options = prepare(network, arguments.replaced(optimizer=optimizer), is_rate_automatic, preset)
-    if not state.optimizer.first_order:
+        arguments = arguments.replaced(optimizer=optimizer_to_begin(previous))
+    plan = with_options(plan._replace(arguments=arguments, is_automatic=is_automatic))
+    if not plan.state.optimizer.first_order:
         raise ValueError(
-            f"optimizer must not be {state.optimizer.name!r} for batches, because it uses all rows in each iteration; "
-            "use another optimizer, or call fit"
+            f"optimizer must not be {plan.state.optimizer.name!r} for batches, because it uses all rows in each "
+            "iteration; use another optimizer, or call fit"
         )
-    check_epoch_schedule(state)
-    return state, options
+    check_epoch_schedule(plan.state)
+    return plan
 
 
-def _batch_loop(
-    network: Trainable,
-    converter: DataConverter,
-    state: TrainingState,
-    start_epoch: Callable[[], Iterator[Data]],
-    arguments: FitArguments,
-    options: TrainingOptions,
-    n_batches: int | None = None,
-) -> TrainingLoop:
-    """Return the training loop on batches that are read one after the other."""
-    if options.metrics and arguments.validation is None:
-        raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
-    model, validation = network.model, converter.validation(arguments.validation)
-    if n_batches is None:
-        check_epoch_schedule(state)
-    minimizer, first = batch_minimizer(model, start_epoch, options, state, options.batch_size, n_batches)
-    return TrainingLoop(model, Dataset(converter, first, validation), options, state, minimizer)
-
-
-def _lazy_epochs(
-    converter: DataConverter,
-    state: TrainingState,
-    X: NDArray[Any],
-    y: ArrayLike,
-    arguments: FitArguments,
-    batch_size: int,
-) -> Callable[[], Iterator[Data]]:
-    """Return a function that starts an epoch: it returns an iterator that reads batches from a memory-mapped file."""
+def with_lazy_epochs(plan: Plan, batch_size: int) -> Plan:
+    """Return the plan with a function that reads the batches of an epoch from a memory-mapped file."""
     from nnc._training.sources import epoch_batches
 
-    X = converter.rows(X)
-    n = len(X)
+    converter, arguments, state, rows = plan.converter, plan.arguments, plan.state, plan.rows
+    state.streams = plan.streams.copy()  # an error in the first batch must not change the network's random streams
+    X = converter.rows(rows.X)
+    n, weights = len(X), rows.sample_weight
     converter.fit_input_scaling(X)
-    Y, labels = converter.targets(y, n, learn=True)
-    weights = arguments.sample_weight
-    rows = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
-    rows = converter.apply_class_weight(rows, arguments.class_weight)
+    Y, labels = converter.targets(rows.y, n, learn=True)
+    data = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
+    data = converter.apply_class_weight(data, arguments.class_weight)
 
     def read_batch(rows: Data, indices: NDArray[Any]) -> Data:
         return rows.replaced(X=converter.checked_inputs(rows.X, learn=True, numbers=indices))
 
-    return epoch_batches(converter.model, state.streams, rows, batch_size, arguments.shuffle, read_batch)
+    start_epoch = epoch_batches(converter.model, state.streams, data, batch_size, arguments.shuffle, read_batch)
+    return plan._replace(start_epoch=start_epoch, n_batches=-(-n // batch_size))

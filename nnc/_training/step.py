@@ -17,7 +17,9 @@ from nnc._model.data import Data, RunSettings
 from nnc._team import Stepper
 from nnc._training.divergence import custom_loss_error, divergence_error, likely_cause
 from nnc._training.options import settings
-from nnc._training.state import RESTART_HINT, TrainingState
+from nnc._training.plan import Plan
+from nnc._training.preparation import begun_state
+from nnc._training.state import RESTART_HINT
 from nnc._training.trainable import adopt_converter, converter_for_targets
 from nnc._utils.arrays import not_finite_error
 from nnc._utils.checks import check_finite, check_positive
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
+    from nnc._training.state import TrainingState
     from nnc._training.trainable import Trainable
 
 
@@ -101,17 +104,18 @@ class GeneralStep:
 
     def start(self, network: Trainable) -> TrainingState:
         """Return the state that the next step continues from, without changing the network."""
-        model, before, optimizer, lr = network.model, network.state, self.optimizer, self.lr
-        if before is None and optimizer is None and lr is None:
+        optimizer, lr = self.optimizer, self.lr
+        if network.state is None and optimizer is None and lr is None:
             lr = DEFAULT_RATE
-        state = TrainingState.begin(before, model, optimizer, lr, 1, network.streams, self.resets)
+        arguments = self.options.replaced(optimizer=optimizer, lr=lr, epochs=1, reset_optimizer=self.resets)
+        state = begun_state(Plan.of(network, arguments))
         state.is_automatic = state.is_automatic and self.optimizer is None
         if not state.optimizer.first_order:
             raise ValueError(
                 f"optimizer must support single steps, got {state.optimizer.name!r}, which needs all rows in each "
                 "iteration; use another optimizer, or call fit"
             )
-        self.settings = settings(self.options, model, state)
+        self.settings = settings(self.options, network.model, state)
         return state
 
     def is_outdated(self, network: Trainable) -> bool:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from nnc._data.converter import DataConverter
     from nnc._model.model import Model
     from nnc._training.state import TrainingState
     from nnc._utils.random import Streams
-
-    TrainableNetwork = TypeVar("TrainableNetwork", bound="Trainable")
 
 
 class Trainable(Protocol):
@@ -39,22 +35,6 @@ def converter_for_targets(
     from nnc._data.automatic_loss import converter_for_loss, loss_for_targets
 
     return converter_for_loss(converter, loss_for_targets(converter, X, y, lengths, is_batch))
-
-
-def bound_network(network: TrainableNetwork, converter: DataConverter) -> TrainableNetwork:
-    """Return the network, or a copy with this converter if the converter has a model of its own.
-
-    The model of a converter differs from that of the network if it is bound to a number of steps, or if the loss of the
-    network is "auto".
-    """
-    return network if converter.model is network.model else with_converter(network, converter)
-
-
-def with_converter(network: TrainableNetwork, converter: DataConverter) -> TrainableNetwork:
-    """Return a copy of the network that shares everything except the converter and its model."""
-    bound = object.__new__(type(network))
-    vars(bound).update(vars(network), model=converter.model, converter=converter)
-    return bound
 
 
 def adopt_converter(network: Trainable, converter: DataConverter) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
+from nnc._training.first_order import FirstOrder
 from nnc._utils.checks import check_count, short_repr
 from nnc.layers import Conv1D, Dense, Dropout
 from nnc.layers.recurrent import RecurrentLayer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
-    from nnc._training.options import TrainingOptions
+    from nnc._training.plan import Plan
     from nnc._training.state import TrainingState
 
 
@@ -130,26 +131,12 @@ def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch
     return chunks, (sequences, n + batch_size, stride, warm_up)
 
 
-def truncated_rows(
-    model: Model, rows: Data, options: TrainingOptions, truncate: int, warm_up: int
-) -> tuple[Model, Data]:
-    """Return the network with an engine for chunks, and the chunks of a fit with truncated backpropagation.
-
-    Parameters
-    ----------
-    model : Model
-        Network to train.
-    rows : Data
-        Sequences.
-    options : TrainingOptions
-        Options of the fit, to which the settings of the core are added.
-    truncate : int
-        Maximum number of steps of a chunk.
-    warm_up : int
-        Number of steps at the start of each chunk that do not count in the loss.
-    """
-    options.batch_size = rows.n if options.batch_size is None else min(rows.n, options.batch_size)
-    chunks, options.settings["chunks"] = split_into_chunks(
-        rows, model.input_shape[0], truncate, warm_up, options.batch_size
-    )
-    return model_for_steps(model, truncate), chunks
+def with_chunks(plan: Plan, batch_size: int) -> Plan:
+    """Return the plan with a minimizer that trains on chunks of the sequences, `batch_size` sequences in a batch."""
+    arguments, model, options = plan.arguments, plan.model, plan.options
+    truncate, warm_up = arguments.truncate, arguments.warm_up
+    assert truncate is not None
+    chunks, setting = split_into_chunks(plan.dataset.rows, model.input_shape[0], truncate, warm_up, batch_size)
+    options = options._replace(batch_size=batch_size, settings={**options.settings, "chunks": setting})
+    minimizer = FirstOrder(model_for_steps(model, truncate), chunks, options, plan.state)
+    return plan._replace(options=options, minimizer=minimizer)

@@ -8,14 +8,14 @@ import numpy as np
 
 from nnc import _serialization
 from nnc._model.channels import check_smooth
-from nnc._model.data import Data
 from nnc._network import NeuralNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import RESERVED
-from nnc._training.preparation import prepare
+from nnc._training.plan import Plan
+from nnc._training.preparation import with_options
 from nnc._training.second_order import SecondOrder, check_settings
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from nnc._training.arguments import Callback, Rate
     from nnc._training.history import History
     from nnc._training.minimizer import Minimizer
-    from nnc._training.options import TrainingOptions
-    from nnc._training.state import TrainingState
 
     Resampler = Callable[[int, Callable[[Any], NDArray[Any]]], Any]
 
@@ -252,33 +250,29 @@ class Problem:
                 raise TypeError(f"resample must be a function (epoch, residual) -> points, got {short_repr(function)}")
         points = self._by_term("validation", validation)
         with net.model.training_lock:
-            state, options = prepare(net, arguments, False)
-            if options.network is not None:
-                options.network = self  # type: ignore[assignment]
-            if options.target_loss is not None:
-                options.settings["target_loss"] = options.target_loss
+            plan = with_options(Plan.of(net, arguments)._replace(network=self))
+            state = plan.state
             moments = self.moments
             if state.epoch == 0 or len(moments) != len(state.moments):
                 moments = np.zeros((len(state.moments), len(self._padded)), net.model.dtype)
                 if state.optimizer.stores_step_sizes:
                     moments[-1] = state.rates(0, 1)[0]
-            run = self._loop(options, state, moments, resamplers, points)
+            run = self._loop(plan, moments, resamplers, points)
             with net.model.snapshot_lock:
                 net.state, net.streams, self.moments = state, state.streams, moments
             return run.run()
 
     def _loop(
         self,
-        options: TrainingOptions,
-        state: TrainingState,
+        plan: Plan,
         moments: NDArray[Any],
         resample: Mapping[str, Resampler],
         validation: Mapping[str, ArrayLike],
     ) -> TrainingLoop:
         """Return the training loop of `fit`; `moments` are those of the coefficients."""
-        model = self.net.model
+        model, state = plan.model, plan.state
         objective = EquationObjective(self._equations(self.terms), moments)
-        options.batch_size = objective.n
+        options = plan.options._replace(batch_size=objective.n)
         minimizer: Minimizer
         if state.optimizer.first_order:
             minimizer = FirstOrder(model, None, options, state, objective=objective)
@@ -288,7 +282,7 @@ class Problem:
         observer = PointObserver(objective, resample, self.magnitude, state.epoch)
         points = [self.term(name).at(X) for name, X in validation.items()]
         evaluation = PointEvaluation(CoreTerms(self._equations(points))) if points else None
-        dataset = Dataset(self.net.converter, Data(np.empty((0, model.sizes[0]), model.dtype)))
+        dataset = Dataset(plan.converter, None)
         return TrainingLoop(model, dataset, options, state, minimizer, (observer,), evaluation=evaluation)
 
     def _equations(self, terms: Sequence[Term]) -> Equations:

@@ -334,20 +334,19 @@ class Estimator(Solvers):
             X = X.tocsr()
             if prod(X.shape) * net.dtype.itemsize <= MAX_DENSE_BYTES:
                 X = X.toarray()
-        batch = Batch(X, y, weights)
+        batch, model = Batch(X, y, weights), net.model
         if slopes is not None and not optimizer.least_squares:
-            net, dY = with_slopes(self, net, X, slopes)
+            model, dY = with_slopes(self, model, X, slopes)
             batch = batch._replace(dY=dY)
         if optimizer.first_order:
             with net.model.training_lock:  # the lock prevents other threads from training this network
-                self._train(net, optimizer, batch, incremental, validation)
-            self._connect().state = net.state
+                self._train(net, model, optimizer, batch, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
         elif optimizer.least_squares:
             self._least_squares(net, optimizer, batch, validation, slopes)
         else:
-            self._minimize(net, optimizer, batch, validation)
+            self._minimize(net, model, optimizer, batch, validation)
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "

@@ -56,12 +56,16 @@ class Solvers:
     def _train(
         self: Any,
         net: NeuralNetwork,
+        model: Model,
         optimizer: Optimizer,
         given: Batch,
         incremental: bool,
         validation: Batch | None,
     ) -> None:
-        """Train the network with a stochastic solver, such as Adam."""
+        """Train the network with a stochastic solver, such as Adam.
+
+        `model` is that of the network, or shares its parameters and has a loss that includes derivatives.
+        """
         if self.early_stopping and validation is None:
             given, validation = self._split(given)
         X, n = given.X, len(given.y)
@@ -72,25 +76,31 @@ class Solvers:
         if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
         state = self._state_for(net, optimizer, incremental)
-        settings = self._settings(net, state)
-        draw = RowOrders(n, self._random_state, net.model.core) if self.shuffle else None
+        settings = self._settings(model, state)
+        draw = RowOrders(n, self._random_state, model.core) if self.shuffle else None
         # The core needs no row order if a batch contains all rows, or if `batches` selects the rows of a sparse X.
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
         if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
             settings["generator"] = draw.bits  # random_state is an int, so only this fit uses the generator
         else:
             settings["shuffles"] = False  # RowOrders, not the core, shuffles the rows
-        options = TrainingOptions(1 if incremental else self.max_iter, settings)
-        options.batch_size, options.order = batch, order
-        options.n_threads, options.max_seconds = self.n_threads, self.max_seconds
-        options.network, options.callbacks = net, callbacks_of(self.callback)
+        options = TrainingOptions(
+            1 if incremental else self.max_iter,
+            settings,
+            batch,
+            order,
+            n_threads=self.n_threads,
+            max_seconds=self.max_seconds,
+            callbacks=callbacks_of(self.callback),
+            network=net,
+        )
         rows: DenseRows | SparseRows
         if issparse(X):
             check_epoch_schedule(state)
             rows = SparseRows(partial(batches, data, batch, draw), n, self._offsets)
         else:
             rows = DenseRows(data, batch, order, draw, "generator" in settings, self._offsets(data.Y))
-        run = self._loop(net, rows, validation_data, options, state)
+        run = self._loop(model, Dataset(net.converter, rows.rows, validation_data), rows, options, state)
         if self.early_stopping and not self.loss_curve_:
             run.save_best()  # the initial weights are restored if all scores are NaN
         self.n_iter_ = 0
@@ -112,19 +122,19 @@ class Solvers:
 
     def _loop(
         self: Any,
-        net: NeuralNetwork,
+        model: Model,
+        dataset: Dataset,
         rows: DenseRows | SparseRows,
-        validation: Data | None,
         options: TrainingOptions,
         state: TrainingState,
     ) -> TrainingLoop:
         """Return the training loop of a stochastic solver."""
-        dataset, evaluation = Dataset(net.converter, rows.rows, validation), None
+        validation, evaluation = dataset.validation, None
         if validation is not None:
-            outputs = np.empty((validation.n, net.sizes[-1]), net.model.dtype)
+            outputs = np.empty((validation.n, model.sizes[-1]), model.dtype)
             _, factor, _ = self._loss_and_factors()
             offset = mean(self._offsets(validation.Y), validation.weights)
-            evaluation = ScaledEvaluation(Evaluator(net.model, dataset, options, outputs), factor, offset)
+            evaluation = ScaledEvaluation(Evaluator(model, dataset, options, outputs), factor, offset)
         # One call of the core trains several epochs, unless an epoch needs more than a check of the patience.
         checks_each_epoch = bool(
             isinstance(rows, SparseRows)
@@ -138,8 +148,8 @@ class Solvers:
         )
         assert options.epochs is not None
         rules = ScikitLearnRules(self, rows, validation, checks_each_epoch, options.epochs)
-        minimizer = FirstOrder(net.model, rows.rows, options, state, rows)
-        return TrainingLoop(net.model, dataset, options, state, minimizer, (), rules, evaluation)
+        minimizer = FirstOrder(model, rows.rows, options, state, rows)
+        return TrainingLoop(model, dataset, options, state, minimizer, (), rules, evaluation)
 
     def _split(self: Any, batch: Batch) -> tuple[Batch, Batch]:
         """Split the rows like scikit-learn; return the training rows and the validation rows."""
@@ -168,11 +178,11 @@ class Solvers:
             warn_user("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", UserWarning)
         return int(min(self.batch_size, n))
 
-    def _settings(self: Any, net: NeuralNetwork, state: TrainingState) -> dict[str, Any]:
+    def _settings(self: Any, model: Model, state: TrainingState) -> dict[str, Any]:
         """Return the settings with which the core computes the updates of scikit-learn."""
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings: dict[str, Any] = {
-            **core_settings(FitArguments(), net.model, state),
+            **core_settings(FitArguments(), model, state),
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -181,7 +191,7 @@ class Solvers:
             "eps_before_bias_correction": self.solver == "adam",
         }
         if np.any(self.dropout):
-            settings |= dropout_settings(self.dropout, net.model, state)
+            settings |= dropout_settings(self.dropout, model, state)
         return settings
 
     def _state_for(self: Any, net: NeuralNetwork, optimizer: Optimizer, incremental: bool) -> TrainingState:
@@ -211,36 +221,38 @@ class Solvers:
     ) -> tuple[float, NDArray[np.float64]]:
         """Return the loss and its gradient; the order of `parameters` is all weights, then all biases."""
         net = self._connect()
-        return self._objective(net, parameters, self._data(net, Batch(X, y, sample_weight)))  # type: ignore[no-any-return]
+        return self._objective(net.model, parameters, self._data(net, Batch(X, y, sample_weight)))  # type: ignore[no-any-return]
 
     def _objective(
-        self: Any, net: NeuralNetwork, parameters: NDArray[np.float64], data: Data
+        self: Any, model: Model, parameters: NDArray[np.float64], data: Data
     ) -> tuple[float, NDArray[np.float64]]:
-        set_parameters(net.model, parameters)
+        set_parameters(model, parameters)
         _, loss_factor, delta_factor = self._loss_and_factors()
         total = float(data.total_weight)
         loss = offset = 0.0
         gradient = np.zeros(len(parameters))
         for part in self._blocks(data):
             fraction = part.total_weight / total
-            part_loss, part_gradient = loss_and_gradient(net.model, part)
+            part_loss, part_gradient = loss_and_gradient(model, part)
             loss += fraction * part_loss
             offset += fraction * mean(self._offsets(part.Y), part.weights)
             gradient += fraction * part_gradient
         gradient *= delta_factor
-        n_weights = sum(W.size for W in net.weights)
+        n_weights = sum(W.size for W in model.W if W is not None)
         W = parameters[:n_weights]
         gradient[:n_weights] += self.alpha / total * W
         return loss_factor * loss + offset + 0.5 * self.alpha * float(W @ W) / total, gradient
 
-    def _minimize(self: Any, net: NeuralNetwork, optimizer: Any, batch: Batch, validation: Batch | None) -> None:
+    def _minimize(
+        self: Any, net: NeuralNetwork, model: Model, optimizer: Any, batch: Batch, validation: Batch | None
+    ) -> None:
         """Train the network with SciPy's L-BFGS-B, called with the same options as in scikit-learn."""
         data = self._data(net, batch)
-        hook = Hook(self, net, validation)
+        hook = Hook(self, net, model, validation)
         try:
             result = scipy.optimize.minimize(
-                lambda parameters: self._objective(net, parameters, data),
-                parameter_vector(net.model),
+                lambda parameters: self._objective(model, parameters, data),
+                parameter_vector(model),
                 method="L-BFGS-B",
                 jac=True,
                 callback=hook if hook.is_needed else None,
@@ -253,7 +265,7 @@ class Solvers:
             )
         finally:
             call_method(hook.calls, "close")
-        set_parameters(net.model, result.x)
+        set_parameters(model, result.x)
         self.n_iter_ = result.nit if hook.stopped else checked_iterations("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)
 
@@ -309,8 +321,8 @@ class Solvers:
 class Hook:
     """Callback that SciPy calls after each iteration of L-BFGS."""
 
-    def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
-        self.estimator, self.net = estimator, net
+    def __init__(self, estimator: Any, net: NeuralNetwork, model: Model, validation: Any) -> None:
+        self.estimator, self.net, self.model = estimator, net, model
         self.validation = None if validation is None else estimator._data(net, validation)
         if self.validation is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
@@ -325,7 +337,7 @@ class Hook:
     def __call__(self, intermediate_result: Any) -> None:
         """Record an iteration and call the user's callbacks; raise StopIteration to end the training."""
         estimator, net = self.estimator, self.net
-        set_parameters(net.model, intermediate_result.x)
+        set_parameters(self.model, intermediate_result.x)
         self.epoch += 1
         record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
         if estimator.verbose:
@@ -333,7 +345,7 @@ class Hook:
         if self.validation is not None:
             _, factor, _ = estimator._loss_and_factors()
             offset = mean(estimator._offsets(self.validation.Y), self.validation.weights)
-            record["val_loss"] = net.model.compute_loss(self.validation) * factor + offset
+            record["val_loss"] = self.model.compute_loss(self.validation) * factor + offset
             estimator.validation_loss_curve_.append(record.val_loss)
         value = record.get("val_loss", record.loss)
         record.update(lr=np.nan, seconds=perf_counter() - self.start, best=value < self.best, network=net)
