@@ -29,18 +29,16 @@ PUBLIC_MODULES = {
 }
 
 
-LONG_PAGES = {"sequences", "equations", "shell"}  # the code of each takes more than a second
-
-
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.exhaustive) if page.stem in LONG_PAGES else page
+        pytest.param(page, marks=pytest.mark.exhaustive) if TOOL["needs_packages"](page) else page
         for page in TOOL["pages_with_code"]()
     ],
     ids=lambda page: f"{page.parent.name}/{page.stem}",
 )
 def test_code_of_page_runs_and_prints_the_output(page, tmp_path, monkeypatch):
+    """The build of the site runs the pages that need packages, so `.ci/run` omits them here."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     has_skipped_blocks = None in run(page, tmp_path)
     for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
@@ -60,13 +58,6 @@ def test_site_runs_pages_that_need_packages_or_whose_results_it_shows(tmp_path):
     ]:
         page.write_text(text, encoding="utf-8")
         assert TOOL["changes_site"](page) == expected, text
-
-
-def test_site_runs_long_pages():
-    """`.ci/run` runs them only there."""
-    pages = [page for page in TOOL["pages_with_code"]() if page.stem in LONG_PAGES]
-    assert len(pages) == len(LONG_PAGES)
-    assert all(TOOL["changes_site"](page) for page in pages)
 
 
 def test_different_output_raises(tmp_path):

@@ -140,13 +140,20 @@ def pages_with_code() -> list[Path]:
     ]
 
 
+def needs_packages(page: Path) -> bool:
+    """Return whether code of a page needs packages."""
+    return any(block[1] for block in blocks(page))
+
+
 def changes_site(page: Path) -> bool:
     """Return whether the code of a page needs packages, draws pictures, or has outputs that are abbreviated with "...".
 
     The outputs of all other pages are those on the page, which tests/test_pages.py checks.
     """
-    return PICTURE.search(page.read_text(encoding="utf-8")) is not None or any(
-        block[1] or "..." in expected_output(block) for block in blocks(page)
+    return (
+        needs_packages(page)
+        or PICTURE.search(page.read_text(encoding="utf-8")) is not None
+        or any("..." in expected_output(block) for block in blocks(page))
     )
 
 
