@@ -116,9 +116,10 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f"nnc.{name}")
     if name not in _HOME:
+        from nnc import layers
         from nnc._utils.names import unknown_name_error
 
-        raise unknown_name_error("nnc", name, __all__)
+        raise unknown_name_error("nnc", name, __all__, {layer: f"nnc.layers.{layer}" for layer in layers.__all__})
     value = globals()[name] = getattr(import_module(f"nnc.{_HOME[name]}"), name)
     return value
 

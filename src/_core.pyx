@@ -27,8 +27,9 @@ from losses cimport CUSTOM, HEADS, MSE
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, ParamGroup, init_param_group, complete_settings, default_optimizer, set_constant
 from threads cimport SingleStep, Task, barrier_abort, barrier_init, now, smaller
-from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, FLATTEN, GRU, INPUT, LSTM, MAX_POOL, RECURRENT,
-                    SCALE, Chunks, Layer, Shape, set_row_pointers, parameter_count, unpad, unpad_outputs)
+from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, DENSE_STEPS, GRU, INPUT, LSTM, MAX_POOL, RECURRENT, SCALE,
+                    Chunks, Layer, Shape, has_windows, is_columnwise, set_row_pointers, parameter_count, unpad,
+                    unpad_outputs)
 from images cimport copy_outputs
 from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
@@ -343,7 +344,7 @@ cdef int parse_layer(Layer* layer, dict description) except -1:
     elif layer.kind == BATCH_NORM:
         layer.activation = name_index("activation", options.pop("activation"), ACTIVATIONS)
         layer.momentum, layer.eps = options.pop("momentum"), options.pop("eps")
-    if layer.kind not in (DENSE, FLATTEN, INPUT, BATCH_NORM, SCALE, RECURRENT):
+    if has_windows(layer.kind):
         layer.window_height, layer.window_width = options.pop("window")
         layer.stride_y, layer.stride_x = options.pop("stride")
         layer.pad_y, layer.pad_x = options.pop("pad") if layer.kind == CONV2D else (0, 0)

@@ -57,11 +57,11 @@ cdef class Engine:
             set_sizes(layer, l == 0)
             plan.batch_norms += layer.kind == BATCH_NORM
             plan.recurrent_layers += layer.kind == RECURRENT
-            if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
+            if is_columnwise(layer.kind) and not layer.in_lanes:
                 if not is_consistent(layer) or layer.in_shape.width > 1:
                     raise ValueError(f"layer {l + 1} must have as many outputs as inputs, got {layers[l]}")
                 if l > 0 and (layer - 1).in_lanes:
-                    raise ValueError(f"layer {l + 1}, a scale, must have vectors as inputs; insert a Flatten layer")
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, must have vectors as inputs; insert a Flatten layer")
             elif layer.kind == RECURRENT:
                 if not is_consistent(layer) or l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1}, {layers[l]}, must have sequences as inputs and outputs")

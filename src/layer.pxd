@@ -35,6 +35,17 @@ cdef enum Cell:           # Cell type of a RECURRENT layer. The order of the val
     LSTM
     DENSE_STEPS           # no recurrence: a dense layer that is applied to each step
 
+
+cdef inline bint has_windows(int kind) noexcept nogil:
+    # Return whether each output depends on a window of the inputs.
+    return kind == CONV2D or kind == MAX_POOL or kind == AVG_POOL
+
+
+cdef inline bint is_columnwise(int kind) noexcept nogil:
+    # Return whether each column or channel of the outputs depends only on that of the inputs; W has one row.
+    return kind == SCALE or kind == BATCH_NORM
+
+
 # Shape of an image: height and width in pixels, and number of channels. The shape of a sequence has height 1, and its
 # width is the number of steps.
 cdef struct Shape:
@@ -84,7 +95,7 @@ cdef struct Layer:
     # row length of Z, A and D: n_out (CONV2D: number of filters) plus padding, which is zero in D
     Py_ssize_t ld
     Py_ssize_t parameter_ld  # row length of the parameters: `neurons` plus padding, which is zero
-    # number of rows of W: n_in for DENSE, 1 for BATCH_NORM and SCALE, 0 for layers without parameters; RECURRENT:
+    # number of rows of W: n_in for DENSE, 1 for columnwise layers, 0 for layers without parameters; RECURRENT:
     # number of inputs per step, plus the units of one direction
     Py_ssize_t rows
     # number of columns of W: n_out for DENSE, filters for CONV2D, channels for BATCH_NORM, gates x units for RECURRENT
@@ -212,9 +223,8 @@ cdef inline bint can_share_states(const Layer* layer, const Layer* next) noexcep
 
 
 cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept nogil:
-    # Return whether penalties skip row k of the parameters. They skip biases, and all parameters of BATCH_NORM and
-    # SCALE layers.
-    return k >= layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
+    # Return whether penalties skip row k of the parameters. They skip biases, and all parameters of columnwise layers.
+    return k >= layer.rows or is_columnwise(layer.kind)
 
 
 cdef inline Py_ssize_t row_grain(const Layer* layer) noexcept nogil:

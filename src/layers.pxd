@@ -8,7 +8,8 @@ from arena cimport TRAIN, Arena, Purpose, allocate
 from matmul cimport PrefetchQueue, Layout
 from threads cimport smaller
 from layer cimport (AVG_POOL, BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, RECURRENT, SCALE, GRAIN, Layer, drop,
-                    padded, allocate_lane_outputs, allocate_row_outputs, backward_activation, backward_dropout)
+                    padded, allocate_lane_outputs, allocate_row_outputs, backward_activation, backward_dropout,
+                    has_windows, is_columnwise)
 cimport conv
 cimport dense
 cimport images
@@ -23,7 +24,7 @@ cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     if layer.kind == BATCH_NORM or not lowest and (layer.kind == MAX_POOL or layer.kind == AVG_POOL):
         layer.in_lanes = (layer - 1).in_lanes
     else:
-        layer.in_lanes = layer.kind not in (DENSE, FLATTEN, SCALE, RECURRENT)
+        layer.in_lanes = has_windows(layer.kind) or layer.kind == INPUT
     if layer.kind == DENSE:
         dense.set_sizes(layer, lowest)
     elif layer.kind == CONV2D:
@@ -49,7 +50,7 @@ cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
     if layer.kind == INPUT:
         return (layer.in_shape.width == layer.out_shape.width and
                 layer.in_shape.channels == layer.out_shape.channels and layer.n_in == layer.n_out)
-    if layer.kind == FLATTEN or layer.kind == BATCH_NORM or layer.kind == SCALE:
+    if layer.kind == FLATTEN or is_columnwise(layer.kind):
         return (layer.n_in == layer.n_out and
                 (layer.kind == FLATTEN or layer.in_shape.channels == layer.out_shape.channels))
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from layer_examples import EXAMPLES, layers_with
 
 from nnc import NeuralNetwork
 from nnc._model import cores
@@ -291,6 +292,12 @@ EXPORTED = {
         else ([3, 4], {"loss": "mse", "output": name}, None)
         for name in activations.NAMES
     },
+}
+EXPORTED_CLASSES = {type(layer) for layers, _, _ in EXPORTED.values() for layer in layers}
+EXPORTED |= {
+    f"example of {type(kind).__name__}": (layers_with(kind, input_shape), {"loss": "mse"}, None)
+    for kind, input_shape in EXAMPLES
+    if type(kind) not in EXPORTED_CLASSES and not kind.recurrent  # tests/test_recurrent_exports.py tests recurrent ones
 }
 
 

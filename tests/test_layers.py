@@ -6,31 +6,20 @@ import pickle
 
 import numpy as np
 import pytest
+from layer_examples import EXAMPLES, layers_with
 
 import nnc
 from nnc import ModelFileError, NeuralNetwork
 from nnc.layers import (
     CELLS,
-    GRU,
     KINDS,
-    LSTM,
-    AvgPool1D,
     AvgPool2D,
-    BatchNorm,
-    Bidirectional,
-    Conv1D,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
-    GlobalAvgPool1D,
-    GlobalAvgPool2D,
-    GlobalMaxPool1D,
     Input,
-    MaxPool1D,
     MaxPool2D,
-    Scale,
-    SimpleRNN,
     layer_classes_by_type,
 )
 from nnc.layers.base import ParametricLayer
@@ -304,34 +293,6 @@ def test_repr_evaluates_to_same_network():
     assert restored.model.stack.bias == net.model.stack.bias == (False, True)
 
 
-EXAMPLES = [  # examples of each layer class, with an input shape that it accepts
-    (Input(6, 5, 2), ()),
-    (Dense(4, "tanh", bias=True), (3,)),
-    (Dense(4, "relu", bias=False), (3,)),
-    (Conv2D(4, (3, 2), "tanh", bias=True), (6, 5, 2)),
-    (Conv2D(3, 3, "gelu", stride=(1, 2), padding="same", bias=False), (6, 5, 2)),
-    (MaxPool2D(2), (6, 5, 2)),
-    (AvgPool2D((3, 2), stride=1), (6, 5, 2)),
-    (GlobalAvgPool2D(), (6, 5, 2)),
-    (Flatten(), (6, 5, 2)),
-    (Dropout(0.25), (6, 5, 2)),
-    (BatchNorm("tanh", momentum=0.25), (6, 5, 2)),
-    (BatchNorm(eps=0.001), (3,)),
-    (Scale(), (3,)),
-    (Input(steps=6, features=2), ()),
-    (Flatten(), (6, 2)),
-    (Conv1D(4, 3, "tanh", padding="causal", dilation=2, bias=True), (6, 2)),
-    (Conv1D(4, 3, "relu", stride=2, padding=1, bias=False), (6, 2)),
-    (MaxPool1D(2), (6, 2)),
-    (AvgPool1D(3, stride=1), (6, 2)),
-    (GlobalMaxPool1D(), (6, 2)),
-    (GlobalAvgPool1D(), (6, 2)),
-    (SimpleRNN(4, "relu", go_backwards=True, bias=True), (6, 5)),
-    (GRU(4, return_sequences=True, bias=True), (6, 5)),
-    (Bidirectional(LSTM(4, bias=False)), (6, 5)),
-]
-
-
 def test_examples_include_each_layer_class():
     assert {type(kind) for kind, _ in EXAMPLES} == set(layer_classes_by_type().values())
     assert {*KINDS, *CELLS} - {"recurrent"} <= set(layer_classes_by_type())
@@ -346,12 +307,7 @@ def test_layer_document_and_arrays_are_consistent(kind, input_shape):
     shapes = [array.shape for array in kind.parameter_arrays(input_shape)]
     assert bool(shapes) == isinstance(kind, ParametricLayer)
     if shapes:
-        output_shape = kind.output_shape(input_shape)
-        # BatchNorm cannot follow Input directly.
-        previous_layers = [Dense(3) if len(input_shape) == 1 else Conv2D(2, 1)] if kind.normalizes else []
-        is_sequence = len(input_shape) == 2
-        inputs = Input(steps=input_shape[0], features=input_shape[1]) if is_sequence else Input(*input_shape)
-        net = NeuralNetwork([inputs, *previous_layers, kind, *[Flatten()] * (len(output_shape) == 2), 2])
+        output_shape, net = kind.output_shape(input_shape), NeuralNetwork(layers_with(kind, input_shape))
         *_, layer, last = net.model.stack.parametric_layers
         assert (layer.output_shape, last.input_shape) == (output_shape, (int(np.prod(output_shape)),))
         assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes
@@ -363,9 +319,24 @@ def test_layer_document_and_arrays_are_consistent(kind, input_shape):
     for invalid in ({**document, "x": 1}, {key: value for key, value in document.items() if key != list(document)[-1]}):
         with pytest.raises(ValueError, match=r"layers\[0\]"):
             type(kind).check_document(invalid, "layers[0]")
-    assert eval(repr(kind)) == kind
+    assert eval(repr(kind), {name: getattr(nnc.layers, name) for name in nnc.layers.__all__}) == kind
     engine = kind.engine_description(input_shape)
     assert engine is None or engine["kind"] in KINDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "input_shape"),
+    [(kind, shape) for kind, shape in EXAMPLES if isinstance(kind, ParametricLayer) and not kind.recurrent],
+    ids=repr,
+)
+def test_training_of_layer_agrees_with_reference(kind, input_shape):
+    """The gradient matches numerical derivatives, and a training gives the same weights as the plain Python code."""
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(-1, 1, (8, *input_shape)), rng.uniform(-1, 1, (8, 2))
+    assert nnc.check_gradients(NeuralNetwork(layers_with(kind, input_shape), loss="mse", seed=0), X, y).ok
+    result = nnc.compare(layers_with(kind, input_shape), X, y, loss="mse", seed=0, epochs=3, lr=0.1, verbose=False)
+    assert result.losses.relative < 1e-11
+    assert result.weights.absolute < 1e-11
 
 
 TOO_LARGE = [2**31, 2**63, 2**64, 10**400, np.uint64(2**63)]

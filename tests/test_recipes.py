@@ -1,4 +1,4 @@
-"""Tests that a new activation, loss or optimizer needs changes in few files, which CONTRIBUTING.md names."""
+"""Tests that a new activation, loss, optimizer or layer type changes only few files, which CONTRIBUTING.md names."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
     """The files that a contributor changes, and an existing name that occurs only in these files."""
 
     heading: str  # section of CONTRIBUTING.md whose numbered list names the files
-    name: str  # a name that is no English word, as a regular expression
+    name: str  # regular expression that matches the name in the path and the text of a file
     files: set[str]
     optional: set[str]  # files that only some additions need
     generated: set[str]  # files in which a tool writes the name
@@ -27,7 +27,7 @@ class Recipe(NamedTuple):
 # The activation mish uses all optional fields of its row.
 ACTIVATION = Recipe(
     "How to add an activation",
-    "mish",
+    r"\bmish\b",
     files={
         "nnc/_registry/activations.py",
         "src/activations.pxd",
@@ -47,7 +47,7 @@ ACTIVATION = Recipe(
 # The formula of log_cosh is a function of formulas.py. A loss with a parameter has a class, which is a public name.
 LOSS = Recipe(
     "How to add a loss",
-    "log_cosh",
+    r"\blog_cosh\b",
     files={
         "nnc/_registry/losses.py",
         "src/losses.pxd",
@@ -65,7 +65,7 @@ LOSS = Recipe(
 )
 OPTIMIZER = Recipe(
     "How to add an optimizer",
-    "(?i:adagrad)",
+    r"(?i)\badagrad\b",
     files={
         "nnc/_registry/optimizers.py",
         "src/optimizers.pxd",
@@ -84,7 +84,30 @@ OPTIMIZER = Recipe(
         "nnc/sklearn/estimator.py",
     },
 )
-RECIPES = [ACTIVATION, LOSS, OPTIMIZER]
+# Scale is also the name of an operation and of other classes, so the pattern matches only the uses as a layer type.
+LAYER = Recipe(
+    "How to add a layer type",
+    r"kinds\.Scale|layers\.scale import|reference\.scale import|class Scale\((ParametricLayer|Dense)"
+    r"|src/scale\.pxd\n|cimport scale|kind == SCALE"
+    r'|\| scale \||"const": "scale"|autoclass:: nnc\.layers\.Scale|\(Scale\(\), \(3,\)\)',
+    files={
+        "nnc/layers/scale.py",
+        "nnc/layers/__init__.py",
+        "src/layer.pxd",
+        "src/scale.pxd",
+        "src/layers.pxd",
+        "nnc/reference/scale.py",
+        "nnc/reference/build.py",
+        "docs/file-format.md",
+        "docs/nnc-network.schema.json",
+        "docs/api/layers.md",
+        "tests/layer_examples.py",
+    },
+    # a public name of the reference, and derivatives of and with respect to single inputs and outputs
+    optional={"nnc/reference/__init__.py", "nnc/reference/slopes.py", "src/jacobian.pxd", "src/taylor.pxd"},
+    generated=set(),
+)
+RECIPES = [ACTIVATION, LOSS, OPTIMIZER, LAYER]
 # Records of past changes and experiments, and fits that two versions of nnc have in common.
 RECORDS = {
     "CHANGELOG.md",
@@ -110,7 +133,7 @@ def texts():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.heading)
 def test_name_occurs_only_in_files_of_recipe(recipe, texts):
-    files_with_name = {file for file, text in texts.items() if re.search(rf"\b{recipe.name}\b", text)} - RECORDS
+    files_with_name = {file for file, text in texts.items() if re.search(recipe.name, f"{file}\n{text}")} - RECORDS
     assert recipe.files - recipe.optional <= files_with_name - recipe.generated <= recipe.files | recipe.optional
     assert files_with_name >= recipe.generated
 

@@ -1,4 +1,4 @@
-"""Write the lists of activations, losses, initializers and optimizers, based on the tables in nnc/_registry.
+"""Write the lists of activations, losses, initializers, optimizers and layers, based on their tables and classes.
 
     python tools/registry_lists.py          # write
     python tools/registry_lists.py --check  # exit with status 1 if a list is out of date
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from nnc._registry import activations, initializers, losses, optimizers  # noqa: E402
+from nnc.layers import Input, layer_classes_by_type  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +98,13 @@ FIRST_ORDER_CLASSES = [optimizer.__name__ for optimizer in optimizers.ROWS.value
 # First-order solvers of the estimators that scikit-learn does not have.
 OTHER_SOLVERS = [name for name in optimizers.FIRST_ORDER if name not in ("sgd", "adam", "momentum")]
 
+# Layers that are not only for sequences.
+LAYERS = [
+    kind.__name__
+    for kind in layer_classes_by_type().values()
+    if not kind.recurrent and kind.__module__ != "nnc.layers.sequence" and kind is not Input
+]
+
 # For each list: the file, a pattern that matches the text before and after the list, and the list.
 LISTS = (
     ("docs/guide/what-there-is.md", r"(\| activations \| )[^;]*(; one for all)", ", ".join(activations.HIDDEN)),
@@ -106,6 +114,11 @@ LISTS = (
     ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
     ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
     ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),
+    (
+        "docs/guide/what-there-is.md",
+        r"(\| layers \| ).*?(; numbers for dense layers)",
+        ", ".join(f"`{name}`" for name in LAYERS),
+    ),
     ("docs/api/learning.md", r"(\n## Optimizers\n\n).*?(\n## )", optimizer_sections()),
     ("docs/api/sklearn.md", r"(print\(\*SOLVERS\)\n```\n\n```text\n).*?(\n```)", " ".join(optimizers.ROWS)),
     (

@@ -23,7 +23,6 @@ from nnc._registry import losses
 from nnc._utils.checks import check_count
 from nnc.layers.dense import Dense
 from nnc.layers.image import Flatten, Pool
-from nnc.layers.scale import Scale
 from nnc.layers.shape import Dropout
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
     parts: list[str] = []
     layers = [layer for layer in stack.layers if not isinstance(layer.kind, Dropout)]
     for layer, (left, right) in zip(layers, pairwise(columns), strict=True):
-        W = net.model.W[layer.parametric_index] if isinstance(layer.kind, (Dense, Scale)) else None
+        has_lines = isinstance(layer.kind, Dense) or (layer.kind.columnwise and not layer.kind.normalizes)
+        W = net.model.W[layer.parametric_index] if has_lines else None
         parts += _draw_connections(left, right, layer, W)
     y = max(column.bottom for column in columns) + 1.6 * LINE_HEIGHT
     for column in columns:

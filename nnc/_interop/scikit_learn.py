@@ -9,7 +9,7 @@ import numpy as np
 from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
-from nnc.layers import layer_classes_by_type
+from nnc.layers import Dense, Dropout, Input, layer_classes_by_type
 from nnc.layers.operations import Activate, MatMul, Scale, Sort, StepMatMul
 
 try:
@@ -167,9 +167,9 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
     Activations have the names of scikit-learn. `estimator` is the name of the class in messages.
     """
     for i, layer in enumerate(document["layers"]):
-        name = layer_classes_by_type()[layer["type"]].__name__
-        if name not in ("Input", "Dense", "Dropout", "BatchNorm", "Scale"):
-            raise ValueError(f"{estimator} supports only dense layers; layer {i} is {name}")
+        layer_class = layer_classes_by_type()[layer["type"]]
+        if not (layer_class in (Input, Dense, Dropout) or layer_class.columnwise):
+            raise ValueError(f"{estimator} supports only dense layers; layer {i} is {layer_class.__name__}")
     coefs: list[Any] = []
     intercepts: list[Any] = []
     names: list[str] = []

@@ -142,27 +142,20 @@ OTHER_ATTRIBUTES = _invert(
         "nnc.tabular.TableRegressor": "TableRegressor",
         "nnc has no add; pass all layers to NeuralNetwork, such as [Input(3), Dense(4), Dense(1)]": "add",
         "nnc has no compile; pass loss= to NeuralNetwork, and optimizer= and lr= to fit": "compile",
-        # Layers.
-        "nnc.layers.Dense": "Dense Linear",
-        "nnc.layers.Input": "Input InputLayer",
-        "nnc.layers.Dropout": "Dropout",
-        "nnc.layers.Flatten": "Flatten",
-        "nnc.layers.Conv1D": "Conv1D Conv1d",
-        "nnc.layers.Conv2D": "Conv2D Conv2d",
-        "nnc.layers.MaxPool1D": "MaxPool1D MaxPool1d MaxPooling1D",
-        "nnc.layers.MaxPool2D": "MaxPool2D MaxPool2d MaxPooling2D",
-        "nnc.layers.AvgPool1D": "AvgPool1D AvgPool1d AveragePooling1D",
-        "nnc.layers.AvgPool2D": "AvgPool2D AvgPool2d AveragePooling2D",
-        "nnc.layers.GlobalAvgPool1D": "GlobalAvgPool1D GlobalAveragePooling1D AdaptiveAvgPool1d",
-        "nnc.layers.GlobalAvgPool2D": "GlobalAvgPool2D GlobalAveragePooling2D AdaptiveAvgPool2d",
-        "nnc.layers.GlobalMaxPool1D": "GlobalMaxPool1D GlobalMaxPooling1D AdaptiveMaxPool1d",
-        "nnc.layers.BatchNorm": "BatchNorm BatchNormalization BatchNorm1d BatchNorm2d",
-        "nnc.layers.Scale": "Scale",
-        "nnc.layers.SimpleRNN": "SimpleRNN RNN",
-        "nnc.layers.LSTM": "LSTM",
-        "nnc.layers.GRU": "GRU",
-        "nnc.layers.Bidirectional": "Bidirectional",
-        "nnc.layers.small_images": "small_images",
+        # Layers. Names of layers of nnc are not in this list.
+        "nnc.layers.Dense": "Linear",
+        "nnc.layers.Input": "InputLayer",
+        "nnc.layers.Conv1D": "Conv1d",
+        "nnc.layers.Conv2D": "Conv2d",
+        "nnc.layers.MaxPool1D": "MaxPool1d MaxPooling1D",
+        "nnc.layers.MaxPool2D": "MaxPool2d MaxPooling2D",
+        "nnc.layers.AvgPool1D": "AvgPool1d AveragePooling1D",
+        "nnc.layers.AvgPool2D": "AvgPool2d AveragePooling2D",
+        "nnc.layers.GlobalAvgPool1D": "GlobalAveragePooling1D AdaptiveAvgPool1d",
+        "nnc.layers.GlobalAvgPool2D": "GlobalAveragePooling2D AdaptiveAvgPool2d",
+        "nnc.layers.GlobalMaxPool1D": "GlobalMaxPooling1D AdaptiveMaxPool1d",
+        "nnc.layers.BatchNorm": "BatchNormalization BatchNorm1d BatchNorm2d",
+        "nnc.layers.SimpleRNN": "RNN",
         "Dense(4, 'relu')": "Activation ReLU Sigmoid Tanh Softmax",
         "nnc has no attention layers; GRU, LSTM and Conv1D process sequences": (
             "Attention MultiHeadAttention MultiheadAttention Transformer TransformerEncoder TransformerEncoderLayer"
@@ -268,7 +261,9 @@ def suggest_argument(name: str, arguments: Iterable[str], others: Mapping[str, I
     return "" if statement is None else f"; {statement}"
 
 
-def unknown_name_error(module: str, name: str, names: Iterable[str]) -> AttributeError | ImportError:
+def unknown_name_error(
+    module: str, name: str, names: Iterable[str], others: Mapping[str, str] | None = None
+) -> AttributeError | ImportError:
     """Return the error that the `__getattr__` of a package raises for an unknown name.
 
     The error is an AttributeError for `package.name`, and an ImportError with a hint for `from package import name`.
@@ -283,8 +278,10 @@ def unknown_name_error(module: str, name: str, names: Iterable[str]) -> Attribut
         The unknown name.
     names : iterable of str
         Public names of the package.
+    others : dict, optional
+        Suggestions for public names of other packages, such as "nnc.layers.Dense" for "Dense".
     """
-    hint = attribute_hint(name, names)
+    hint = f"; did you mean {others[name]}?" if others and name in others else attribute_hint(name, names)
     caller = sys._getframe(1).f_back  # frame that called `__getattr__`; None in a call from C
     is_import = caller is not None and caller.f_code.co_name == "_handle_fromlist"
     if hint and is_import and find_spec(f"{module}.{name}") is None:  # importlib imports submodules itself
