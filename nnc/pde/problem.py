@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from nnc._utils.arrays import aligned_zeros, to_lists
 from nnc._utils.checks import check_real, short_repr
 from nnc.pde.objective import CoreTerms, EquationObjective, Equations, PointEvaluation, PointObserver
 from nnc.pde.symbols import Points
-from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_points
+from nnc.pde.terms import Residual, Setting, Term, Values, call, checked_dict, checked_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 def _checked_names(argument: str, names: Any, n: int) -> list[str]:
     """Return the names as a list; raise ValueError unless they are n different identifiers."""
-    checked = list(names)
+    checked = list(names) if isinstance(names, Iterable) else []
     if isinstance(names, str) or len(checked) != n or len(set(checked)) != n:
         raise ValueError(f"{argument} must be {n} different names, got {short_repr(names)}")
     for name in checked:
@@ -119,13 +120,14 @@ class Problem:
         check_smooth(model, "nnc.pde.Problem")
         n_in = model.sizes[0]
         names = _checked_names("inputs", [f"x{i}" for i in range(n_in)] if inputs is None else inputs, n_in)
-        values = {name: check_real(f"coefficients[{name!r}]", v) for name, v in dict(coefficients or {}).items()}
+        named = checked_dict("coefficients", coefficients)
+        values = {name: check_real(f"coefficients[{name!r}]", value) for name, value in named.items()}
         if not np.isfinite(list(values.values())).all():
             raise ValueError(f"coefficients must be finite, got {values}")
         _checked_names("coefficients", list(values), len(values))
         if transform is not None and not callable(transform):
             raise TypeError(f"transform must be a function (p, N) -> u, got {short_repr(transform)}")
-        definitions = [terms] if isinstance(terms, Residual) else list(terms)
+        definitions = [terms] if isinstance(terms, Residual) else list(terms) if isinstance(terms, Iterable) else []
         if not definitions or not all(isinstance(term, Residual) for term in definitions):
             raise TypeError(f"terms must be a list of nnc.pde.Residual and nnc.pde.Values, got {short_repr(terms)}")
         converter = net.converter

@@ -188,6 +188,10 @@ class Symbol(Traced):
     def __init__(self, graph: Graph, index: int) -> None:
         self.graph, self.index = graph, index
 
+    def d(self, *inputs: str | int) -> Any:
+        """Raise TypeError: only outputs have derivatives."""
+        raise TypeError("d must be called on an output; write a second derivative as u.d('x', 'x')")
+
     def _new(self, name: str, other: Symbol | None = None, constant: float = 0.0) -> Symbol:
         return Symbol(self.graph, self.graph.add(name, self.index, None if other is None else other.index, constant))
 
@@ -316,6 +320,9 @@ class Points:
             raise KeyError(f"the points have no column {name!r}; their columns are {', '.join(self._columns)}")
         return self._columns[name]
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"columns of points must be read as p[{name!r}], got p.{name}")
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -341,6 +348,12 @@ class Output(Symbol):
     def __init__(self, value: Symbol, derivative: Callable[..., Any], names: Sequence[str]) -> None:
         super().__init__(value.graph, value.index)
         self._derivative, self._names = derivative, names
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError(
+            f"an output must be used without an index, got [{index!r}]; u is a list only if the network has several "
+            "outputs"
+        )
 
     def d(self, *inputs: str | int) -> Any:
         """Return a derivative with respect to one or two inputs, as names or indices: `u.d("x", "x")`."""

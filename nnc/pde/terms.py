@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import check_real, short_repr
+from nnc._utils.containers import as_array
 from nnc.pde.program import Graph, Program
 from nnc.pde.symbols import Jet, Output, Points, Symbol, as_jet, input_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -73,7 +75,7 @@ class Residual:
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a str that is not empty, got {short_repr(name)}")
         self.function, self.points, self.name, self.weight = function, points, name, weight
-        self.data = dict(data or {})
+        self.data = checked_dict("data", data)
         self.derivatives = None if derivatives is None else [tuple(key) for key in derivatives]
 
 
@@ -198,7 +200,7 @@ class Setting:
         if not results or len(results) > MAX_RESIDUALS or not all(isinstance(r, Symbol) for r in results):
             raise TypeError(
                 f"function must return a residual that depends on the outputs, or a tuple of up to {MAX_RESIDUALS} of "
-                f"them, got {results[0] if len(results) == 1 else results!r}"
+                f"them, got {short_repr(results[0] if len(results) == 1 else results)}"
             )
         program = Program(graph, [r.index for r in results], self.n_out, n_in + n_data, len(self.coefficients))
         if not program.uses_outputs:
@@ -243,6 +245,13 @@ def call(
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         needed = list(coefficients)
     return function(points, u[0] if len(u) == 1 else u, **{p: coefficients[p] for p in needed if p in coefficients})
+
+
+def checked_dict(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return an argument as a dict, which is empty for None; raise TypeError for other types."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{argument} must be a dict with names as keys, got {short_repr(value)}")
+    return dict(value or {})
 
 
 def checked_points(name: str, points: ArrayLike, n_in: int) -> NDArray[np.float64]:
@@ -324,13 +333,14 @@ class Term:
             data = np.stack(columns, 1) if columns else np.empty((n, 0))
         self.data = data
         self.factor, self.weights = 1.0, np.ones(n)
-        if np.ndim(definition.weight):
-            self.weights = _column(f"weight of the term {name!r}", definition.weight, (n,))
+        argument = f"weight of the term {name!r}"
+        if as_array(argument, definition.weight).ndim:
+            self.weights = _column(argument, definition.weight, (n,))
         else:
-            self.factor = check_real(f"weight of the term {name!r}", definition.weight)
+            self.factor = check_real(argument, definition.weight)
         if not 0 < self.factor < np.inf or (self.weights < 0).any():
             found = short_repr(definition.weight)
-            raise ValueError(f"weight of the term {name!r} must be positive and finite, got {found}")
+            raise ValueError(f"{argument} must be positive and finite, got {found}")
         self.program = setting.trace(definition, data.shape[1])
         self.set_points(points)
 
