@@ -1,5 +1,6 @@
 """Tests of `nnc demo --browser`: responses and refused requests of the server, and the page in headless Chromium."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -95,11 +96,11 @@ def test_requests_outside_limits_raise_error():
     for request, values, message in (
         ("show", {"network": ensemble, **rows}, "the file must have a NeuralNetwork, got Ensemble"),
         ("other", {}, "request must be one of data"),
-        ("data", {"title": "xor"}, "the values of data must be name, got missing a required argument: 'name'"),
+        ("data", {"title": "xor"}, "the values of data must be name: missing a required argument: 'name'"),
         ("data", [], "must be an object"),
         ("data", {"name": "moon"}, "data must be xor, circle or spiral"),
         ("create", {**rows, "hidden": [13], "activation": "tanh", "seed": 0}, "layers must be at most 4 numbers"),
-        ("create", {**rows, "hidden": [3], "activation": "gelu", "seed": 0}, "activation must be sigmoid"),
+        ("create", {**rows, "hidden": [3], "activation": "gelu", "seed": 0}, "activation must be one of sigmoid"),
         ("create", {"X": [[0] * 4], "y": [[1]], "hidden": [3], "activation": "tanh", "seed": 0}, "data must have 1 to"),
         ("show", {"network": other, **rows}, "the network must have 3 inputs, one output .*, got 2-3-1"),
         ("show", {"network": "{", **rows}, "JSON"),
@@ -265,6 +266,23 @@ def test_ctrl_c_ends_server_during_training():
         finally:
             server.kill()
     assert errors == "nnc: interrupted\n"
+
+
+def test_page_closed_during_request_raises_no_error():
+    server = pytest.importorskip("nnc._browser.server")
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    headers = [(b"host", b"127.0.0.1:1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/train", "query_string": b"", "headers": headers}
+    sent = []
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(server.build_app(1)(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_server_refuses_long_request(client):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -88,10 +89,13 @@ async def respond(request: Request) -> Response:
     not share the warnings that `session.train` records. Signals are handled between two epochs.
     """
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            return json_response({"error": f"the request must have at most {MAX_BODY_BYTES} bytes"}, 413)
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                return json_response({"error": f"the request must have at most {MAX_BODY_BYTES} bytes"}, 413)
+    except ClientDisconnect:
+        return json_response({"error": "the request must be complete"}, 400)  # nobody receives this response
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -77,7 +77,7 @@ def answer(request: str, values: Answer, is_stopping: Callable[[], bool] = lambd
     try:
         signature.bind(**values)
     except TypeError as error:
-        raise ValueError(f"the values of {request} must be {', '.join(signature.parameters)}, got {error}") from None
+        raise ValueError(f"the values of {request} must be {', '.join(signature.parameters)}: {error}") from None
     for name, value in values.items():
         _check_type(name, value, signature.parameters[name].annotation)
     return handlers[request](**values)
@@ -167,7 +167,7 @@ def create(X: Rows, y: Rows, hidden: list[Any], activation: Any, seed: int) -> A
     if len(hidden) > MAX_HIDDEN_LAYERS or not all(type(n) is int and 1 <= n <= MAX_UNITS for n in hidden):
         raise ValueError(f"layers must be at most {MAX_HIDDEN_LAYERS} numbers from 1 to {MAX_UNITS}, got {hidden}")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     inputs, target = _arrays(X, y)
     layers = [Input(inputs.shape[1]), *(Dense(n, activation) for n in hidden), Dense(1, "sigmoid")]
     # Sum the loss over the four rows of the tutorial. For other data use the mean, which is independent of the number
