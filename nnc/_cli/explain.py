@@ -39,10 +39,12 @@ def run(arguments: Namespace) -> int:
 
         return explain(network, arguments)
     model = load_table_model(arguments.file, "explain")
+    label = _find_label(model, arguments.label)
     if arguments.rows is None:
+        if arguments.label is not None:
+            raise UsageError("--label requires DATA, the rows to explain")
         _report_importances(model, arguments)
         return 0
-    label = _find_label(model, arguments.label)
     with open_table(arguments.rows, TextOptions.from_arguments(arguments), model.model_.schema.names) as file:
 
         def explain_batches() -> Iterator[tuple[int, Explanations]]:

@@ -24,9 +24,12 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from nnc._cli.arguments import UsageError
 from nnc._cli.models import refuse_existing
 from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
+from nnc._serialization import safetensors
+from nnc._serialization.text import other_format
 from nnc._utils import disk
 from nnc._version import __version__
 
@@ -54,8 +57,12 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
     """Check the output files and the checkpoint `unfinished` of a run before it starts.
 
     An OSError is raised if an output exists and --force is not given, if the folder of an output does not exist, or
-    if there is no checkpoint to resume from. With --force, the checkpoint of an earlier run is deleted.
+    if there is no checkpoint to resume from. A UsageError is raised if the extension of the model file is that of
+    another format. With --force, the checkpoint of an earlier run is deleted.
     """
+    is_safetensors = arguments.images is not None and safetensors.is_path(arguments.output)
+    if not is_safetensors and (other := other_format(arguments.output)):
+        raise UsageError(f"--output must have the extension .json, got {arguments.output}; {other[0]}")
     if arguments.resume:
         if not os.path.exists(unfinished):
             raise FileNotFoundError(f"--resume requires the checkpoint of an unfinished run: there is no {unfinished}")

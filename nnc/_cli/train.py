@@ -136,6 +136,8 @@ def _read_data(
             f"{pluralize(mixed_target.n_text, 'such cell')}; leave a cell empty if its number is missing"
         )
     dropped = [tables.find_column(name, frame.columns, file, "--drop") for name in arguments.drop]
+    if target in dropped:
+        raise TableFileError(f"--drop must not contain the target, got {target!r}; choose another --target")
     has_target = (numbers if numbers is not None and is_regression else y).is_not_null()
     if not has_target.all():
         n, row = int((~has_target).sum()), int((~has_target).arg_max() or 0)

@@ -57,6 +57,8 @@ OTHER_FORMATS = {
     ".pt": ("pass the result of to_torch to torch.save", "load the module, and pass it to nnc.from_torch"),
     ".pth": ("pass the result of to_torch to torch.save", "load the module, and pass it to nnc.from_torch"),
     ".pkl": ("pickle.dump writes this format", "pickle.load reads this format"),
+    ".csv": ("files of tables have this format", "files of tables are not models"),
+    ".parquet": ("files of tables have this format", "files of tables are not models"),
     ".safetensors": ("only networks have this format", "nnc.load reads networks in this format"),
 }
 NETWORKS_MISMATCH = (
