@@ -14,7 +14,7 @@ import pytest
 
 import nnc
 from nnc import DivergedError, NeuralNetwork
-from nnc._data.rows import Batch
+from nnc._data.batch import Batch
 from nnc._training.callbacks import Progress
 from nnc._utils.packages import install_command
 from nnc._utils.random import SPLIT

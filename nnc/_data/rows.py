@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
@@ -18,33 +18,9 @@ from nnc._utils.checks import pluralize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc._data.batch import Batch
     from nnc._data.scaling import Scaling
     from nnc._data.splits import LastRows
-
-
-class Batch(NamedTuple):
-    """Rows in the format of the caller, before their conversion to `Data`.
-
-    Attributes
-    ----------
-    X, y : array
-        Inputs and targets.
-    sample_weight : array (n,), optional
-    lengths : int array (n,), optional
-        Numbers of steps of sequences.
-    dY : array (n, n_out, n_in), optional
-        Derivatives of the targets with respect to the inputs; NaN is a missing one.
-    """
-
-    X: Any
-    y: Any
-    sample_weight: Any = None
-    lengths: Any = None
-    dY: Any = None
-
-    def rows(self, index: NDArray[Any]) -> Batch:
-        """Return the rows with these indices."""
-        return Batch(*(None if part is None else part[index] for part in self))
 
 
 class TargetConversion(OutputConversion):
@@ -138,6 +114,8 @@ class TargetConversion(OutputConversion):
 
     def batch(self, batch: Any) -> Data:
         """Convert one batch of `fit_batches`, and compute classes and scalings that are not determined yet."""
+        from nnc._data.batch import unpack_batch
+
         given = unpack_batch(batch)
         converter, X = self.bind(given.X, given.lengths, trims=True)
         data = converter.data(X, given.y, given.sample_weight, learn=True)
@@ -150,6 +128,8 @@ class TargetConversion(OutputConversion):
         """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
         if validation is None:
             return None
+        from nnc._data.batch import Batch, unpack_batch
+
         is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4)
         if not is_tuple and not isinstance(validation, Batch):
             raise TypeError(
@@ -282,7 +262,7 @@ class TargetConversion(OutputConversion):
         [(train, test)] = split_rows(len(X), method, key, classes, name="validation")
         if weights is not None:
             weights = self.row_weights("sample_weight", weights, len(X), of_residuals=True)
-        batch = Batch(X, y, weights, dY=batch.dY)
+        batch = batch._replace(X=X, y=y, sample_weight=weights)
         return batch.rows(train), batch.rows(test)
 
     def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
@@ -305,15 +285,3 @@ class TargetConversion(OutputConversion):
             with np.errstate(over="ignore", under="ignore"):
                 weights, name = weights * data.weights, "class_weight times sample_weight"
         return data.replaced(weights=self.row_weights(name, weights, len(data.X)))
-
-
-def unpack_batch(batch: Any) -> Batch:
-    """Return a batch of `fit_batches`, a tuple or a list, as a Batch."""
-    if isinstance(batch, Batch):
-        return batch
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3, 4):
-        raise TypeError(
-            "batches must contain (X, y), (X, y, sample_weight) or (X, y, sample_weight, lengths), got "
-            f"{type(batch).__name__}"
-        )
-    return Batch(*batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 PARTS = ("X", "Y", "labels", "weights", "lengths", "dY", "residual_weights")  # names of the arrays of Data
 
 
-class RunSettings(NamedTuple):
+class RunSettings:
     """Checked settings of `core.Training`.
 
-    Attributes
+    Parameters
     ----------
     batch_size : int
         Rows of a mini-batch.
@@ -29,11 +29,18 @@ class RunSettings(NamedTuple):
         Maximum number of threads.
     """
 
-    batch_size: int
-    constants: dict[str, Any]
-    order: NDArray[np.int32] | None = None
-    moments: NDArray[Any] | None = None
-    threads: int = 1
+    __slots__ = ("batch_size", "constants", "moments", "order", "threads")
+
+    def __init__(
+        self,
+        batch_size: int,
+        constants: dict[str, Any],
+        order: NDArray[np.int32] | None = None,
+        moments: NDArray[Any] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.batch_size, self.constants, self.threads = batch_size, constants, threads
+        self.order, self.moments = order, moments
 
 
 class Data:

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from typing import Any
 
+    from nnc._data.batch import Batch
     from nnc._data.converter import DataConverter
-    from nnc._data.rows import Batch
     from nnc._model.data import Data
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnc._data.rows import Batch
+from nnc._data.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnc._data.rows import Batch
+from nnc._data.batch import Batch
 from nnc._interop.scikit_learn import activation_name, hidden_activations, parts_of
 from nnc._model.data import Data
 from nnc._network import NeuralNetwork

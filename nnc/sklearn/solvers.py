@@ -15,7 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnc._data.rows import Batch
+from nnc._data.batch import Batch
 from nnc._model.model import fill_arrays
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
