@@ -221,7 +221,7 @@ def test_exception_of_signal_handler_releases_all_locks():
     expected = False
 
     def raise_error(number, frame):
-        nonlocal raised
+        nonlocal raised, expected
         if expected:
             raised += 1
             raise ValueError("simulated error of the alarm handler")

@@ -18,7 +18,7 @@ from nnc._parallel.source import SharedValidation, Source
 from nnc._parallel.work import Job, Outcome, train
 from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
-from nnc._training.arguments import DEFAULTS, FitArguments
+from nnc._training.arguments import MANY_OPTIONS, FitArguments
 from nnc._training.callbacks import bar_factory
 from nnc._utils.checks import check_bool, check_count, pluralize, short_repr
 from nnc._utils.containers import as_array
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from nnc._data.converter import DataConverter
     from nnc._training.advice import TrainingWarning
     from nnc.layers.base import Shape
-
-# arguments of `fit` that fit_many does not accept
-EXCLUDED_ARGUMENTS = {"n_threads", "progress", "verbose", "dY", "dY_weight"}
 
 
 def fit_many(
@@ -250,8 +247,8 @@ def build_jobs(
     row_indices = _check_rows(rows, len(networks), n)
     jobs = []
     for i, (network, network_arguments) in enumerate(zip(networks, arguments, strict=True)):
-        sample_weight, network_arguments.sample_weight = network_arguments.sample_weight, None
-        job = Job(i, network, network_arguments, row_indices[i], sample_weight, converters[i])
+        weights, network_arguments = network_arguments.sample_weight, network_arguments._replace(sample_weight=None)
+        job = Job(i, network, network_arguments, row_indices[i], weights, converters[i])
         job.convert(source)  # raise an error now if the data does not match the network
         jobs.append(job)
     return jobs
@@ -259,14 +256,13 @@ def build_jobs(
 
 def check_names(names: Iterable[str]) -> None:
     """Raise TypeError if a name is not an argument that `fit_many` passes on to `fit`."""
-    choices = DEFAULTS.keys() - EXCLUDED_ARGUMENTS
     for name in names:
-        if name not in choices:
+        if name not in MANY_OPTIONS:
             from nnc._utils.names import suggest_argument
 
             hints = {"n_threads": "; use n_jobs, each network has one thread", "verbose": "; use progress=True"}
             hints |= dict.fromkeys(("dY", "dY_weight"), "; call fit for each network")
-            hint = hints.get(name) or suggest_argument(name, choices)
+            hint = hints.get(name) or suggest_argument(name, MANY_OPTIONS)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from nnc._data import splits, targets
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
-from nnc._parallel.fit import EXCLUDED_ARGUMENTS, check_names, check_networks, converters_for_targets, train_networks
+from nnc._parallel.fit import check_names, check_networks, converters_for_targets, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
-from nnc._training.arguments import DEFAULTS, FitArguments
+from nnc._training.arguments import DEFAULTS, MANY_OPTIONS, FitArguments
 from nnc._training.defaults import selects_settings, with_automatic_settings
 from nnc._training.options import uses_automatic_settings
 from nnc._training.plan import Plan
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TEST_FRACTION = 0.1  # default fraction of the rows that are held out for `SearchResult.test_loss`
 MAX_LOSS_INCREASE = 0.25  # maximum increase of the loss after training on all rows, relative to the best trial's loss
+# Names that the search space must not contain: search sets them, or does not have them.
+SET_BY_SEARCH = {"epochs", "validation", "sample_weight", "seed"} | (DEFAULTS.keys() - MANY_OPTIONS)
 REDUCTION_FACTOR = 3  # each round divides the number of trials, and multiplies the number of epochs, by this factor
 
 
@@ -274,7 +276,7 @@ def _check_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any
     if not isinstance(space, Mapping) or not all(isinstance(name, str) for name in space):
         raise TypeError(f"space must be a dict from argument names to values, got {short_repr(space)}")
     for name in space:
-        if name in fit_options or name in EXCLUDED_ARGUMENTS | {"epochs", "validation", "sample_weight", "seed"}:
+        if name in fit_options or name in SET_BY_SEARCH:
             raise ValueError(f"space must not contain {name!r}, which is an argument of search or is set by search")
     return space
 
@@ -433,10 +435,10 @@ def _train(
                 network_arguments = with_automatic_settings(plan._replace(previous=None), held_out.X, n).arguments
                 lr = network_arguments.lr
                 lr = lr.resolved(epochs) if isinstance(lr, Schedule) else lr
-                network_arguments = network_arguments.replaced(lr=lr, preset="plain")
+                network_arguments = network_arguments._replace(lr=lr, preset="plain")
                 trial.batch_sizes[fold] = network_arguments.batch_size
             elif network_arguments.batch_size is None:
-                network_arguments = network_arguments.replaced(batch_size=trial.batch_sizes[fold])
+                network_arguments = network_arguments._replace(batch_size=trial.batch_sizes[fold])
             arguments.append(network_arguments.given())
     names = dict.fromkeys(name for network_options in arguments for name in network_options)
     options = {

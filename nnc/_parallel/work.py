@@ -97,7 +97,7 @@ class Job:
         if state is not None and continues and arguments.optimizer is not None:
             continues = continued(state.optimizer, arguments.optimizer, None) == (None, None)
         if state is not None and continues and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
-            arguments = arguments.replaced(lr=state.schedule)
+            arguments = arguments._replace(lr=state.schedule)
         network = self.network
         if self.converter is not network.converter:
             network = network.copy()

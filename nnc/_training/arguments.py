@@ -1,12 +1,19 @@
-"""Unchecked arguments of `fit` and `fit_batches`."""
+"""Options of `fit`: their defaults, their checks, and the functions that accept them.
+
+`FitArguments` declares the name, the type and the default of each option; `OPTIONS` declares the rest.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nnc._utils import processors
+from nnc._utils.checks import check_bool, check_count, check_not_nan, check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Self, TypeAlias
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike
 
@@ -20,91 +27,55 @@ if TYPE_CHECKING:
     Measure: TypeAlias = str | Metric | Callable[..., float]
     Callback: TypeAlias = Callable[[Record], Any]
 
+MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
 
-class FitArguments:
-    """Unchecked arguments of `NeuralNetwork.fit`, except X and y, with the defaults of that method."""
 
-    def __init__(
-        self,
-        *,
-        epochs: int | None = None,
-        lr: Rate | None = None,
-        optimizer: str | Optimizer | None = None,
-        preset: str | None = None,
-        reset_optimizer: bool = False,
-        batch_size: int | None = None,
-        truncate: int | None = None,
-        warm_up: int = 0,
-        shuffle: bool = True,
-        sample_weight: ArrayLike | None = None,
-        class_weight: str | Mapping[Any, float] | None = None,
-        dY: ArrayLike | None = None,
-        dY_weight: float = 1.0,
-        validation: float | str | LastRows | Sequence[ArrayLike] | None = None,
-        metrics: Measure | Sequence[Measure] = (),
-        l1: float = 0.0,
-        l2: float = 0.0,
-        weight_decay: Rate | None = None,
-        dropout: Rate | Sequence[Rate] = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        max_norm: float | None = None,
-        regularize_bias: bool = False,
-        patience: int | None = None,
-        min_delta: float | None = None,
-        monitor: str | None = None,
-        restore_best: bool | str | None = None,
-        target_loss: float | None = None,
-        max_seconds: float | None = None,
-        callback: Callback | Sequence[Callback] | None = None,
-        progress: bool | str = False,
-        verbose: int = 0,
-        n_threads: int | None = None,
-    ) -> None:
-        self.epochs = epochs
-        self.lr = lr
-        self.optimizer = optimizer
-        self.preset = preset
-        self.reset_optimizer = reset_optimizer
-        self.batch_size = batch_size
-        self.truncate = truncate
-        self.warm_up = warm_up
-        self.shuffle = shuffle
-        self.sample_weight = sample_weight
-        self.class_weight = class_weight
-        self.dY: ArrayLike | None = dY
-        self.dY_weight: float = dY_weight
-        self.validation = validation
-        self.metrics = metrics
-        self.l1 = l1
-        self.l2 = l2
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
-        self.max_norm = max_norm
-        self.regularize_bias = regularize_bias
-        self.patience = patience
-        self.min_delta = min_delta
-        self.monitor = monitor
-        self.restore_best = restore_best
-        self.target_loss = target_loss
-        self.max_seconds = max_seconds
-        self.callback = callback
-        self.progress = progress
-        self.verbose = verbose
-        self.n_threads = n_threads
+class FitArguments(NamedTuple):
+    """Unchecked arguments of `NeuralNetwork.fit`, except X, y and lengths, with the defaults of that method."""
+
+    epochs: int | None = None
+    lr: Rate | None = None
+    optimizer: str | Optimizer | None = None
+    preset: str | None = None
+    reset_optimizer: bool = False
+    batch_size: int | None = None
+    shuffle: bool = True
+    sample_weight: ArrayLike | None = None
+    truncate: int | None = None
+    warm_up: int = 0
+    class_weight: str | Mapping[Any, float] | None = None
+    dY: ArrayLike | None = None
+    dY_weight: float = 1.0
+    validation: float | str | LastRows | Sequence[ArrayLike] | None = None
+    metrics: Measure | Sequence[Measure] = ()
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: Rate | None = None
+    dropout: Rate | Sequence[Rate] = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    max_norm: float | None = None
+    regularize_bias: bool = False
+    patience: int | None = None
+    min_delta: float | None = None
+    monitor: str | None = None
+    restore_best: bool | str | None = None
+    target_loss: float | None = None
+    max_seconds: float | None = None
+    callback: Callback | Sequence[Callback] | None = None
+    progress: bool | str = False
+    verbose: int = 0
+    n_threads: int | None = None
 
     @property
     def sets_rate(self) -> bool:
         """Return whether the caller sets the learning rate or the optimizer."""
         return self.lr is not None or self.optimizer is not None
 
-    def replaced(self, **changes: Any) -> Self:
-        """Return a copy of the arguments in which those named in `changes` have new values."""
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), **changes)
-        return other
+    @property
+    def ends_training(self) -> bool:
+        """Return whether another option than `epochs` may end the training."""
+        return any(getattr(self, name) is not None for name in STOPPING)
 
     def given(self) -> dict[str, Any]:
         """Return the arguments that differ from their defaults, by name."""
@@ -115,9 +86,80 @@ class FitArguments:
                 changed[name] = value
         return changed
 
+    def checked(self, name: str) -> Any:
+        """Return the value of an option that has a check, after this check."""
+        value, check = getattr(self, name), OPTIONS[name].check
+        assert check is not None
+        return None if value is None and DEFAULTS[name] is None else check(name, value)
 
-# Default value of each argument, in the order of the signature.
-DEFAULTS: Mapping[str, Any] = FitArguments.__init__.__kwdefaults__ or {}
-# arguments of `fit` that `fit_batches` does not accept
-ONLY_FOR_ARRAYS = frozenset({"batch_size", "truncate", "warm_up", "shuffle", "sample_weight", "class_weight"})
-ONLY_FOR_ARRAYS |= {"dY", "dY_weight"}
+
+class Option(NamedTuple):
+    """Properties of an option of `fit`, in addition to its type and its default.
+
+    Attributes
+    ----------
+    check : callable, optional
+        Function (name, value) that checks a value and returns it. None if the check needs the network or the data.
+    ends : bool
+        Whether the option can end a training without `epochs`.
+    in_core : bool
+        Whether the core has a setting of the same name.
+    in_batches, in_many, in_stepper, in_equations : bool
+        Whether `fit_batches`, `fit_many` with `search`, `stepper`, and `Problem.fit` have the option.
+    """
+
+    check: Callable[[str, Any], Any] | None = None
+    ends: bool = False
+    in_core: bool = False
+    in_batches: bool = True
+    in_many: bool = True
+    in_stepper: bool = False
+    in_equations: bool = False
+
+
+def check_threads(name: str, value: int) -> int:
+    """Check a number of threads; limit it to the larger of MAX_THREADS and the number of processors."""
+    threads = check_count(name, value)
+    return threads if threads <= MAX_THREADS else min(threads, max(MAX_THREADS, processors.cpu_count()))
+
+
+OPTIONS = {
+    "epochs": Option(check_count, in_equations=True),
+    "lr": Option(in_stepper=True, in_equations=True),
+    "optimizer": Option(in_stepper=True, in_equations=True),
+    "preset": Option(),
+    "reset_optimizer": Option(check_bool, in_stepper=True, in_equations=True),
+    "batch_size": Option(check_count, in_batches=False),
+    "shuffle": Option(check_bool, in_batches=False),
+    "sample_weight": Option(in_batches=False),
+    "truncate": Option(check_count, in_batches=False),
+    "warm_up": Option(partial(check_count, minimum=0), in_batches=False),
+    "class_weight": Option(in_batches=False),
+    "dY": Option(in_batches=False, in_many=False),
+    "dY_weight": Option(check_not_negative, in_batches=False, in_many=False),
+    "validation": Option(),
+    "metrics": Option(),
+    "l1": Option(check_not_negative, in_core=True, in_stepper=True),
+    "l2": Option(check_not_negative, in_core=True, in_stepper=True),
+    "weight_decay": Option(in_equations=True),
+    "dropout": Option(in_stepper=True),
+    "clip_norm": Option(check_positive, in_core=True, in_stepper=True, in_equations=True),
+    "clip_value": Option(check_positive, in_core=True, in_stepper=True),
+    "max_norm": Option(check_positive, in_core=True, in_stepper=True, in_equations=True),
+    "regularize_bias": Option(check_bool, in_stepper=True),
+    "patience": Option(check_count, ends=True),
+    "min_delta": Option(check_not_negative),
+    "monitor": Option(),
+    "restore_best": Option(),
+    "target_loss": Option(check_not_nan, ends=True, in_equations=True),
+    "max_seconds": Option(check_positive, ends=True, in_equations=True),
+    "callback": Option(ends=True, in_equations=True),
+    "progress": Option(in_many=False, in_equations=True),
+    "verbose": Option(in_many=False, in_equations=True),
+    "n_threads": Option(check_threads, in_many=False, in_equations=True),
+}
+DEFAULTS: Mapping[str, Any] = FitArguments._field_defaults
+STOPPING = [name for name, option in OPTIONS.items() if option.ends]
+CORE_OPTIONS = [name for name, option in OPTIONS.items() if option.in_core]
+BATCH_OPTIONS = [name for name, option in OPTIONS.items() if option.in_batches]
+MANY_OPTIONS = [name for name, option in OPTIONS.items() if option.in_many]

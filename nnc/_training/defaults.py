@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._registry.optimizers import parse_optimizer
-from nnc._training.options import STOPPING, uses_automatic_settings
+from nnc._training.arguments import STOPPING
+from nnc._training.options import uses_automatic_settings
 from nnc._training.schedules import CosineLR, PerStep
-from nnc._utils.checks import check_bool, check_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,40 +98,37 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
     if arguments.sets_rate:
         return _fill_around_rate(arguments, n, model, previous_state)
     batch_size = arguments.batch_size or default_batch_size(n)
-    result = arguments.replaced(batch_size=batch_size)
-    resets = check_bool("reset_optimizer", arguments.reset_optimizer)
+    result = arguments._replace(batch_size=batch_size)
+    resets = arguments.checked("reset_optimizer")
     continues = previous_state is not None and previous_state.is_automatic and not resets
     epochs = arguments.epochs
     if epochs is None and has_stopping_rule(arguments):
-        result.lr = LEARNING_RATE
-        if not continues:
-            result.optimizer, result.reset_optimizer = OPTIMIZER, True
-        return result
+        result = result._replace(lr=LEARNING_RATE)
+        return result if continues else result._replace(optimizer=OPTIMIZER, reset_optimizer=True)
     if epochs is None:
-        result.epochs = default_epochs(n, batch_size)
+        result = result._replace(epochs=default_epochs(n, batch_size))
     elif continues and previous_state is not None and isinstance(previous_state.schedule, PerStep):
         end, epoch = previous_state.schedule.epochs or 0, previous_state.epoch
-        if 0 < epoch < end and check_count("epochs", epochs) <= (previous_state.max_epochs or end) - epoch:
-            result.lr, result.epochs = previous_state.schedule, min(epochs, end - epoch)
-            return result
-    result.lr, result.optimizer, result.reset_optimizer = PerStep(default_schedule(model)), OPTIMIZER, True
-    return result
+        if 0 < epoch < end and arguments.checked("epochs") <= (previous_state.max_epochs or end) - epoch:
+            return result._replace(lr=previous_state.schedule, epochs=min(epochs, end - epoch))
+    return result._replace(lr=PerStep(default_schedule(model)), optimizer=OPTIMIZER, reset_optimizer=True)
 
 
 def _fill_around_rate(
     arguments: FitArguments, n: int, model: Model, previous_state: TrainingState | None
 ) -> FitArguments:
     """Return the arguments with automatic settings; a learning rate or optimizer of the caller does not change."""
-    result = arguments.replaced()
+    batch_size, epochs = arguments.batch_size, arguments.epochs
     optimizer: Any = parse_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
-    if arguments.batch_size is None and optimizer.first_order:
-        result.batch_size = default_batch_size(n)
-    if arguments.epochs is None and not has_stopping_rule(arguments):
-        result.epochs = default_epochs(n, result.batch_size or n)
+    if batch_size is None and optimizer.first_order:
+        batch_size = default_batch_size(n)
+    if epochs is None and not has_stopping_rule(arguments):
+        epochs = default_epochs(n, batch_size or n)
+    result = arguments._replace(batch_size=batch_size, epochs=epochs)
     if arguments.optimizer is None:
-        result.optimizer = optimizer_to_begin(previous_state)
-    elif arguments.lr is None and optimizer.first_order and optimizer.lr == type(optimizer)().lr:
-        result.lr = None if result.epochs is None else PerStep(default_schedule(model))
+        return result._replace(optimizer=optimizer_to_begin(previous_state))
+    if arguments.lr is None and optimizer.first_order and optimizer.lr == type(optimizer)().lr:
+        return result._replace(lr=None if epochs is None else PerStep(default_schedule(model)))
     return result
 
 

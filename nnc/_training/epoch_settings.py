@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnc._training.schedules import ReduceLROnPlateau, Schedule
-from nnc._utils.checks import check_count, check_fraction, check_not_negative, short_repr
+from nnc._utils.checks import check_fraction, check_not_negative, short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,13 +61,13 @@ def schedule_settings(
         An argument is not a schedule, a function or a number, or the network or the optimizer does not support it.
     """
     epochs, decay, dropout = arguments.epochs, arguments.weight_decay, arguments.dropout
-    last_epoch = None if epochs is None else state.epoch + check_count("epochs", epochs)
+    last_epoch = None if epochs is None else state.epoch + arguments.checked("epochs")
     rates = model.stack.hidden_dropout_rates(dropout) if callable(dropout) else dropout
     if not isinstance(rates, (list, tuple)):
         rates = []
     scheduled = [_resolved("dropout", rate, last_epoch) if callable(rate) else rate for rate in rates]
     if any(map(callable, scheduled)):
-        arguments = arguments.replaced(dropout=[SCHEDULED_RATE if callable(rate) else rate for rate in scheduled])
+        arguments = arguments._replace(dropout=[SCHEDULED_RATE if callable(rate) else rate for rate in scheduled])
     else:
         scheduled = []
     if decay is not None and not state.optimizer.decays_weights:

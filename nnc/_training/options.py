@@ -9,15 +9,12 @@ import numpy as np
 
 from nnc._registry import losses
 from nnc._registry.optimizers import optimizer_from_dict
-from nnc._utils import processors
+from nnc._training.arguments import CORE_OPTIONS, DEFAULTS
 from nnc._utils.checks import (
     check_bool,
     check_choice,
-    check_count,
     check_fraction,
-    check_not_nan,
     check_not_negative,
-    check_positive,
     short_repr,
 )
 from nnc._utils.random import DROPOUT
@@ -46,9 +43,7 @@ MIN_RELATIVE_IMPROVEMENT = 1e-4
 # names that metrics must not have, because a Record or a History uses them
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "refit", "network")
 MAX_EPOCHS = 10_000_000  # limit of a fit without `epochs`, whose history then takes 80 MB for each column
-MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
 PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
-STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that can replace `epochs`
 
 
 class TrainingOptions(NamedTuple):
@@ -159,7 +154,7 @@ def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None
         return check_choice("preset", arguments.preset, PRESETS) == "auto"
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
-    starts_anew = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
+    starts_anew = arguments.epochs is None and not arguments.ends_training
     return state is None or state.is_automatic or starts_anew
 
 
@@ -170,14 +165,12 @@ def checked_options(
 
     `network` and `preset` are described at `TrainingOptions`.
     """
-    epochs = arguments.epochs
-    if epochs is not None:
-        epochs = check_count("epochs", epochs)
-    elif all(getattr(arguments, rule) is None for rule in STOPPING):
+    epochs = arguments.checked("epochs")
+    if epochs is None and not arguments.ends_training:
         raise TypeError(
             "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
-    threads = checked_threads(arguments.n_threads)
+    threads = arguments.checked("n_threads")
     dropout, epoch_settings = arguments.dropout, None
     if arguments.weight_decay is not None or callable(dropout) or isinstance(dropout, (list, tuple)):
         from nnc._training.epoch_settings import schedule_settings
@@ -252,26 +245,13 @@ def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> di
     }
 
 
-def checked_threads(n_threads: int | None) -> int | None:
-    """Check the number of threads; limit it to the larger of MAX_THREADS and the number of processors."""
-    if n_threads is None:
-        return None
-    threads = check_count("n_threads", n_threads)
-    return threads if threads <= MAX_THREADS else min(threads, max(MAX_THREADS, processors.cpu_count()))
-
-
 def _stopping_fields(arguments: FitArguments, epochs: int | None) -> dict[str, Any]:
     """Check the stopping rules and `restore_best`, and return them as fields of TrainingOptions."""
-    fields: dict[str, Any] = {}
+    names = ("patience", "target_loss", "max_seconds", "min_delta")
+    fields = {name: value for name in names if (value := arguments.checked(name)) is not None}
     if arguments.patience is not None:
-        fields.update(patience=check_count("patience", arguments.patience), restore_best="first")
-    if arguments.target_loss is not None:
-        fields["target_loss"] = check_not_nan("target_loss", arguments.target_loss)
-    if arguments.max_seconds is not None:
-        fields["max_seconds"] = check_positive("max_seconds", arguments.max_seconds)
-    if arguments.min_delta is not None:
-        fields["min_delta"] = check_not_negative("min_delta", arguments.min_delta)
-    elif epochs is None and arguments.patience is not None:
+        fields["restore_best"] = "first"
+    if arguments.min_delta is None and epochs is None and arguments.patience is not None:
         fields["min_relative_delta"] = MIN_RELATIVE_IMPROVEMENT
     if arguments.restore_best is not None:
         fields["restore_best"] = _parse_restore_best(arguments.restore_best)
@@ -324,18 +304,13 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
                 "set trainable = True for one of net.layers"
             )
         core_settings["learning"] = model.core_learning_options(state.frozen_steps)
-    l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
-    if not (_is_zero(l1) and _is_zero(l2)):
-        core_settings.update(l1=check_not_negative("l1", l1), l2=check_not_negative("l2", l2))
-    if arguments.clip_norm is not None:
-        core_settings["clip_norm"] = check_positive("clip_norm", arguments.clip_norm)
-    if arguments.clip_value is not None:
-        core_settings["clip_value"] = check_positive("clip_value", arguments.clip_value)
-    if arguments.max_norm is not None:
-        core_settings["max_norm"] = check_positive("max_norm", arguments.max_norm)
+    for name in CORE_OPTIONS:
+        if (value := arguments.checked(name)) != DEFAULTS[name]:
+            core_settings[name] = value
+    decay = arguments.weight_decay
     if decay is not None:  # 1.0 is a placeholder for a weight decay that a function sets before each epoch
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
-    if check_bool("regularize_bias", arguments.regularize_bias):
+    if arguments.checked("regularize_bias"):
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
         # The cast is valid, because schedule_settings() has replaced scheduled dropout rates by placeholders.

@@ -11,7 +11,6 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import checked_options
 from nnc._training.state import TrainingState
-from nnc._utils.checks import check_count
 from nnc._utils.random import SHUFFLE
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def begun_state(plan: Plan) -> TrainingState:
         arguments.lr,
         arguments.epochs,
         plan.streams,
-        arguments.reset_optimizer,
+        arguments.checked("reset_optimizer"),
     )
 
 
@@ -43,7 +42,7 @@ def with_options(plan: Plan) -> Plan:
     state.is_automatic = plan.is_automatic and not plan.given.sets_rate
     preset = "auto" if plan.is_automatic else "plain"
     options = checked_options(arguments, plan.model, state, plan.network, preset)
-    if arguments.truncate is not None or check_count("warm_up", arguments.warm_up, minimum=0):
+    if arguments.truncate is not None or arguments.checked("warm_up"):
         from nnc._training.truncation import check_truncation
 
         check_truncation(arguments, plan.model, state)

@@ -182,7 +182,7 @@ def with_selection(plan: Plan, interrupt: Interrupt | None = None) -> Plan:
     ends = cycle_ends(epochs, steps)
     candidates = STRONG_WEIGHT_DECAYS if rows.n < MIN_SINGLE_ROWS else WEIGHT_DECAYS
     decays = candidates if arguments.weight_decay is None else (None,)
-    common = arguments.replaced(
+    common = arguments._replace(
         lr=cyclic_rate(arguments.lr.peak, ends),  # type: ignore[union-attr]
         class_weight=None,
         validation=None,
@@ -195,7 +195,7 @@ def with_selection(plan: Plan, interrupt: Interrupt | None = None) -> Plan:
     )
     curves = []
     for decay in decays:
-        trial_plan = plan._replace(arguments=common.replaced(optimizer=build_optimizer(decay)))
+        trial_plan = plan._replace(arguments=common._replace(optimizer=build_optimizer(decay)))
         curves.append(Curve([Trial(trial_plan._replace(dataset=part)) for part in parts]))
     runs = [trial.run for curve in curves for trial in curve.trials]
     max_threads = max(run.minimizer.max_threads() for run in runs)
@@ -210,7 +210,7 @@ def with_selection(plan: Plan, interrupt: Interrupt | None = None) -> Plan:
         curves[best].trials[0].run.minimizer.end()  # keep the thread tuner of the trial with the most epochs
     if active:
         return plan._replace(options=plan.options._replace(is_interrupted=True))
-    selected = arguments.replaced(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
+    selected = arguments._replace(epochs=ends[curves[best].best], optimizer=build_optimizer(decays[best]))
     decay_text = "" if decays[best] is None else f" and weight decay {decays[best]:g}"
     selection = f"{selected.epochs} of at most {epochs} epochs{decay_text}, by {method}"
     is_uncertain, refit = plan.options.is_uncertain, dataset.validation is None

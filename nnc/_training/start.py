@@ -13,13 +13,13 @@ import numpy as np
 from nnc._data.batch import Batch, unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
-from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
+from nnc._training.arguments import BATCH_OPTIONS, FitArguments
 from nnc._training.dataset import Dataset
 from nnc._training.options import uses_automatic_settings
 from nnc._training.plan import Plan
 from nnc._training.preparation import build_loop, check_epoch_schedule, with_options
 from nnc._training.trainable import adopt_converter, converter_for_targets
-from nnc._utils.checks import check_bool, check_count, check_not_negative, short_repr
+from nnc._utils.checks import short_repr
 from nnc._utils.random import SPLIT
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def bind_rows(
 
 def with_checked_batches(plan: Plan) -> Plan:
     """Return the plan with checked `shuffle` and `batch_size`; `batch_size` becomes a Python int."""
-    arguments, size = plan.arguments, plan.arguments.batch_size
-    check_bool("shuffle", arguments.shuffle)
-    if size is None or (type(size) is int and size > 0):
+    arguments = plan.arguments
+    arguments.checked("shuffle")
+    if (size := arguments.checked("batch_size")) is arguments.batch_size:
         return plan
-    arguments = arguments.replaced(batch_size=check_count("batch_size", size))
+    arguments = arguments._replace(batch_size=size)
     return plan._replace(given=arguments, arguments=arguments)
 
 
@@ -116,7 +116,7 @@ def with_array(plan: Plan) -> Plan:
 def with_derivatives(plan: Plan) -> Plan:
     """Return the plan for targets with derivatives if `dY` is passed, with checked derivatives."""
     rows, arguments, model = plan.rows, plan.arguments, plan.model
-    weight = check_not_negative("dY_weight", arguments.dY_weight)
+    weight = arguments.checked("dY_weight")
     if rows.dY is None:
         if weight != 1:
             raise ValueError(f"dY_weight must be left out without dY, got {weight:g}")
@@ -138,7 +138,7 @@ def with_split(plan: Plan) -> Plan:
     if (method := split_method(plan.arguments.validation)) is None:
         return plan
     rows, held_out = plan.converter.split(plan.rows, method, plan.streams.key(SPLIT))
-    return plan._replace(rows=rows, arguments=plan.arguments.replaced(validation=held_out))
+    return plan._replace(rows=rows, arguments=plan.arguments._replace(validation=held_out))
 
 
 def with_settings(plan: Plan) -> Plan:
@@ -208,18 +208,17 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
     settings : dict
         Other arguments of that method, by name.
     """
-    choices = DEFAULTS.keys() - ONLY_FOR_ARRAYS
-    unknown = settings.keys() - choices
+    unknown = settings.keys() - BATCH_OPTIONS
     if unknown:
         from nnc._utils.names import suggest_argument
 
         name = min(unknown)
-        raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, choices)}")
+        raise TypeError(f"fit_batches has no argument {name!r}{suggest_argument(name, BATCH_OPTIONS)}")
     plan, start_epoch = Plan.of(network, FitArguments(**settings)), as_epoch_starter(batches, settings.get("epochs"))
     if network.converter.has_automatic_loss:
         # Reject invalid arguments before the first batch of an iterator is read. Metrics are checked later, because
         # they depend on the loss.
-        with_batch_options(plan._replace(arguments=plan.arguments.replaced(metrics=(), monitor=None)))
+        with_batch_options(plan._replace(arguments=plan.arguments._replace(metrics=(), monitor=None)))
         first, start_epoch = with_first_batch(start_epoch)
         plan = plan._replace(rows=unpack_batch(first))
     with network.model.training_lock:
@@ -277,7 +276,7 @@ def with_batch_options(plan: Plan) -> Plan:
     if is_automatic and arguments.optimizer is None:
         from nnc._training.defaults import optimizer_to_begin
 
-        arguments = arguments.replaced(optimizer=optimizer_to_begin(previous))
+        arguments = arguments._replace(optimizer=optimizer_to_begin(previous))
     plan = with_options(plan._replace(arguments=arguments, is_automatic=is_automatic))
     if not plan.state.optimizer.first_order:
         raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
-from nnc._utils.checks import check_bool, check_count, check_positive, check_real
+from nnc._utils.checks import check_count, check_positive, check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +160,6 @@ class TrainingState:
         If `optimizer` has the settings of the previous optimizer, its moments and counters are kept. Otherwise, or
         with `reset`, the optimizer starts anew.
         """
-        reset = check_bool("reset_optimizer", reset)
         if reset and before is not None:
             optimizer, before = optimizer or before.optimizer, None
         elif before is not None and optimizer is not None:

@@ -107,7 +107,7 @@ class GeneralStep:
         optimizer, lr = self.optimizer, self.lr
         if network.state is None and optimizer is None and lr is None:
             lr = DEFAULT_RATE
-        arguments = self.options.replaced(optimizer=optimizer, lr=lr, epochs=1, reset_optimizer=self.resets)
+        arguments = self.options._replace(optimizer=optimizer, lr=lr, epochs=1, reset_optimizer=self.resets)
         state = begun_state(Plan.of(network, arguments))
         state.is_automatic = state.is_automatic and self.optimizer is None
         if not state.optimizer.first_order:

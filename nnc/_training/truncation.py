@@ -17,7 +17,7 @@ import numpy as np
 from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
 from nnc._training.first_order import FirstOrder
-from nnc._utils.checks import check_count, short_repr
+from nnc._utils.checks import short_repr
 from nnc.layers import Conv1D, Dense, Dropout
 from nnc.layers.recurrent import RecurrentLayer
 
@@ -44,8 +44,8 @@ def check_truncation(arguments: FitArguments, model: Model, state: TrainingState
     """
     if arguments.truncate is None:
         raise ValueError(f"warm_up must be 0 without truncate, got {short_repr(arguments.warm_up)}")
-    steps = check_count("truncate", arguments.truncate)
-    if check_count("warm_up", arguments.warm_up, minimum=0) >= steps:
+    steps = arguments.checked("truncate")
+    if arguments.checked("warm_up") >= steps:
         raise ValueError(f"warm_up must be less than truncate={steps}, got {arguments.warm_up}")
     stack = model.stack
     if not any(layer.kind.recurrent for layer in stack.layers):
