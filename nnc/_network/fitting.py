@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nnc._network.parameters import Parameters
-from nnc._training.arguments import FitArguments
 from nnc._utils.checks import suggest_arguments
 
 if TYPE_CHECKING:
@@ -236,6 +235,7 @@ class Fitting(Parameters):
         With `preset="auto"`, an optimizer object whose lr is not the default also determines the learning rate.
         Second-order optimizers have no learning rate and use all rows in each step.
         """
+        from nnc._training.arguments import FitArguments
         from nnc._training.start import fit_arrays
 
         arguments = FitArguments(
@@ -364,6 +364,7 @@ class Fitting(Parameters):
         stepper = None if reset_optimizer is not False else self._stepper
         loss = None if stepper is None else stepper.try_step(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
+            from nnc._training.arguments import FitArguments
             from nnc._training.step import new_stepper
 
             self._update_counters()
@@ -416,6 +417,7 @@ class Fitting(Parameters):
         """
         stepper = None if reset_optimizer is not False else self._stepper
         if stepper is None or not stepper.try_apply(self, gradients, lr, optimizer):
+            from nnc._training.arguments import FitArguments
             from nnc._training.step import new_stepper
 
             self._update_counters()
@@ -462,6 +464,7 @@ class Fitting(Parameters):
         >>> for x, y in stream:
         ...     loss = step(x, y)
         """
+        from nnc._training.arguments import FitArguments
         from nnc._training.step import new_stepper
 
         options = FitArguments(
