@@ -268,7 +268,7 @@ NETWORK_MODULES = {
     for name in (
         *("_cpu", "_cyutility", "_team"),
         *("_network", "_network.conversion", "_network.files", "_network.fitting", "_network.inspection"),
-        *("_network.parameters", "_network.prediction", "_training", "_training.arguments"),
+        *("_network.parameters", "_network.prediction"),
         *("_utils", "_utils.arrays", "_utils.attributes", "_utils.checks", "_utils.random", "_utils.value"),
         *(
             "_data",
@@ -296,7 +296,9 @@ FIT_MODULES = {
             "_utils.fields",
             "_utils.processors",
             "_registry.optimizers",
+            "_training",
             "_training.advice",
+            "_training.arguments",
             "_training.callbacks",
             "_training.divergence",
         ),
