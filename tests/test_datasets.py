@@ -118,6 +118,8 @@ def test_split_rejects_empty_part(test_size):
 
 
 def test_split_rejects_different_lengths():
+    with pytest.raises(ValueError, match=r"one row for each example, got shapes \(\) and \(2,\)"):
+        train_test_split(5, [0, 1])
     with pytest.raises(ValueError, match="same number of rows, got 10 and 9"):
         train_test_split(range(10), range(9))
 

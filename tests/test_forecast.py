@@ -336,6 +336,7 @@ def fitted(y=None, X=None):
         (ValueError, lambda: fitted([np.nan] * 5), "y must have at least 3 observations, got 0 in 5 values"),
         (ValueError, lambda: fitted([monthly(20), [1.0]]), r"y\[1\] must have at least 3 observations"),
         (ValueError, lambda: fitted(np.zeros((2, 2, 2))), "must be a series"),
+        (ValueError, lambda: fitted([[[1, 2], [3]]] * 12), r"y\[0\] must be .* of one length, got a length of 2 in"),
         (ValueError, lambda: fitted(np.zeros((20, 1))), r"y must be a series \(n,\) .*, got shape \(20, 1\)"),
         (ValueError, lambda: fitted([monthly(20)] * 2, np.zeros(20)), "X must be None if y contains several series"),
         (ValueError, lambda: fitted(X=np.zeros(19)), r"X must have shape \(20, covariates\)"),

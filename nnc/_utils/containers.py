@@ -7,6 +7,7 @@ tensors), `__dlpack__` (tensors), `columns` or `column_names` and `dtypes` (fram
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from numbers import Integral, Number
@@ -58,9 +59,9 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def _describe_lengths(name: str, value: Any) -> str:
-    """Describe the first two rows of a list that have different shapes, as the end of a message; "" for others."""
+    """Describe the first two rows of a sequence that have different shapes, as the end of a message; "" for others."""
     shapes: list[tuple[int, ...]] = []
-    for i, row in enumerate(value if isinstance(value, (list, tuple)) else ()):
+    for i, row in enumerate(value if isinstance(value, Sequence) else ()):
         try:
             shapes.append(np.shape(row))
         except ValueError:

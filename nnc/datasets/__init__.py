@@ -165,6 +165,8 @@ def train_test_split(
         `test_size` is not a number, or `seed` is not an integer.
     """
     X, y = as_array("X", X), as_array("y", y)
+    if not (X.ndim and y.ndim):
+        raise ValueError(f"X and y must be arrays with one row for each example, got shapes {X.shape} and {y.shape}")
     n = len(X)
     if len(y) != n:
         raise ValueError(f"X and y must have the same number of rows, got {n} and {len(y)}")

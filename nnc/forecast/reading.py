@@ -78,7 +78,10 @@ def read_arrays(
 def _is_single(y: Any) -> bool:
     """Return whether `y` is one series instead of a list of series."""
     if isinstance(y, (list, tuple)):
-        return not len(y) or np.ndim(y[0]) == 0
+        try:
+            return not len(y) or np.ndim(y[0]) == 0
+        except ValueError:  # the rows of y[0] have different lengths
+            return False
     return getattr(y, "ndim", 1) == 1
 
 
