@@ -122,7 +122,7 @@ def test_forecast_models_are_described_and_exported(capsys):
         (["predict", "m.json", "--classes"], 2, "--id and --classes must not be used with m.json"),
         (["predict", "m.json", "sales.csv"], 2, "DATA must not be used with m.json, which needs no future values"),
         (["export", "m.json", "--c", "--members", "1"], 2, "--members requires a table model"),
-        (["export", "m.json", "--c"], 1, "must have corrections to be exported, got none"),
+        (["export", "m.json", "--c"], 1, "got none: its forecasts are statistical only; use nnc predict"),
         (["export", "m.json", "--js"], 1, "got none: its forecasts are statistical only; use nnc predict"),
         (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model"),
     ],

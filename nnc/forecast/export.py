@@ -29,7 +29,9 @@ def build_forecast_program(prediction: Prediction) -> ForecastProgram:
     """Build the ForecastProgram of the model of a prediction; the first series becomes the self-test."""
     model, windows, corrections = prediction.model, prediction.windows, prediction.model.corrections
     if not any(corrections.weights):
-        raise ValueError("the model must have corrections to be exported, got none: its forecasts are statistical only")
+        raise ValueError(
+            "the model must have corrections to be exported, got none: its forecasts are statistical only; use predict"
+        )
     networks = Members(compress(corrections.networks, corrections.weights))
     operations, title = build_members(networks.export_documents())
     weights = filter(None, corrections.weights)
