@@ -292,6 +292,7 @@ FIT_MODULES = {
     for name in (
         *(
             "_data.batch",
+            "_data.fit_rows",
             "_utils.disk",
             "_utils.fields",
             "_utils.processors",

@@ -1,4 +1,4 @@
-"""Conversion of X, y and sample weights to data for the engine, and the split into training and validation rows."""
+"""Conversion of X, y and sample weights to data for the engine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from nnc._data.outputs import OutputConversion
 from nnc._data.sequences import Sequences
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, as_weights, not_finite_error
-from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._data.batch import Batch
     from nnc._data.scaling import Scaling
-    from nnc._data.splits import LastRows
 
 
 class TargetConversion(OutputConversion):
-    """Conversion of targets and row weights for the engine, and the split into training and validation rows."""
+    """Conversion of targets and row weights for the engine."""
 
     classes: NDArray[Any] | None
     max_abs_input: float
@@ -124,26 +121,6 @@ class TargetConversion(OutputConversion):
         vars(self).update(vars(converter.unbound(self.model)))
         return data
 
-    def validation(self, validation: Any) -> Data | None:
-        """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
-        if validation is None:
-            return None
-        from nnc._data.batch import Batch, unpack_batch
-
-        is_tuple = isinstance(validation, (tuple, list)) and len(validation) in (2, 3, 4)
-        if not is_tuple and not isinstance(validation, Batch):
-            raise TypeError(
-                "validation must be (X, y), (X, y, sample_weight), (X, y, sample_weight, lengths), 'last', LastRows or "
-                f"a fraction, got {type(validation).__name__}"
-            )
-        try:
-            batch = unpack_batch(validation)
-            converter, X = self.bind(batch.X, batch.lengths)
-            return converter.with_slopes(converter.data(X, batch.y, batch.sample_weight), batch.dY)
-        except (TypeError, ValueError) as error:
-            error_class = TypeError if isinstance(error, TypeError) else ValueError
-            raise error_class(f"validation: {error}") from None
-
     def with_slopes(self, data: Data, dY: NDArray[Any] | None) -> Data:
         """Return converted rows with derivatives of their targets in the units of the engine."""
         if dY is None:
@@ -237,51 +214,3 @@ class TargetConversion(OutputConversion):
             labels_of_rows = targets.split_one_hot(Y.reshape(n, *shape))[1]
             return (Y, None) if labels_of_rows is None else (None, labels_of_rows.reshape(-1))
         return Y, None
-
-    def split(self, batch: Batch, method: float | LastRows, key: int) -> tuple[Batch, Batch]:
-        """Return the training rows and the validation rows of a batch, by a result of `as_split`.
-
-        `key` determines a random split.
-        """
-        from nnc._data.splits import split_rows
-
-        X, y, weights = batch.X, batch.y, batch.sample_weight
-        X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
-        if isinstance(X, Sequences):
-            y = X.targets(y, self.model.stack.output_shape)
-        y = targets.check_row_count(X, y)
-        classes = targets.stratification_labels(y, self.model.loss, self.classes, self.class_steps)
-        inputs = X.array if isinstance(X, Sequences) else X
-        # Check before the split, so that errors name the row indices of the caller.
-        for name, array, shape in (("X", inputs, self.model.input_shape), ("y", y, y.shape[1:])):
-            if name == "y" and self.model.heads is not None:  # NaN may mark missing targets of heads
-                continue
-            if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
-                wide = array.reshape(len(array), -1)
-                raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
-        [(train, test)] = split_rows(len(X), method, key, classes, name="validation")
-        if weights is not None:
-            weights = self.row_weights("sample_weight", weights, len(X), of_residuals=True)
-        batch = batch._replace(X=X, y=y, sample_weight=weights)
-        return batch.rows(train), batch.rows(test)
-
-    def apply_class_weight(self, data: Data, class_weight: Any) -> Data:
-        """Return the data with the weight of each row multiplied by the weight of its class."""
-        if class_weight is None:
-            return data
-        n_out = self.model.sizes[-1]
-        if not self.loss.is_classification or (self.loss.target_type == "multilabel" and n_out > 1):
-            raise ValueError(
-                f"class_weight requires a loss for one class per row, got {self.model.loss!r} and "
-                f"{pluralize(n_out, 'output')}"
-            )
-        if self.class_steps > 1:
-            raise ValueError("class_weight requires one class per row, got a class for each step of sequences")
-        classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
-        if self.loss.target_type == "plus_minus_one" and n_out == 1 and self.classes is None:
-            classes = np.array([-1, 1])
-        weights, name = targets.class_weights(self.true_class_index(data), class_weight, classes), "class_weight"
-        if data.weights is not None:
-            with np.errstate(over="ignore", under="ignore"):
-                weights, name = weights * data.weights, "class_weight times sample_weight"
-        return data.replaced(weights=self.row_weights(name, weights, len(data.X)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._data import targets
+from nnc._data.fit_rows import convert_validation
 from nnc._data.sequences import Sequences
 from nnc._data.splits import as_split, split_rows
 from nnc._model.data import RowSubset
@@ -124,7 +125,7 @@ class ConvertedData:
         They are converted on first use, because the automatic settings may replace the converter of the networks.
         """
         data = self.converter.data(self.X, self._y, learn=True)
-        return data, None if self.learns_scaling else self.converter.validation(self._source_validation)
+        return data, None if self.learns_scaling else convert_validation(self.converter, self._source_validation)
 
     @property
     def data(self) -> Data:
@@ -183,7 +184,7 @@ class ConvertedData:
         if index is None:
             held_out = self.shared_validation if is_shared else None
             if held_out is None:
-                held_out = converter.validation(validation)
+                held_out = convert_validation(converter, validation)
             return Dataset(converter, data if weights is None else data.replaced(weights=weights), held_out)
         # Compute scaling and number of steps from the rows of this network.
         if self.learns_scaling or converter.is_bound:
@@ -197,7 +198,7 @@ class ConvertedData:
             converter, rows = bind_rows(converter, X[index], None, validation_rows)
             data = converter.data(rows, y[index], learn=True)
             if validation_index is None:
-                held_out = converter.validation(validation)
+                held_out = convert_validation(converter, validation)
             else:
                 held_out = converter.data(converter.bind(held_out_X)[1], y[validation_index])
                 if weights is not None:
@@ -209,7 +210,7 @@ class ConvertedData:
             if is_shared:
                 held_out = self.shared_validation
             elif validation_index is None:
-                held_out = converter.validation(validation)
+                held_out = convert_validation(converter, validation)
             else:
                 held_out = _select_rows(data, validation_index)
             data = _select_rows(data, index)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._data.fit_rows import convert_validation
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -38,7 +40,7 @@ class Dataset:
         """Convert the rows of a fit. `converter` learns classes and scalings from the training rows."""
         dY = None if batch.dY is None else np.asarray(batch.dY)
         rows = converter.with_slopes(converter.data(batch.X, batch.y, batch.sample_weight, learn=True), dY)
-        return cls(converter, rows, converter.validation(validation))
+        return cls(converter, rows, convert_validation(converter, validation))
 
     @property
     def rows(self) -> Data:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._data.fit_rows import apply_class_weight, convert_validation
 from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
@@ -60,7 +61,7 @@ def with_row_order(plan: Plan) -> Plan:
     arguments, model, options, state = plan.arguments, plan.model, plan.options, plan.state
     rows, validation = plan.dataset.rows, plan.dataset.validation
     if arguments.class_weight is not None:
-        rows = plan.converter.apply_class_weight(rows, arguments.class_weight)
+        rows = apply_class_weight(plan.converter, rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles = arguments.shuffle and arguments.truncate is None and size < n
@@ -111,7 +112,7 @@ def with_batches(plan: Plan) -> Plan:
     options, validation = plan.options, plan.arguments.validation
     if options.metrics and validation is None:
         raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
-    validation_rows = plan.converter.validation(validation)
+    validation_rows = convert_validation(plan.converter, validation)
     if plan.n_batches is None:
         check_epoch_schedule(plan.state)
     assert plan.start_epoch is not None

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc._data.fit_rows import apply_class_weight
 from nnc._data.folds import Folds
 from nnc._data.splits import random_order, split
 from nnc._model.custom import NonFiniteLossError
@@ -270,7 +271,7 @@ def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
     """Return the training rows with sample and class weights, without the rows whose weight is zero."""
     rows = dataset.rows
     if arguments.class_weight is not None:
-        rows = dataset.converter.apply_class_weight(rows, arguments.class_weight)
+        rows = apply_class_weight(dataset.converter, rows, arguments.class_weight)
     weights = rows.weights
     return rows if weights is None or weights.all() else select_rows(rows, np.flatnonzero(weights))
 

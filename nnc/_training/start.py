@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.batch import Batch, unpack_batch
+from nnc._data.fit_rows import apply_class_weight, split_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import BATCH_OPTIONS, FitArguments
@@ -137,7 +138,7 @@ def with_split(plan: Plan) -> Plan:
     """Return the plan with training rows and validation rows if `validation` describes a split."""
     if (method := split_method(plan.arguments.validation)) is None:
         return plan
-    rows, held_out = plan.converter.split(plan.rows, method, plan.streams.key(SPLIT))
+    rows, held_out = split_batch(plan.converter, plan.rows, method, plan.streams.key(SPLIT))
     return plan._replace(rows=rows, arguments=plan.arguments._replace(validation=held_out))
 
 
@@ -298,7 +299,7 @@ def with_lazy_epochs(plan: Plan, batch_size: int) -> Plan:
     converter.fit_input_scaling(X)
     Y, labels = converter.targets(rows.y, n, learn=True)
     data = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
-    data = converter.apply_class_weight(data, arguments.class_weight)
+    data = apply_class_weight(converter, data, arguments.class_weight)
 
     def read_batch(rows: Data, indices: NDArray[Any]) -> Data:
         return rows.replaced(X=converter.checked_inputs(rows.X, learn=True, numbers=indices))
