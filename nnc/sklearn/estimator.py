@@ -27,7 +27,7 @@ from nnc._utils.random import Streams
 from nnc._utils.refit import all_or_nothing
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
 from nnc.sklearn.slopes import with_slopes
-from nnc.sklearn.solvers import Solvers
+from nnc.sklearn.solvers import blocks, least_squares, minimize, objective, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ SOLVERS = tuple(optimizers.ROWS)
 LARGEST_BELOW_ONE = float(np.nextafter(1, 0))
 
 
-class Estimator(Solvers):
+class Estimator:
     """Base class of MLPClassifier and MLPRegressor; their second base class is the class of scikit-learn.
 
     Parameters and attributes are those of scikit-learn; nnc adds or extends the following ones.
@@ -77,7 +77,9 @@ class Estimator(Solvers):
 
     coefs_: list[NDArray[Any]]
     intercepts_: list[NDArray[Any] | None]
+    n_iter_: int
     t_: int
+    loss_: float
     n_outputs_: int
     n_layers_: int
     out_activation_: str
@@ -172,6 +174,13 @@ class Estimator(Solvers):
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
         """Return scikit-learn's loss of each row minus the engine's loss, or None if both losses are equal."""
         return None
+
+    def _loss_grad_lbfgs(
+        self: Any, parameters: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss and its gradient; the order of `parameters` is all weights, then all biases."""
+        net = self._connect()
+        return objective(self, net.model, parameters, self._data(net, Batch(X, y, sample_weight)))
 
     # ------------------------------------------------------------------------------------------ before training
 
@@ -340,13 +349,13 @@ class Estimator(Solvers):
             batch = batch._replace(dY=dY)
         if optimizer.first_order:
             with net.model.training_lock:  # the lock prevents other threads from training this network
-                self._train(net, model, optimizer, batch, incremental, validation)
+                train(self, net, model, optimizer, batch, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout must be 0 with solver {self.solver!r}, got {self.dropout!r}")
         elif optimizer.least_squares:
-            self._least_squares(net, optimizer, batch, validation, slopes)
+            least_squares(self, net, optimizer, batch, validation, slopes)
         else:
-            self._minimize(net, model, optimizer, batch, validation)
+            minimize(self, net, model, optimizer, batch, validation)
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -387,7 +396,7 @@ class Estimator(Solvers):
             raise ValueError(f"X must have {net.sizes[0]} columns, as in fit, got {X.shape[1]}")
         out = np.empty((X.shape[0], net.sizes[-1]), net.dtype)
         start = 0
-        for part in self._blocks(Data(X.tocsr() if issparse(X) else X)):
+        for part in blocks(Data(X.tocsr() if issparse(X) else X)):
             rows = Data(as_contiguous(part.X, net.dtype))
             net.model.predict(rows, out[start : start + rows.n])
             start += rows.n
