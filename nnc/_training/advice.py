@@ -37,7 +37,7 @@ LARGE_LOSS_RATIO = 0.01
 # minimum number of validation rows for detecting overfitting; the loss of fewer rows is too noisy
 MIN_VALIDATION_ROWS = 20
 OVERFIT_VAL_RATIO = 1.5  # overfitting: last / lowest validation loss exceeds this number
-OVERFIT_LOSS_RATIO = 0.5  # overfitting: last training loss / loss of the best epoch is below this number
+OVERFIT_LOSS_DECREASE = 0.5  # overfitting: since the best epoch, the training loss fell by more than this fraction
 
 
 class TrainingWarning(UserWarning):
@@ -283,7 +283,7 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
         return ""
     best = int(val_loss.argmin())
     lowest, last = float(val_loss[best]), float(val_loss[-1])
-    decrease = (1 - OVERFIT_LOSS_RATIO) * abs(loss[best])  # a training loss may be negative
+    decrease = OVERFIT_LOSS_DECREASE * abs(loss[best])  # a training loss may be negative
     if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < loss[best] - decrease):
         return ""
     # Do not warn: the increase of the loss is only a rounding error.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_BLOCK_ROWS = 256  # rows that are smoothed together; all their candidates fit into the second-level cache
 # A series is seasonal if the autocorrelation at the lag of a season exceeds this number of standard errors.
 SEASONALITY_Z = 1.28
-MIN_ERROR_GAIN = 0.05  # an error is clearly lower than another one if it is at least this fraction lower ...
-MIN_ERROR_T = 2.0  # ... and the mean difference is at least this number of standard errors
+MIN_ERROR_GAIN = 0.05  # an error is clearly lower than another one if it is lower by more than this fraction ...
+MIN_ERROR_T = 2.0  # ... and the mean difference exceeds this number of standard errors
 NEGLIGIBLE_ERROR = 1e-6  # mean error that need not be reduced, in units of `Windows.scale`
 MIN_BLOCKS = 5  # smallest number of blocks of errors from which a standard error is estimated
 MIN_EXPLAINED = 0.7  # a series is also seasonal if a larger fraction of its deviations from a line repeats
