@@ -775,6 +775,16 @@ REJECTED = {
     "a binary file": ("train t.csv --target y", {"t_csv": b"a,y\n1,\0\n"}, "zero byte on line 2"),
     "a gzip file of zeros": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be decompressed"),
     "invalid JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is not valid JSON"),
+    "indented JSON": (
+        "train t.csv --target y",
+        {"t_csv": '{\n  "y": 1\n}\n'},
+        "line 1 of t.csv is not valid JSON: .*, column 2; each line must be one JSON object",
+    ),
+    "an array of JSON": (
+        "train t.csv --target y",
+        {"t_csv": '[\n {"y": 1},\n {"y": 2}\n]\n'},
+        "t.csv must have one JSON object in each line, got a JSON array; convert it with polars.read_json",
+    ),
     "infinite numbers": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\ninf,q\n3,p\n"},

@@ -310,7 +310,11 @@ def _detect_kind(path: str, name: str) -> str:
     for signature, description in UNSUPPORTED_SIGNATURES.items():
         if start.startswith(signature):
             raise TableFileError(f"{name} must be a text, Parquet or Feather file, got {description}")
-    return "json lines" if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
+    start = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if re.match(rb"\[\s*[\[{]", start):
+        remedy = "convert it with polars.read_json(path).write_ndjson(path)"
+        raise TableFileError(f"{name} must have one JSON object in each line, got a JSON array; {remedy}")
+    return "json lines" if start.startswith(b"{") else "text"
 
 
 def _convert_to_utf8(file: TableFile, options: TextOptions, temporary: list[str]) -> None:

@@ -245,10 +245,11 @@ def _find_json_error(file: TableFile) -> str | None:
     with open(file.path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                if line.strip() and not isinstance(json.loads(line), dict):
+                if line.strip() and not isinstance(json.loads(line.rstrip()), dict):
                     return f"line {number} of {file.name} is not a JSON object"
             except ValueError as error:
-                return f"line {number} of {file.name} is not valid JSON: {error}"
+                reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+                return f"line {number} of {file.name} is not valid JSON: {reason}; each line must be one JSON object"
     return None
 
 
