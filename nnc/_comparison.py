@@ -14,6 +14,7 @@ from nnc._data.sequences import Sequences
 from nnc._data.targets import checked_labels
 from nnc._drawing.html import paragraph, print_result, table
 from nnc._network import NeuralNetwork
+from nnc._registry.capabilities import check
 from nnc._utils.arrays import as_real_array
 
 if TYPE_CHECKING:
@@ -212,8 +213,7 @@ def compare(
     """
     start = NeuralNetwork(layers, **{"seed": 0, **network_arguments})
     stack = start.model.stack
-    if stack.has_dropout:
-        raise ValueError("layers must not contain Dropout, which the plain-Python reference does not have")
+    check("nnc.compare", start.model)
     # Both networks get inputs in the dtype of the engine, so float32 rounds them before the comparison.
     converter, bound_X = start.converter.bind(X, lengths)
     if isinstance(bound_X, Sequences):

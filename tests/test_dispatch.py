@@ -296,6 +296,7 @@ FIT_MODULES = {
             "_utils.disk",
             "_utils.fields",
             "_utils.processors",
+            "_registry.capabilities",
             "_registry.optimizers",
             "_training",
             "_training.advice",

@@ -64,13 +64,6 @@ def test_ensemble_uses_later_training_of_its_networks():
     assert ensemble.score(X, NAMES) == np.mean(ensemble.predict_classes(X) == NAMES)
 
 
-def test_score_rejects_networks_with_several_heads():
-    heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(2, "cross_entropy")])
-    ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 4, 3], loss=heads, seed=0), 2))
-    with pytest.raises(ValueError, match="score requires a network with a single loss"):
-        ensemble.score(X, np.column_stack([X[:, 0], X[:, 1] > 0]))
-
-
 def test_binary_ensemble_predicts_probabilities_classes_and_intervals():
     networks = nnc.clones(NeuralNetwork([3, 4, 1], loss="bce", seed=0), 3)
     nnc.fit_many(networks, X, X[:, 0] > 0, epochs=30, batch_size=16, optimizer="adam", lr=0.01)

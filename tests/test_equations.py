@@ -14,7 +14,6 @@ from nnc._training.options import TrainingOptions
 from nnc._training.records import EpochRecords
 from nnc._training.second_order import SecondOrder
 from nnc._training.state import TrainingState
-from nnc.layers import Dense
 from nnc.pde.objective import EquationObjective
 from nnc.pde.program import CODES, OPERATIONS, Graph, Program
 from nnc.pde.symbols import FUNCTIONS, Symbol
@@ -647,9 +646,6 @@ def test_layers_other_than_dense_are_rejected_by_name():
             r"dict by the names of terms \(burgers, pair\)",
         ),
         ({"epochs": 2, "resample": {"data": max}}, ValueError, "got 'data'"),
-        ({"epochs": 2, "optimizer": "lbfgs", "clip_norm": 1.0}, ValueError, "clip_norm must be left out"),
-        ({"epochs": 2, "optimizer": "lbfgs", "max_norm": 1.0}, ValueError, "max_norm must be left out"),
-        ({"epochs": 2, "optimizer": "lbfgs", "weight_decay": 0.1}, ValueError, "weight_decay must be left out"),
         ({"epochs": 2, "clip_norm": -1.0}, ValueError, "clip_norm must be"),
         ({"epochs": 2, "resample": {"pair": 3}}, TypeError, "resample must be a function"),
         ({"epochs": 2, "validation": points(3)}, ValueError, "validation must be a dict"),
@@ -663,14 +659,3 @@ def test_invalid_fit_argument_is_rejected(arguments, error, message):
         problem.fit(**arguments)
     assert np.array_equal(before, vector(problem))
     assert problem.net.state is None
-
-
-@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
-@pytest.mark.parametrize("factor", [{"lr_factor": 0.1}, {"bias_lr_factor": 2}])
-def test_learning_rate_factors_are_refused_without_learning_rate(optimizer, factor):
-    net = NeuralNetwork([2, Dense(5, "tanh", **factor), Dense(1)], seed=0)
-    problem = pde.Problem(net, [pde.Residual(lambda p, u: u - p[0], points(20, seed=1))])
-    before = net.params.copy()
-    with pytest.raises(ValueError, match=r"lr_factor and bias_lr_factor of .* must be 1 for the optimizer"):
-        problem.fit(3, optimizer=optimizer)
-    assert np.array_equal(net.params, before)

@@ -500,27 +500,6 @@ def test_invalid_quantiles_raise(create, error, message):
         ),
         (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes requires"),
         (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba requires"),
-        (lambda: network().score(*random_data(network())), ValueError, "score requires a network with a single loss"),
-        (
-            lambda: network().fit(*random_data(network()), epochs=1, lr=0.001, metrics=["r2"]),
-            ValueError,
-            "metrics must not be passed for a network with several heads",
-        ),
-        (
-            lambda: network().evaluate_loss(*random_data(network()), np.ones(40)),
-            ValueError,
-            "sample_weight is not supported with heads",
-        ),
-        (
-            lambda: network().explain_step(*random_data(network())),
-            ValueError,
-            "explain_step requires a named loss",
-        ),
-        (
-            lambda: network().fit(*random_data(network()), epochs=1, optimizer="levenberg_marquardt"),
-            ValueError,
-            "squared",
-        ),
         (lambda: TWO_HEADS.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
     ],
 )

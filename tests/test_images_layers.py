@@ -247,14 +247,6 @@ def test_network_rejects_invalid_sequences_of_layers(layers, message):
         NeuralNetwork(layers)
 
 
-def test_levenberg_marquardt_rejects_image_networks():
-    net, X, Y = create_small_network(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
-    with pytest.raises(ValueError, match="optimizer must not be 'levenberg_marquardt' for a network with image inputs"):
-        net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
-    assert net.state is None
-    net.fit(X, Y, epochs=1, optimizer="lbfgs")
-
-
 def test_invalid_scaling_name_raises_error_with_suggestion():
     with pytest.raises(ValueError, match=r"scale_X must be one of standardize, minmax, pixels.* did you mean 'pixels'"):
         create_lenet(scale_X="pixel")

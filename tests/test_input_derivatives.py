@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnc import Head, Heads, NeuralNetwork
+from nnc import NeuralNetwork
 from nnc._model.channels import Channels
 from nnc._model.data import Data
 from nnc._registry import activations
-from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
+from nnc.layers import Dense, Dropout, Scale
 
 pytestmark = pytest.mark.engine
 
@@ -168,28 +168,6 @@ def test_derivatives_have_the_units_of_the_user(isa, n_in, dtype):
 def test_order_must_be_1_or_2(order):
     with pytest.raises(ValueError, match="order must be 1 or 2, got"):
         NeuralNetwork([2, 3, 1], activation="tanh").derivatives([[0, 0]], order=order)
-
-
-@pytest.mark.parametrize(
-    ("layers", "options", "message"),
-    [
-        ([2, 3, 1], {"activation": "relu"}, "requires smooth activations .* got 'relu' in Hidden Layer 1, whose deriv"),
-        ([2, 3, 1], {"activation": "tanh", "loss": "poisson"}, "got 'exp' in Output Layer, whose derivatives are not"),
-        ([2, 3, 2], {"activation": "tanh", "loss": "cross_entropy"}, "got 'softmax' in Output Layer"),
-        ([2, Dense(3, "tanh"), BatchNorm(), 1], {}, r"layers, got .* \(BatchNorm\)"),
-        ([Input(4, 4), Conv2D(2, 3, "tanh"), Flatten(), 1], {}, r"Dense and Scale layers, got .* \(Conv2D\)"),
-    ],
-)
-def test_unsupported_networks_are_rejected(layers, options, message):
-    net = NeuralNetwork(layers, **options)
-    with pytest.raises(ValueError, match=message):
-        net.derivatives(np.zeros((2, *net.model.input_shape)))
-
-
-def test_heads_are_rejected():
-    net = NeuralNetwork([2, Dense(3, "tanh"), 2], loss=Heads([Head(1, "mse"), Head(1, "mse")]))
-    with pytest.raises(ValueError, match="derivatives requires a network without heads, got Heads"):
-        net.derivatives([[0, 0]])
 
 
 def test_dropout_layers_do_not_change_derivatives():

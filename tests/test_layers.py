@@ -252,14 +252,6 @@ def test_invalid_layer_arguments_raise(make, error, message):
         make()
 
 
-def test_dropout_argument_is_rejected_with_dropout_layers():
-    net = NeuralNetwork([3, 4, Dropout(0.2), 1])
-    with pytest.raises(ValueError, match=r"dropout must be left out if the network has Dropout layers, got 0\.5"):
-        net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
-    with pytest.raises(ValueError, match="dropout must be left out for the optimizer 'lbfgs'"):
-        net.fit(X, Y, epochs=1, optimizer="lbfgs")
-
-
 # ---------------------------------------------------------------------------------------------- layer objects
 
 

@@ -513,7 +513,7 @@ def test_networks_with_equal_scaling_convert_rows_once(scaler, monkeypatch):
 
 def test_exception_in_worker_process_is_raised(process_pool):
     networks = regressors()
-    with pytest.raises(ValueError, match="batch_size must be left out"):
+    with pytest.raises(ValueError, match="batch_size requires an optimizer"):
         nnc.fit_many(networks, X, Y, epochs=2, batch_size=4, optimizer="lbfgs", executor=process_pool)
     networks[0].fit(X, Y, epochs=1, lr=0.001)
 

@@ -744,8 +744,6 @@ def test_sample_weights_of_residual_loss_in_single_calls():
         loss = weighted.train_step(X, Y, 0.1, sample_weight=counts)
         assert loss == pytest.approx(plain.train_step(*repeated, 0.1), rel=1e-10)
     assert weighted.params == pytest.approx(plain.params, rel=1e-10)
-    with pytest.raises(ValueError, match="sample_weight is not supported with a custom loss"):
-        small_network(loss=lambda P, Y: (0.0, P)).evaluate_loss(SMALL_X, SMALL_Y, np.ones(len(SMALL_X)))
 
 
 def test_metric_without_weights_is_refused_with_weights_of_residuals():
@@ -858,10 +856,7 @@ def test_parameter_jacobian_has_vector_jacobian_products_of_single_outputs(layer
     assert np.array_equal(net.parameter_jacobian(X[0]), J[0])
 
 
-def test_parameter_jacobian_refuses_other_layers():
-    net = NeuralNetwork([nnc.layers.Input(steps=4, features=2), nnc.layers.LSTM(3), nnc.layers.Dense(1)], seed=0)
-    with pytest.raises(ValueError, match="parameter_jacobian requires a network of Dense and Scale layers"):
-        net.parameter_jacobian(np.zeros((2, 4, 2)))
+def test_parameter_jacobian_rejects_missing_values():
     with pytest.raises(ValueError, match="X must be finite"):
         NeuralNetwork([2, 1], seed=0).parameter_jacobian([[1.0, np.nan]])
 

@@ -379,7 +379,7 @@ def test_same_weights_with_sparse_counts_and_row_weights(set_limit):
 def test_sparse_batches_reject_schedule_of_steps(set_limit):
     set_limit("nnc.sklearn.estimator.MAX_DENSE_BYTES", 0)
     X, y = numbers()
-    with pytest.raises(ValueError, match="lr must not be PerStep"):
+    with pytest.raises(ValueError, match="a sparse X requires a schedule that counts epochs"):
         MLPRegressor(**SMALL, learning_rate=nnc.PerStep(nnc.CosineLR(0.1))).fit(scipy.sparse.csr_array(X), y)
 
 

@@ -465,9 +465,9 @@ def test_rejected_step_leaves_optimizer_unchanged():
 def test_single_steps_reject_second_order_optimizers(optimizer):
     net = network(dtype="float64")
     X, y = data(net)
-    with pytest.raises(ValueError, match="optimizer must support single steps"):
+    with pytest.raises(ValueError, match="a single step requires an optimizer"):
         net.train_step(X, y, optimizer=optimizer)
-    with pytest.raises(ValueError, match="optimizer must support single steps"):
+    with pytest.raises(ValueError, match="a single step requires an optimizer"):
         net.stepper(optimizer)
     assert net.state is None
 

@@ -7,7 +7,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Dropout, Input, SimpleRNN
+from nnc.layers import GRU, LSTM, Dense, Dropout, Input, SimpleRNN
 
 pytestmark = pytest.mark.engine
 
@@ -254,24 +254,18 @@ SEQUENCE = GRU(4, return_sequences=True)
 
 
 @pytest.mark.parametrize(
-    ("layers", "options", "message"),
+    ("options", "message"),
     [
-        (None, {"truncate": 0}, "truncate must be 1 or more, got 0"),
-        (None, {"truncate": 2.5}, "truncate must be a whole number, got 2.5"),
-        (None, {"warm_up": 3}, "warm_up must be 0 without truncate, got 3"),
-        (None, {"truncate": 4, "warm_up": 4}, "warm_up must be less than truncate=4, got 4"),
-        (None, {"truncate": 4, "warm_up": -1}, "warm_up must be 0 or more, got -1"),
-        (None, {"truncate": 11, "warm_up": 10}, "warm_up must be less than the number of steps of each sequence, got"),
-        (None, {"truncate": 4, "optimizer": "lbfgs", "lr": None}, "truncate requires an optimizer that trains with"),
-        ([GRU(4), 1], {"truncate": 4}, "truncate requires an output at each step; set return_sequences=True"),
-        ([Bidirectional(SEQUENCE), 1], {"truncate": 4}, "layers that process the steps in their order, got Bidirec"),
-        ([SEQUENCE.replace(go_backwards=True), 1], {"truncate": 4}, "layers that process the steps in their order"),
-        ([Conv1D(4, 3, padding="causal"), SEQUENCE, 1], {"truncate": 4}, "layers that process single steps, got Conv"),
-        ([Dense(4), 1], {"truncate": 4}, "truncate requires a network with recurrent layers, got none"),
+        ({"truncate": 0}, "truncate must be 1 or more, got 0"),
+        ({"truncate": 2.5}, "truncate must be a whole number, got 2.5"),
+        ({"warm_up": 3}, "warm_up must be 0 without truncate, got 3"),
+        ({"truncate": 4, "warm_up": 4}, "warm_up must be less than truncate=4, got 4"),
+        ({"truncate": 4, "warm_up": -1}, "warm_up must be 0 or more, got -1"),
+        ({"truncate": 11, "warm_up": 10}, "warm_up must be less than the number of steps of each sequence, got"),
     ],
 )
-def test_invalid_arguments_are_rejected_and_leave_the_network_unchanged(layers, options, message):
-    net = network(steps=10, layers=layers)
+def test_invalid_arguments_are_rejected_and_leave_the_network_unchanged(options, message):
+    net = network(steps=10)
     before = net.params.tobytes()
     X = np.zeros((3, 10, FEATURES))
     y = np.zeros((3, *net.predict(X).shape[1:]))
@@ -279,14 +273,3 @@ def test_invalid_arguments_are_rejected_and_leave_the_network_unchanged(layers, 
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         net.fit(X, y, **arguments)
     assert net.params.tobytes() == before
-
-
-def test_batches_and_custom_losses_cannot_be_truncated():
-    X, y = data((10, 10))
-    custom = network(loss=lambda P, Y: (((P - Y) ** 2).mean(), 2 * (P - Y) / P.size))
-    with pytest.raises(
-        ValueError, match=r"truncate requires a named loss such as 'mse', because the outputs for a custom loss"
-    ):
-        custom.fit(X, y, epochs=1, lr=0.01, optimizer="adam", truncate=3)
-    with pytest.raises(TypeError, match="fit_batches has no argument 'truncate'"):
-        network(steps=10).fit_batches([(X, y)], truncate=3)

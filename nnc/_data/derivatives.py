@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.sequences import Sequences
-from nnc._model.channels import check_smooth, compute_derivatives
+from nnc._model.channels import compute_derivatives
 from nnc._model.data import Data
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 from nnc._utils.checks import short_repr
@@ -192,7 +192,9 @@ def derivatives(converter: DataConverter, X: ArrayLike, order: int) -> tuple[NDA
     if isinstance(order, bool) or order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {short_repr(order)}")
     model = converter.model
-    check_smooth(model, "derivatives")
+    from nnc._registry.capabilities import check
+
+    check("derivatives", model)
     array = converter.array(X)
     rows, is_single = converter.checked_inputs(array), converter.is_single(array)
     parts = list(compute_derivatives(model, Data(rows), int(order)))
@@ -212,11 +214,9 @@ def derivatives(converter: DataConverter, X: ArrayLike, order: int) -> tuple[NDA
 def parameter_jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
     """Compute the derivatives of the outputs with respect to the parameters, see `NeuralNetwork.parameter_jacobian`."""
     model = converter.model
-    if model.uses_lanes or model.stack.has_steps or model.stack.has_batch_norm:
-        raise ValueError(
-            "parameter_jacobian requires a network of Dense and Scale layers on rows of features, got a network with "
-            "convolutions, BatchNorm or layers that process sequences step by step; use vjp, which supports all layers"
-        )
+    from nnc._registry.capabilities import check
+
+    check("parameter_jacobian", model)
     array = converter.array(X)
     rows, is_single = converter.checked_inputs(array), converter.is_single(array)
     P, J = model.jacobian(Data(rows))

@@ -76,11 +76,9 @@ class OutputConversion(InputConversion):
         With a softmax output at each step, return the index of each step of each row (n * steps,).
         """
         model = self.model
-        if model.heads is not None:
-            raise ValueError(
-                "predict_classes requires a network with a single loss, got one with heads; split the outputs with "
-                "net.heads.split(net.predict(X))"
-            )
+        from nnc._registry.capabilities import check
+
+        check("predict_classes", model)
         output = activations.ROWS[model.activations[-1]]
         if model.sizes[-1] == 1 and self.loss.target_type != "plus_minus_one" and not output.probability:
             raise ValueError(
@@ -92,11 +90,9 @@ class OutputConversion(InputConversion):
         """Raise ValueError if the outputs are not probabilities of classes."""
         output = activations.ROWS[self.model.activations[-1]]
         several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.target_type != "multilabel"
-        if self.model.heads is not None:
-            raise ValueError(
-                "predict_proba requires a network with a single loss, got one with heads; split the outputs with "
-                "net.heads.split(net.predict(X))"
-            )
+        from nnc._registry.capabilities import check
+
+        check("predict_proba", self.model)
         if self.loss.target_type == "plus_minus_one":
             raise ValueError(
                 f"predict_proba requires a loss with probabilities, got {self.model.loss!r}; predict returns margins"

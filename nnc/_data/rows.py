@@ -136,10 +136,9 @@ class TargetConversion(OutputConversion):
 
         Custom losses have no row weights. If `of_residuals` is true, nnc.LeastSquares has weights of its residuals.
         """
-        custom = self.model.custom
-        if self.model.loss_function is not None and not (of_residuals and custom is not None and custom.has_residuals):
-            loss = "a custom loss; pass the weights as a column of y" if self.model.heads is None else "heads"
-            raise ValueError(f"{name} is not supported with {loss}")
+        from nnc._registry.capabilities import check
+
+        check("sample_weight" if of_residuals else "sample_weight of batches or folds", self.model)
         array = as_weights(name, weights, n, self.model.dtype)
         with np.errstate(over="ignore"):
             total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)

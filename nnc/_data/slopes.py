@@ -6,22 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.channels import check_smooth
-from nnc._registry import losses
 from nnc._utils.arrays import as_real_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.model import Model
-
-
-def check_slopes(model: Model) -> None:
-    """Raise ValueError if the network cannot be trained on derivatives."""
-    check_smooth(model, "dY")
-    if model.loss_function is not None or not losses.ROWS[model.loss].squared_error_factor:
-        choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
-        raise ValueError(f"dY requires a squared error ({choices}) as loss, got {model.loss_function or model.loss!r}")
 
 
 def as_slopes(model: Model, dY: Any, n: int) -> NDArray[Any]:

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._registry import activations
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -17,27 +15,6 @@ if TYPE_CHECKING:
     from nnc._model.model import Model
 
 MAX_GROUP_INPUTS = 8  # second derivatives are computed for pairs of groups of at most this many inputs
-
-
-def check_smooth(model: Model, use: str) -> None:
-    """Raise ValueError if the engine does not have the second derivatives of a layer.
-
-    `use` names the feature that needs the second derivatives, in the error message.
-    """
-    supported = ", ".join(row.name for row in activations.ROWS.values() if row.has_higher_derivatives)
-    if model.heads is not None:
-        raise ValueError(f"{use} requires a network without heads, got Heads; use one network for each head")
-    for layer in model.stack.layers:
-        name = type(layer.kind).__name__
-        if name not in ("Input", "Dense", "Scale", "Dropout"):
-            raise ValueError(f"{use} requires a network of Dense and Scale layers, got {layer.name} ({name})")
-    for layer, activation in zip(model.stack.parametric_layers, model.activations, strict=True):
-        row = activations.ROWS[activation]
-        if not row.has_higher_derivatives:
-            cause = "whose derivative jumps at 0" if row.nonsmooth_at_zero else "whose derivatives are not available"
-            raise ValueError(
-                f"{use} requires smooth activations ({supported}), got {activation!r} in {layer.name}, {cause}"
-            )
 
 
 class Channels:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.capabilities import check
 from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array
 from nnc._utils.checks import check_real
 
@@ -230,11 +231,7 @@ class CustomLoss:
 
 def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
     """Return the custom loss of a network with the layers of `stack`; raise ValueError for a BatchNorm layer."""
-    if any(layer.kind.normalizes for layer in stack.parametric_layers):
-        raise ValueError(
-            "loss must be the name of a loss if the network has BatchNorm, got a function; choose a named loss or "
-            "remove BatchNorm"
-        )
+    check("a custom loss", stack=stack)
     return CustomLoss(loss, stack.output_shape[-1] if len(stack.output_shape) == 2 else 0)
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.sequences import Sequences
-from nnc._data.slopes import as_slopes, check_slopes
+from nnc._data.slopes import as_slopes
 from nnc._model.data import Data
 from nnc._model.slopes import model_with_slopes
 from nnc._network import NeuralNetwork
+from nnc._registry.capabilities import check
 from nnc._utils.checks import check_not_negative
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _check_slope_gradients(
     from nnc._inspection.functions import check_slope_gradients
     from nnc._inspection.problem import Problem
 
-    check_slopes(net.model)
+    check("dY", net.model)
     model, values = model_with_slopes(net.model, weight), net.converter.data(X, y)
     data = net.converter.with_slopes(values, as_slopes(net.model, dY, values.n))
     assert data.dY is not None

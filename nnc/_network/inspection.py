@@ -181,12 +181,9 @@ class Inspection(Prediction):
         """
         from nnc._drawing.html import print_result
         from nnc._inspection.explain import explain_step
+        from nnc._registry.capabilities import check
 
-        if self.model.loss_function is not None:
-            raise ValueError(
-                f"explain_step requires a named loss, got {self.model.loss_function}; explain a network with a similar "
-                "named loss, such as 'mse'"
-            )
+        check("explain_step", self.model)
         converter, X = self.converter.bind(X, lengths, trims=True)
         if isinstance(X, Sequences):
             X, y, steps = X.equal_lengths("explain_step", y, converter.model.stack.output_shape)

@@ -221,12 +221,9 @@ class Prediction(Parameters):
     def _metric(self, metric: Any) -> Metric:
         """Return the metric that `score` computes; raise ValueError if the network has heads."""
         from nnc._data.metrics import as_metric
+        from nnc._registry.capabilities import check
 
-        if self.heads is not None:
-            raise ValueError(
-                "score requires a network with a single loss, got one with heads; split the outputs with "
-                "net.heads.split(net.predict(X)) and compute a metric for each head"
-            )
+        check("score", self.model)
         row = losses.ROWS[self.model.loss]
         return as_metric("metric", ("accuracy" if row.is_classification else "r2") if metric is None else metric, row)
 

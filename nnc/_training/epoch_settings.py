@@ -70,11 +70,6 @@ def schedule_settings(
         arguments = arguments._replace(dropout=[SCHEDULED_RATE if callable(rate) else rate for rate in scheduled])
     else:
         scheduled = []
-    if decay is not None and not state.optimizer.decays_weights:
-        raise ValueError(
-            f"weight_decay must be left out for the optimizer {state.optimizer.name!r}, got {decay!r}; "
-            "use l2, or another optimizer, such as 'adamw'"
-        )
     if callable(decay):
         decay = _resolved("weight_decay", decay, last_epoch)
     elif decay is not None:

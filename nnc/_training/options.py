@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from nnc._registry import losses
+from nnc._registry.capabilities import check
 from nnc._registry.optimizers import optimizer_from_dict
 from nnc._training.arguments import CORE_OPTIONS, DEFAULTS
 from nnc._utils.checks import (
@@ -44,6 +45,8 @@ MIN_RELATIVE_IMPROVEMENT = 1e-4
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "refit", "network")
 MAX_EPOCHS = 10_000_000  # limit of a fit without `epochs`, whose history then takes 80 MB for each column
 PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
+# options that need a certain network or optimizer, whatever the rows are
+CHECKED_OPTIONS = ("l1", "weight_decay", "dropout", "clip_norm", "clip_value", "max_norm", "metrics", "truncate")
 
 
 class TrainingOptions(NamedTuple):
@@ -170,6 +173,7 @@ def checked_options(
         raise TypeError(
             "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
+    check_options(arguments, model, state)
     threads = arguments.checked("n_threads")
     dropout, epoch_settings = arguments.dropout, None
     if arguments.weight_decay is not None or callable(dropout) or isinstance(dropout, (list, tuple)):
@@ -192,6 +196,20 @@ def checked_options(
         preset=preset,
         **fields,
     )
+
+
+def check_options(arguments: FitArguments, model: Model, state: TrainingState) -> None:
+    """Raise ValueError if the network or the optimizer does not have what an option of a fit or of a layer needs."""
+    optimizer = state.optimizer
+    for name in CHECKED_OPTIONS:
+        value: Any = getattr(arguments, name)
+        if value is not None and not (isinstance(value, (float, int, list, tuple)) and not value):
+            check(name, model, optimizer=optimizer)
+    if model.has_dropout or model.stack.input_dropout_rates:
+        check("a layer with dropout", optimizer=optimizer)
+    kinds = [layer.kind for layer in model.stack.parametric_layers if not layer.kind.frozen]
+    if any((kind.lr_factor, kind.bias_lr_factor) != (1, 1) for kind in kinds):
+        check("lr_factor", optimizer=optimizer)
 
 
 def resolved_settings(
@@ -328,10 +346,6 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
         if not model.has_dropout:
             return {}
         rates = [rate or 0.0 for rate in stack.dropout_rates]
-    elif model.has_dropout:
-        raise ValueError(f"dropout must be left out if the network has Dropout layers, got {dropout!r}")
-    elif stack.has_batch_norm:
-        raise ValueError(f"dropout must be left out if the network has BatchNorm, got {dropout!r}; use Dropout layers")
     else:
         n_hidden = len(stack.parametric_layers) - 1
         if is_list := isinstance(dropout, (list, tuple, np.ndarray)):
@@ -350,8 +364,6 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
 def _metric_fields(arguments: FitArguments, model: Model) -> dict[str, Any]:
     """Check the metrics and the monitored column, and return them as fields of TrainingOptions."""
     values, monitor, has_validation = arguments.metrics, arguments.monitor, arguments.validation is not None
-    if model.heads is not None and _is_set(values):
-        raise ValueError("metrics must not be passed for a network with several heads; compute them in a callback")
     prefix = "val_" if has_validation else ""
     metrics = _named_metrics(values, prefix, losses.ROWS[model.loss])
     columns = ["loss", *(["val_loss"] if has_validation else []), *metrics]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc._data.fit_rows import apply_class_weight, convert_validation
+from nnc._registry.capabilities import check
 from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
@@ -46,7 +47,7 @@ def with_options(plan: Plan) -> Plan:
     if arguments.truncate is not None or arguments.checked("warm_up"):
         from nnc._training.truncation import check_truncation
 
-        check_truncation(arguments, plan.model, state)
+        check_truncation(arguments)
     return plan._replace(state=state, options=options)
 
 
@@ -88,10 +89,12 @@ def with_row_order(plan: Plan) -> Plan:
 
 def with_second_order(plan: Plan) -> Plan:
     """Return the plan with a minimizer for L-BFGS or Levenberg-Marquardt."""
-    from nnc._training.second_order import NetworkObjective, SecondOrder, check_second_order
+    from nnc._training.second_order import NetworkObjective, SecondOrder
 
     model, rows, options, state = plan.model, plan.dataset.rows, plan.options, plan.state
-    check_second_order(model, rows, options, state)
+    check(f"optimizer={state.optimizer.name!r}", model)
+    if options.batch_size is not None and options.batch_size < rows.n:
+        check("batch_size", optimizer=state.optimizer)
     objective = NetworkObjective(model, rows, options.settings.get("l2", 0.0), "biases_too" in options.settings)
     return plan._replace(minimizer=SecondOrder(model, objective, options, state))
 
@@ -114,7 +117,7 @@ def with_batches(plan: Plan) -> Plan:
         raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
     validation_rows = convert_validation(plan.converter, validation)
     if plan.n_batches is None:
-        check_epoch_schedule(plan.state)
+        check("fit_batches", optimizer=plan.state.optimizer, schedule=plan.state.schedule)
     assert plan.start_epoch is not None
     plan, first = with_reader(plan, plan.start_epoch, options.batch_size, plan.n_batches)
     return plan._replace(dataset=Dataset(plan.converter, first, validation_rows))
@@ -137,12 +140,3 @@ def with_reader(
     source = BatchSource(plan.model, start_epoch, batch_size, n_batches, custom)
     minimizer = FirstOrder(source.model_for(source.rows), source.rows, plan.options, plan.state, source, custom)
     return plan._replace(minimizer=minimizer), source.first
-
-
-def check_epoch_schedule(state: TrainingState) -> None:
-    """Raise ValueError for a PerStep schedule, which needs the number of batches in an epoch."""
-    if state.changes_by_step:
-        raise ValueError(
-            "lr must not be PerStep for fit_batches, which does not count the batches of an epoch in advance; pass a "
-            "schedule that counts epochs"
-        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._utils.checks import build_check, check_count, check_not_negative, check_positive, check_real, short_repr
 from nnc._utils.value import Value, field
@@ -62,6 +62,9 @@ def _check_step_schedule(name: str, value: Any) -> Schedule:
 
 class Schedule(Value, ABC):
     """Base class of schedules. They are compared by their constants and can be hashed and pickled."""
+
+    counts_steps: ClassVar[bool] = False  # whether the learning rate may change between the steps of an epoch
+    reads_loss: ClassVar[bool] = False  # whether the learning rate depends on the loss
 
     @abstractmethod
     def __call__(self, epoch: int) -> float:
@@ -283,6 +286,8 @@ class PerStep(Schedule):
         Number of epochs for a schedule without a length. Default: all epochs of the fit.
     """
 
+    counts_steps: ClassVar[bool] = True
+
     schedule: Schedule = field(check=_check_step_schedule)
     epochs: int | None = field(default=None, check=_optional_count)
 
@@ -332,6 +337,8 @@ class ReduceLROnPlateau(Schedule):
     The rules are those of PyTorch's class of this name with threshold_mode "rel" and mode "min". Values for which
     larger is better are negated. As in PyTorch, a decrease by at most 1e-8 is omitted.
     """
+
+    reads_loss: ClassVar[bool] = True
 
     lr: float = field(check=check_positive)
     factor: float = field(default=0.1, check=build_check(lambda x: 0 < x < 1, "above 0 and below 1"))

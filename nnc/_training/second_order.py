@@ -301,52 +301,6 @@ class SecondOrder:
         return list(zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True))
 
 
-def check_settings(model: Model, options: TrainingOptions, state: TrainingState) -> None:
-    """Raise ValueError if an option of a fit or of a layer needs an optimizer with a learning rate."""
-    settings = options.settings
-    for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
-        if settings.get(name):
-            raise ValueError(
-                f"{name} must be left out for the optimizer {state.optimizer.name!r}, got {settings[name]!r}"
-            )
-    for layer in model.stack.parametric_layers:
-        if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
-            raise ValueError(
-                f"lr_factor and bias_lr_factor of {layer.name} must be 1 for the optimizer "
-                f"{state.optimizer.name!r}, which has no learning rate, "
-                f"got {layer.kind.lr_factor:g} and {layer.kind.bias_lr_factor:g}"
-            )
-
-
-def check_second_order(model: Model, data: Data, options: TrainingOptions, state: TrainingState) -> None:
-    """Raise ValueError if the network or an argument of a fit does not fit to a second-order optimizer."""
-    loss = losses.ROWS[model.loss]
-    check_settings(model, options, state)
-    if options.batch_size is not None and options.batch_size < data.n:
-        raise ValueError(
-            f"batch_size must be left out for the optimizer {state.optimizer.name!r}, which uses all rows in each "
-            f"iteration, got {options.batch_size}"
-        )
-    if model.stack.has_batch_norm:
-        raise ValueError(
-            f"optimizer must not be {state.optimizer.name!r} for a network with BatchNorm, whose running "
-            "statistics would include rejected steps; use another optimizer"
-        )
-    if state.optimizer.least_squares and (model.uses_lanes or model.stack.has_steps):
-        raise ValueError(
-            "optimizer must not be 'levenberg_marquardt' for a network with image inputs, convolutions or layers "
-            "that process sequences step by step, because it supports only dense layers; use another optimizer"
-        )
-    function = None if model.custom is None else model.custom.function
-    has_residuals = isinstance(function, LeastSquares) or bool(loss.squared_error_factor)
-    if state.optimizer.least_squares and not has_residuals:
-        choices = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
-        raise ValueError(
-            f"loss must be a squared error ({choices}) or nnc.LeastSquares for the optimizer "
-            f"'levenberg_marquardt', got {model.loss_function or model.loss!r}"
-        )
-
-
 class NetworkObjective:
     """Loss of a network on all rows, for a second-order minimizer.
 

@@ -13,12 +13,13 @@ import numpy as np
 from nnc._data.batch import Batch, unpack_batch
 from nnc._data.fit_rows import apply_class_weight, split_batch
 from nnc._model.data import Data
+from nnc._registry.capabilities import check
 from nnc._training.advice import advise
 from nnc._training.arguments import BATCH_OPTIONS, FitArguments
 from nnc._training.dataset import Dataset
 from nnc._training.options import uses_automatic_settings
 from nnc._training.plan import Plan
-from nnc._training.preparation import build_loop, check_epoch_schedule, with_options
+from nnc._training.preparation import build_loop, with_options
 from nnc._training.trainable import adopt_converter, converter_for_targets
 from nnc._utils.checks import short_repr
 from nnc._utils.random import SPLIT
@@ -122,10 +123,10 @@ def with_derivatives(plan: Plan) -> Plan:
         if weight != 1:
             raise ValueError(f"dY_weight must be left out without dY, got {weight:g}")
         return plan
-    from nnc._data.slopes import as_slopes, check_slopes
+    from nnc._data.slopes import as_slopes
     from nnc._model.slopes import model_with_slopes
 
-    check_slopes(model)
+    check("dY", model)
     if model.has_dropout or arguments.dropout != 0:
         raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
     if plan.converter.converts_by_batch(rows.X):
@@ -279,12 +280,7 @@ def with_batch_options(plan: Plan) -> Plan:
 
         arguments = arguments._replace(optimizer=optimizer_to_begin(previous))
     plan = with_options(plan._replace(arguments=arguments, is_automatic=is_automatic))
-    if not plan.state.optimizer.first_order:
-        raise ValueError(
-            f"optimizer must not be {plan.state.optimizer.name!r} for batches, because it uses all rows in each "
-            "iteration; use another optimizer, or call fit"
-        )
-    check_epoch_schedule(plan.state)
+    check("fit_batches", optimizer=plan.state.optimizer, schedule=plan.state.schedule)
     return plan
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.capabilities import check
 from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
@@ -170,10 +171,7 @@ class TrainingState:
             state = before.successor(streams)
             state.is_automatic = state.is_automatic and lr is None
         if lr is not None:
-            if not state.optimizer.first_order:
-                raise ValueError(
-                    f"lr must be left out for the optimizer {state.optimizer.name!r}, which has no learning rate"
-                )
+            check("lr", optimizer=state.optimizer)
             if isinstance(lr, type):
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
@@ -350,11 +348,7 @@ class TrainingState:
     @property
     def changes_by_step(self) -> bool:
         """Return whether the learning rate may change between the steps of an epoch."""
-        if self.schedule is None:
-            return False
-        from nnc._training.schedules import PerStep
-
-        return isinstance(self.schedule, PerStep)
+        return getattr(self.schedule, "counts_steps", False)
 
     def rates(self, first: int, last: int, steps: int = 1) -> NDArray[np.float64]:
         """Return the learning rates of the epochs from `first` to `last` - 1, counted over all fits.

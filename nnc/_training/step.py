@@ -14,9 +14,10 @@ from numpy import ndarray
 from nnc._data.derivatives import check_gradient, engine_output_gradient, flat_gradient
 from nnc._data.sequences import Sequences
 from nnc._model.data import Data, RunSettings
+from nnc._registry.capabilities import check
 from nnc._team import Stepper
 from nnc._training.divergence import custom_loss_error, divergence_error, likely_cause
-from nnc._training.options import settings
+from nnc._training.options import check_options, settings
 from nnc._training.plan import Plan
 from nnc._training.preparation import begun_state
 from nnc._training.state import RESTART_HINT
@@ -110,11 +111,8 @@ class GeneralStep:
         arguments = self.options._replace(optimizer=optimizer, lr=lr, epochs=1, reset_optimizer=self.resets)
         state = begun_state(Plan.of(network, arguments))
         state.is_automatic = state.is_automatic and self.optimizer is None
-        if not state.optimizer.first_order:
-            raise ValueError(
-                f"optimizer must support single steps, got {state.optimizer.name!r}, which needs all rows in each "
-                "iteration; use another optimizer, or call fit"
-            )
+        check("a single step", optimizer=state.optimizer)
+        check_options(self.options, network.model, state)
         self.settings = settings(self.options, network.model, state)
         return state
 
@@ -201,19 +199,11 @@ class GeneralStep:
             flat = self.sum
         else:
             raise TypeError("gradients must be passed if none have been accumulated; compute them with net.gradients")
-        if model.stack.has_batch_norm:
-            raise ValueError(
-                "gradients must not be passed for a network with BatchNorm, because they do not contain its running "
-                "statistics; use train_step(X, y)"
-            )
+        check("a step from gradients", model)
         is_outdated = self.is_outdated(network)
         state = self.start(network) if is_outdated else self.state
         assert state is not None
-        if state.plateau is not None:
-            raise ValueError(
-                "lr must not be ReduceLROnPlateau for steps with given gradients, because it needs the loss; "
-                "pass a number or another schedule"
-            )
+        check("a step from gradients", schedule=state.schedule)
         if is_outdated:
             model.check_parameters()
             check_gradient(model, flat)
@@ -389,11 +379,7 @@ class GeneralStep:
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out if dP is given, because dP replaces the loss")
-        if network.model.stack.has_batch_norm:
-            raise ValueError(
-                "dP must not be passed if the network has BatchNorm, because its outputs in a training step differ "
-                "from those of predict; pass y"
-            )
+        check("dP", network.model)
         converter, lengths = network.converter, None
         if type(X) is not ndarray or converter.model.stack.input.any_steps:
             converter, X = converter.bind(X)

@@ -18,56 +18,21 @@ from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
 from nnc._training.first_order import FirstOrder
 from nnc._utils.checks import short_repr
-from nnc.layers import Conv1D, Dense, Dropout
-from nnc.layers.recurrent import RecurrentLayer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
     from nnc._training.plan import Plan
-    from nnc._training.state import TrainingState
 
 
-def check_truncation(arguments: FitArguments, model: Model, state: TrainingState) -> None:
-    """Raise an error if `truncate` or `warm_up` is invalid, or if the network or the optimizer does not support them.
-
-    Parameters
-    ----------
-    arguments : FitArguments
-        Arguments of the fit, with `truncate` or `warm_up`.
-    model : Model
-        Network.
-    state : TrainingState
-        State with the optimizer of the fit.
-    """
+def check_truncation(arguments: FitArguments) -> None:
+    """Raise an error if `truncate` or `warm_up` is invalid."""
     if arguments.truncate is None:
         raise ValueError(f"warm_up must be 0 without truncate, got {short_repr(arguments.warm_up)}")
     steps = arguments.checked("truncate")
     if arguments.checked("warm_up") >= steps:
         raise ValueError(f"warm_up must be less than truncate={steps}, got {arguments.warm_up}")
-    stack = model.stack
-    if not any(layer.kind.recurrent for layer in stack.layers):
-        raise ValueError("truncate requires a network with recurrent layers, got none")
-    for layer in (placed.kind for placed in stack.layers):
-        if isinstance(layer, RecurrentLayer):
-            if layer.bidirectional or layer.go_backwards:
-                raise ValueError(f"truncate requires layers that process the steps in their order, got {layer!r}")
-        elif not isinstance(layer, (Dense, Dropout)):
-            reason = ", whose windows cross the boundaries of chunks" * isinstance(layer, Conv1D)
-            raise ValueError(f"truncate requires layers that process single steps, got {layer!r}{reason}")
-    if len(stack.output_shape) != 2:
-        raise ValueError("truncate requires an output at each step; set return_sequences=True in all recurrent layers")
-    if model.custom is not None:
-        raise ValueError(
-            "truncate requires a named loss such as 'mse', because the outputs for a custom loss are computed without "
-            f"the states of the previous chunk, got {model.loss_function}"
-        )
-    if not state.optimizer.first_order:
-        raise ValueError(
-            f"truncate requires an optimizer that trains with batches, such as 'adam', got {state.optimizer.name!r}"
-        )
 
 
 def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch_size: int) -> tuple[Data, Any]:

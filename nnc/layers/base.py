@@ -57,6 +57,7 @@ class Layer(Value):
     in_lanes: ClassVar[bool] = False  # whether the engine processes a separate row in each vector lane
     recurrent: ClassVar[bool] = False  # whether the layer processes sequences step by step
     columnwise: ClassVar[bool] = False  # whether W is a single row, with one factor for each column or channel
+    has_higher_derivatives: ClassVar[bool] = False  # whether the engine computes second derivatives of the outputs
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -139,6 +140,14 @@ class Layer(Value):
     def summary_note(self) -> str:
         """Return the options of the layer as text, for the last column of `summary`."""
         return ""
+
+    @property
+    def processes_steps(self) -> bool:
+        """Return whether the layer processes the steps of a sequence in their order, each with the inputs of this step.
+
+        Its states may also depend on earlier steps.
+        """
+        return False
 
     @property
     def stream_obstacle(self) -> str | None:

@@ -52,6 +52,8 @@ class Dense(ParametricLayer):
 
     type: ClassVar[str] = "dense"
     matrix_axes: ClassVar[tuple[str, str]] = ("n_in", "n_out")
+    has_higher_derivatives: ClassVar[bool] = True
+    processes_steps: ClassVar[bool] = True
     stream_obstacle: ClassVar[None] = None
 
     n: int = field(check=check_size)

@@ -62,9 +62,14 @@ class RecurrentLayer(ParametricLayer):
         return self.units
 
     @property
+    def processes_steps(self) -> bool:
+        """Return whether the layer processes the steps of a sequence in their order."""
+        return not (self.bidirectional or self.go_backwards)
+
+    @property
     def stream_obstacle(self) -> str | None:
         """Return why the layer cannot process sequences step by step, or None if it can."""
-        if self.bidirectional or self.go_backwards:
+        if not self.processes_steps:
             return f"stream() requires layers that process the steps in their order, got {self!r}"
         return None
 

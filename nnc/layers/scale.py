@@ -50,6 +50,7 @@ class Scale(ParametricLayer):
     type: ClassVar[str] = "scale"
     matrix_axes: ClassVar[tuple[str, str]] = ("s", "n")
     columnwise: ClassVar[bool] = True
+    has_higher_derivatives: ClassVar[bool] = True
     activation: ClassVar[str] = "identity"
     bias: ClassVar[bool] = False
     bias_lr_factor: ClassVar[float] = 1.0  # this option has no effect, because the layer has no biases

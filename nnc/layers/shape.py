@@ -136,6 +136,8 @@ class Dropout(Layer):
     """
 
     type: ClassVar[str] = "dropout"
+    has_higher_derivatives: ClassVar[bool] = True
+    processes_steps: ClassVar[bool] = True
     stream_obstacle: ClassVar[None] = None
 
     rate: float = field(check=check_fraction)

@@ -150,11 +150,6 @@ class Stack(Value):
             )
 
     @property
-    def has_batch_norm(self) -> bool:
-        """Return whether any layer is a batch normalization."""
-        return any(layer.kind.normalizes for layer in self.parametric_layers)
-
-    @property
     def min_batch_rows(self) -> int:
         """Return the smallest batch size of a training step.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from nnc import _serialization
-from nnc._model.channels import check_smooth
 from nnc._network import NeuralNetwork
+from nnc._registry.capabilities import check
 from nnc._training.arguments import FitArguments
 from nnc._training.dataset import Dataset
 from nnc._training.first_order import FirstOrder
@@ -17,7 +17,7 @@ from nnc._training.loop import TrainingLoop
 from nnc._training.options import RESERVED
 from nnc._training.plan import Plan
 from nnc._training.preparation import with_options
-from nnc._training.second_order import SecondOrder, check_settings
+from nnc._training.second_order import SecondOrder
 from nnc._utils import disk
 from nnc._utils.arrays import aligned_zeros, to_lists
 from nnc._utils.checks import check_real, short_repr
@@ -117,7 +117,7 @@ class Problem:
         if not isinstance(net, NeuralNetwork):
             raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
         model = net.model
-        check_smooth(model, "nnc.pde.Problem")
+        check("nnc.pde.Problem", model)
         n_in = model.sizes[0]
         names = _checked_names("inputs", [f"x{i}" for i in range(n_in)] if inputs is None else inputs, n_in)
         named = checked_dict("coefficients", coefficients)
@@ -279,7 +279,6 @@ class Problem:
         if state.optimizer.first_order:
             minimizer = FirstOrder(model, None, options, state, objective=objective)
         else:
-            check_settings(model, options, state)
             minimizer = SecondOrder(model, objective, options, state)
         observer = PointObserver(objective, resample, self.magnitude, state.epoch)
         points = [self.term(name).at(X) for name, X in validation.items()]
@@ -418,7 +417,7 @@ class Problem:
             stored = document.get("problem")
             if stored is None:
                 raise ValueError("the content is a network without equations; load it with nnc.load")
-            check_smooth(net.model, "nnc.pde.Problem")
+            check("nnc.pde.Problem", net.model)
             _checked_names("coefficients", stored["coefficients"], len(stored["coefficients"]))
         problem = cls(net, terms, inputs, stored["coefficients"], transform)
         problem.moments = np.zeros((len(stored["moments"]), len(problem._padded)), net.model.dtype)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import issparse
 
-from nnc._data.slopes import as_slopes, check_slopes
+from nnc._data.slopes import as_slopes
 from nnc._model.slopes import model_with_slopes
+from nnc._registry.capabilities import check
 from nnc._utils.checks import check_not_negative
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def with_slopes(estimator: Any, model: Model, X: Any, slopes: tuple[Any, float])
 
     `slopes` are dY and dY_weight.
     """
-    check_slopes(model)
+    check("dY", model)
     if issparse(X):
         raise TypeError("X must be a dense array if dY is passed, got a sparse matrix; use X.toarray()")
     if np.any(estimator.dropout):

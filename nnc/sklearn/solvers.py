@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from nnc._data.batch import Batch
 from nnc._model.model import fill_arrays
+from nnc._registry.capabilities import check
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
 from nnc._training.callbacks import Record, call_callback, call_method
@@ -26,7 +27,6 @@ from nnc._training.first_order import FirstOrder
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
-from nnc._training.preparation import check_epoch_schedule
 from nnc._training.state import TrainingState
 from nnc._utils.notices import warn_user
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
@@ -89,7 +89,7 @@ def train(
     )
     rows: DenseRows | SparseRows
     if issparse(X):
-        check_epoch_schedule(state)
+        check("a sparse X", schedule=state.schedule)
         rows = SparseRows(partial(batches, data, batch, draw), n, estimator._offsets)
     else:
         rows = DenseRows(data, batch, order, draw, "generator" in settings, estimator._offsets(data.Y))

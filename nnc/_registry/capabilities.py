@@ -1,0 +1,221 @@
+"""Table of combinations: what options, optimizers and methods need from the optimizer, the loss and the layers.
+
+`check` raises the error of a combination that is not supported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nnc._registry import activations, losses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SQUARED_ERRORS = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
+SMOOTH_ACTIVATIONS = ", ".join(row.name for row in activations.ROWS.values() if row.has_higher_derivatives)
+
+
+class Property(NamedTuple):
+    """Property of a part of a network or of its training.
+
+    Attributes
+    ----------
+    part : str
+        Part that has the property: "optimizer", "schedule", "loss", "layer" (each layer) or "stack" (all layers).
+    text : str
+        Noun phrase for messages.
+    holds : callable
+        Function that returns whether a part has the property.
+    """
+
+    part: str
+    text: str
+    holds: Callable[[Any], bool]
+
+
+class Need(NamedTuple):
+    """Property that an option, an optimizer or a method needs, with the end of the message if it is missing."""
+
+    property: Property
+    reason: str = ""
+    remedy: str = ""
+
+
+FIRST_ORDER = Property(
+    "optimizer",
+    "an optimizer that has a learning rate and trains with batches, such as 'adam'",
+    lambda optimizer: optimizer.first_order,
+)
+WEIGHT_DECAY = Property(
+    "optimizer", "an optimizer with weight decay, such as 'adamw'", lambda optimizer: optimizer.decays_weights
+)
+COUNTS_EPOCHS = Property(
+    "schedule", "a schedule that counts epochs", lambda schedule: not getattr(schedule, "counts_steps", False)
+)
+IGNORES_LOSS = Property(
+    "schedule",
+    "a schedule that does not depend on the loss",
+    lambda schedule: not getattr(schedule, "reads_loss", False),
+)
+NAMED_LOSS = Property("loss", "a named loss, such as 'mse'", lambda loss: isinstance(loss, losses.LossRow))
+SINGLE_LOSS = Property("loss", "a network without heads", lambda loss: not isinstance(loss, losses.Composite))
+SQUARED_ERROR = Property(
+    "loss", f"a squared error ({SQUARED_ERRORS}) as loss", lambda loss: getattr(loss, "squared_error_factor", 0) > 0
+)
+RESIDUALS = Property(
+    "loss",
+    f"a squared error ({SQUARED_ERRORS}) or nnc.LeastSquares as loss",
+    lambda loss: getattr(loss, "has_residuals", False) or SQUARED_ERROR.holds(loss),
+)
+WEIGHTED_LOSS = Property(
+    "loss",
+    "a named loss, such as 'mse', or nnc.LeastSquares",
+    lambda loss: getattr(loss, "has_residuals", False) or NAMED_LOSS.holds(loss),
+)
+NO_BATCH_NORM = Property("layer", "a network without BatchNorm", lambda layer: not layer.kind.normalizes)
+NO_DROPOUT = Property("layer", "a network without Dropout layers", lambda layer: layer.kind.type != "dropout")
+ROW_LAYERS = Property(
+    "layer",
+    "a network of Dense and Scale layers on rows of features",
+    lambda layer: layer.kind.has_higher_derivatives and len(layer.input_shape) == 1,
+)
+SMOOTH = Property(
+    "layer",
+    f"smooth activations ({SMOOTH_ACTIVATIONS})",
+    lambda layer: activations.ROWS[getattr(layer.kind, "activation", None) or "identity"].has_higher_derivatives,
+)
+VECTORS = Property(
+    "stack",
+    "a network without images, convolutions, pools and layers that process sequences step by step",
+    lambda stack: not (stack.uses_lanes or stack.has_steps),
+)
+RECURRENT = Property("stack", "recurrent layers", lambda stack: any(layer.kind.recurrent for layer in stack.layers))
+STEP_OUTPUTS = Property("stack", "an output at each step", lambda stack: len(stack.output_shape) == 2)
+STEPS = Property(
+    "layer",
+    "layers that process single steps in their order",
+    lambda layer: layer.kind.processes_steps,
+)
+
+_BATCHES = Need(FIRST_ORDER, remedy="leave {use} out")
+_DERIVATIVES = (
+    Need(SINGLE_LOSS, remedy="use one network for each head"),
+    Need(ROW_LAYERS),
+    Need(SMOOTH),
+)
+_STATISTICS = Need(NO_BATCH_NORM, "whose running statistics would include rejected steps", "use another optimizer")
+_HEADS = Need(SINGLE_LOSS, remedy="use the outputs of each head, net.heads.split(net.predict(X))")
+_WEIGHTS = "pass weights for a custom loss as a column of y"
+
+# Options of `fit`, options of layers, optimizers and methods, with their needs in the order of the checks.
+NEEDS: dict[str, tuple[Need, ...]] = {
+    **dict.fromkeys(("lr", "batch_size", "clip_norm", "clip_value", "max_norm"), (_BATCHES,)),
+    "l1": (Need(FIRST_ORDER, remedy="use l2"),),
+    "weight_decay": (Need(WEIGHT_DECAY, remedy="use l2"),),
+    "dropout": (
+        Need(FIRST_ORDER, remedy="use l2"),
+        Need(NO_DROPOUT, remedy="set the rates of these layers"),
+        Need(NO_BATCH_NORM, remedy="use Dropout layers"),
+    ),
+    "a layer with dropout": (Need(FIRST_ORDER, remedy="use l2"),),
+    "lr_factor": (Need(FIRST_ORDER, remedy="set lr_factor and bias_lr_factor of all layers to 1"),),
+    "metrics": (Need(SINGLE_LOSS, remedy="compute them in a callback"),),
+    "sample_weight": (Need(WEIGHTED_LOSS, remedy=_WEIGHTS),),
+    "sample_weight of batches or folds": (Need(NAMED_LOSS, remedy=_WEIGHTS),),
+    "dY": (*_DERIVATIVES, Need(SQUARED_ERROR)),
+    "truncate": (
+        Need(RECURRENT),
+        Need(STEPS),
+        Need(STEP_OUTPUTS, remedy="set return_sequences=True in all recurrent layers"),
+        Need(NAMED_LOSS, "because outputs for a custom loss are computed without the states of the previous chunk"),
+        _BATCHES,
+    ),
+    "optimizer='lbfgs'": (_STATISTICS,),
+    "optimizer='levenberg_marquardt'": (
+        _STATISTICS,
+        Need(VECTORS, remedy="use another optimizer"),
+        Need(RESIDUALS, remedy="use another optimizer"),
+    ),
+    "a custom loss": (
+        Need(
+            NO_BATCH_NORM,
+            "whose outputs in a training step differ from those of predict",
+            "choose a named loss or remove BatchNorm",
+        ),
+    ),
+    "fit_batches": (
+        Need(FIRST_ORDER, remedy="use another optimizer, or call fit"),
+        Need(COUNTS_EPOCHS, "because the number of batches of an epoch is unknown", "pass a schedule without PerStep"),
+    ),
+    "a sparse X": (Need(COUNTS_EPOCHS, remedy="pass a schedule without PerStep, or a dense X"),),
+    "a single step": (Need(FIRST_ORDER, remedy="use another optimizer, or call fit"),),
+    "a step from gradients": (
+        Need(NO_BATCH_NORM, "because gradients do not contain its running statistics", "use train_step(X, y)"),
+        Need(IGNORES_LOSS, remedy="pass a number or another schedule"),
+    ),
+    "dP": (Need(NO_BATCH_NORM, "whose outputs in a training step differ from those of predict", "pass y"),),
+    "derivatives": _DERIVATIVES,
+    "nnc.pde.Problem": _DERIVATIVES,
+    "parameter_jacobian": tuple(
+        Need(row, remedy="use vjp, which supports all layers") for row in (VECTORS, NO_BATCH_NORM)
+    ),
+    "predict_classes": (_HEADS,),
+    "predict_proba": (_HEADS,),
+    "score": (_HEADS,),
+    "nnc.compare": (Need(NO_DROPOUT, "because the plain-Python reference has none"),),
+    "explain_step": (Need(NAMED_LOSS, remedy="explain a network with a similar named loss"),),
+}
+
+
+# Text for messages of each part.
+DESCRIPTIONS: dict[str, Callable[[Any], str]] = {
+    "optimizer": lambda optimizer: repr(optimizer.name),
+    "schedule": repr,
+    "loss": lambda loss: (
+        repr(loss.name) if NAMED_LOSS.holds(loss) else str(loss) if SINGLE_LOSS.holds(loss) else f"heads ({loss})"
+    ),
+    "layer": lambda layer: f"{layer.name} ({layer.kind!r})",
+    "stack": lambda stack: repr([layer.kind for layer in stack.layers]),
+}
+
+
+def check(use: str, model: Any = None, *, stack: Any = None, optimizer: Any = None, schedule: Any = None) -> None:
+    """Raise ValueError if an option, an optimizer or a method needs a property that a part does not have.
+
+    Parameters
+    ----------
+    use : str
+        A key of NEEDS.
+    model : Model, optional
+        Network with the loss and the layers to check.
+    stack : Stack, optional
+        Layers to check if there is no model yet.
+    optimizer : Optimizer, optional
+        Optimizer of the training.
+    schedule : Schedule or callable, optional
+        Learning rate schedule of the training.
+    """
+    loss = None
+    if model is not None:
+        stack, loss = model.stack, loss_of(model)
+    parts = {
+        "optimizer": [optimizer],
+        "schedule": [schedule],
+        "loss": [loss],
+        "layer": () if stack is None else stack.layers,
+        "stack": [stack],
+    }
+    for (part_name, text, holds), reason, remedy in NEEDS[use]:
+        for part in parts[part_name]:
+            if part is not None and not holds(part):
+                because = reason and f", {reason}"
+                instead = remedy and f"; {remedy.format(use=use)}"
+                raise ValueError(f"{use} requires {text}{because}, got {DESCRIPTIONS[part_name](part)}{instead}")
+
+
+def loss_of(model: Any) -> Any:
+    """Return the loss of a model: the row of a named loss, a custom loss, or heads."""
+    if model.heads is not None:
+        return model.heads.definition
+    return model.custom or losses.ROWS[model.loss]
