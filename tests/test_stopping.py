@@ -15,6 +15,7 @@ import pytest
 import nnc
 from nnc import DivergedError, NeuralNetwork
 from nnc._data.batch import Batch
+from nnc._data.fit_rows import split_batch
 from nnc._training.callbacks import Progress
 from nnc._utils.packages import install_command
 from nnc._utils.random import SPLIT
@@ -288,7 +289,7 @@ def test_validation_does_not_change_weights():
 
 def split(net, X, y, weights, fraction):
     """Return X, y and weights of the training rows, and of the validation rows."""
-    parts = net.converter.split(Batch(X, y, weights), fraction, net.streams.key(SPLIT))
+    parts = split_batch(net.converter, Batch(X, y, weights), fraction, net.streams.key(SPLIT))
     return [part[:3] for part in parts]
 
 
