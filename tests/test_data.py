@@ -336,7 +336,7 @@ def test_fit_rejects_labels_of_mixed_types():
         net.fit(X, [b"\xff"] * len(X), epochs=1, lr=0.001)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("label_type", LABELS)
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_fit_stops_after_max_seconds(epochs, n_threads):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_max_seconds_ends_fit_within_epoch(n_threads):
     large_net = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
-    X, y = np.zeros((200_000, 8)), np.zeros((200_000, 1))
+    X, y = np.zeros((100_000, 8)), np.zeros((100_000, 1))
     before = large_net.params
-    history = check_history(large_net.fit(X, y, batch_size=500, max_seconds=0.2, lr=0.001, n_threads=n_threads))
+    history = check_history(large_net.fit(X, y, batch_size=500, max_seconds=0.1, lr=0.001, n_threads=n_threads))
     assert (history.epochs, history.stop_reason) == (0, "max_seconds")
     assert not np.array_equal(large_net.params, before)
     assert np.isfinite(large_net.params).all()
@@ -610,7 +610,7 @@ if case == "validation":  # an epoch takes milliseconds, its validation seconds
 def interrupt():
     while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         time.sleep(0.001)
-    time.sleep(0.15)
+    time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt, daemon=True).start()
@@ -620,7 +620,7 @@ if case == "batches":
 elif case == "callback":
     def callback(record):
         calls.append(record.epoch)
-        end = time.monotonic() + 0.3
+        end = time.monotonic() + 0.15
         while time.monotonic() < end:
             pass
     history = net.fit(X, y, callback=callback, **settings)
