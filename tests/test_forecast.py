@@ -265,6 +265,11 @@ def test_many_missing_values_give_a_warning():
         Forecaster(2, 1, members="statistics").fit({"a": np.arange(40.0), "b": y})
 
 
+def test_third_of_missing_values_gives_no_warning():
+    y = np.where(np.arange(30) % 3 == 1, np.nan, np.arange(30.0))
+    Forecaster(2, 1, members="statistics").fit({"a": np.arange(40.0), "b": y})
+
+
 @pytest.mark.parametrize(
     ("lengths", "season", "message"),
     [
