@@ -39,15 +39,6 @@ class DataConverter(TargetConversion):
             "training_images": self.training_images,
         }
 
-    def describe_scalings(self) -> dict[str, str]:
-        """Return a dict of scaling names for display; the keys are "inputs" and "targets", if they are scaled."""
-        pairs = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
-        return {
-            data: scaler.name if scaling is not None else f"{scaler.name}, not computed yet"
-            for data, (scaler, scaling) in pairs.items()
-            if scaler is not None
-        }
-
     def restore(self, document: dict[str, Any]) -> None:
         """Set classes, scalings and feature names to those in a document; raise ValueError for invalid members."""
         if document["classes"] is not None:

@@ -60,7 +60,7 @@ def split_batch(converter: DataConverter, batch: Batch, method: float | LastRows
             raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
     [(train, test)] = split_rows(len(X), method, key, classes, name="validation")
     if weights is not None:
-        weights = converter.row_weights("sample_weight", weights, len(X), of_residuals=True)
+        weights = targets.check_weights(converter.model, "sample_weight", weights, len(X), of_residuals=True)
     batch = batch._replace(X=X, y=y, sample_weight=weights)
     return batch.rows(train), batch.rows(test)
 
@@ -84,4 +84,4 @@ def apply_class_weight(converter: DataConverter, data: Data, class_weight: Any) 
     if data.weights is not None:
         with np.errstate(over="ignore", under="ignore"):
             weights, name = weights * data.weights, "class_weight times sample_weight"
-    return data.replaced(weights=converter.row_weights(name, weights, len(data.X)))
+    return data.replaced(weights=targets.check_weights(converter.model, name, weights, len(data.X)))

@@ -12,7 +12,7 @@ from nnc._data.inputs import fit_scaling, require_scaling
 from nnc._data.outputs import OutputConversion
 from nnc._data.sequences import Sequences
 from nnc._model.data import Data
-from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, as_weights, not_finite_error
+from nnc._utils.arrays import as_contiguous, as_matrix, as_real_array, not_finite_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class TargetConversion(OutputConversion):
             y, lengths = X.targets(y, model.stack.output_shape), X.core_lengths
         weights = residual_weights = None
         if sample_weight is not None:
-            weights = self.row_weights("sample_weight", sample_weight, len(rows), of_residuals=True)
+            weights = targets.check_weights(model, "sample_weight", sample_weight, len(rows), of_residuals=True)
             if model.custom is not None:
                 residual_weights, weights = (weights / weights.mean(dtype=np.float64)).astype(model.dtype), None
         Y, labels = self.targets(y, len(rows), learn, lengths)
@@ -117,7 +117,7 @@ class TargetConversion(OutputConversion):
         converter, X = self.bind(given.X, given.lengths, trims=True)
         data = converter.data(X, given.y, given.sample_weight, learn=True)
         if given.sample_weight is not None:  # reject weights of residuals, whose mean over all batches must be 1
-            self.row_weights("sample_weight", given.sample_weight, data.n)
+            targets.check_weights(self.model, "sample_weight", given.sample_weight, data.n)
         vars(self).update(vars(converter.unbound(self.model)))
         return data
 
@@ -130,24 +130,6 @@ class TargetConversion(OutputConversion):
         if self.scaling_X is not None:
             dY = dY / self.scaling_X.factor
         return data.replaced(dY=as_contiguous(dY.reshape(data.n, -1), self.model.dtype))
-
-    def row_weights(self, name: str, weights: Any, n: int, of_residuals: bool = False) -> NDArray[Any]:
-        """Return validated row weights in the model's dtype.
-
-        Custom losses have no row weights. If `of_residuals` is true, nnc.LeastSquares has weights of its residuals.
-        """
-        from nnc._registry.capabilities import check
-
-        check("sample_weight" if of_residuals else "sample_weight of batches or folds", self.model)
-        array = as_weights(name, weights, n, self.model.dtype)
-        with np.errstate(over="ignore"):
-            total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
-        if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum of the row weights
-            raise ValueError(
-                f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
-                f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"
-            )
-        return array
 
     def targets(
         self, y: Any, n: int, learn: bool, lengths: NDArray[np.int32] | None = None

@@ -1,4 +1,4 @@
-"""Conversion of y to targets or class indices, and checks of y for the loss."""
+"""Conversion of y to targets or class indices, and checks of y and of row weights for the loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._registry import losses
-from nnc._utils.arrays import as_real_array
+from nnc._utils.arrays import as_real_array, as_weights
 from nnc._utils.checks import check_real, short_repr
 
 if TYPE_CHECKING:
@@ -290,3 +290,22 @@ def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -
     if not ((table >= 0) & (table < np.inf)).all():
         raise ValueError(f"class_weight must have finite weights of at least 0, got {dict(weight)!r}")
     return table
+
+
+def check_weights(model: Model, name: str, weights: Any, n: int, of_residuals: bool = False) -> NDArray[Any]:
+    """Return validated weights of n rows in the model's dtype.
+
+    Custom losses have no row weights. If `of_residuals` is true, nnc.LeastSquares has weights of its residuals.
+    """
+    from nnc._registry.capabilities import check
+
+    check("sample_weight" if of_residuals else "sample_weight of batches or folds", model)
+    array = as_weights(name, weights, n, model.dtype)
+    with np.errstate(over="ignore"):
+        total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
+    if not limits.tiny <= total <= limits.max:  # gradients are divided by the sum of the row weights
+        raise ValueError(
+            f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
+            f"got {total:.3g}; only ratios of weights matter, so divide all of them by the largest"
+        )
+    return array

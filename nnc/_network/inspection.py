@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc._data.converter import DataConverter
     from nnc._drawing.svg import Drawing
     from nnc._inspection.explain import Explanation
 
@@ -54,7 +55,7 @@ class Inspection(Prediction):
 
     def _loss_and_scalings(self) -> str:
         """Return the dtype, the loss and the scalings as text for the summary of the network."""
-        scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.describe_scalings().items())
+        scaled = "".join(f", {what} scaled ({how})" for what, how in describe_scalings(self.converter).items())
         loss = self.model.loss_function or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
@@ -143,7 +144,7 @@ class Inspection(Prediction):
         from nnc._inspection.text import network_text, scaling_text
 
         converter = self.converter
-        lines = {what: [f"Scaled: {how}"] for what, how in converter.describe_scalings().items()}
+        lines = {what: [f"Scaled: {how}"] for what, how in describe_scalings(converter).items()}
         if converter.scaling_X is not None:
             lines["inputs"] += scaling_text("Input", converter.scaling_X)
         if converter.scaling_y is not None:
@@ -200,3 +201,13 @@ class Inspection(Prediction):
         )
         print_result(explanation)
         return explanation
+
+
+def describe_scalings(converter: DataConverter) -> dict[str, str]:
+    """Return a dict of scaling names for display; the keys are "inputs" and "targets", if they are scaled."""
+    pairs = {"inputs": (converter.scaler_X, converter.scaling_X), "targets": (converter.scaler_y, converter.scaling_y)}
+    return {
+        data: scaler.name if scaling is not None else f"{scaler.name}, not computed yet"
+        for data, (scaler, scaling) in pairs.items()
+        if scaler is not None
+    }

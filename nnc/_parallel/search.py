@@ -13,6 +13,7 @@ import numpy as np
 from nnc._data import splits, targets
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
+from nnc._data.targets import check_weights
 from nnc._parallel.fit import check_names, check_networks, converters_for_targets, train_networks
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
@@ -367,7 +368,7 @@ def _split_rows(
         return HeldOut(array, [n], None, [tuple(validation)], None if test is None else tuple(test), False)
     columns = [rows, targets.check_row_count(rows, y)]
     if sample_weight is not None:
-        columns.append(converter.row_weights("sample_weight", sample_weight, n))
+        columns.append(check_weights(converter.model, "sample_weight", sample_weight, n))
     strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes, converter.class_steps)
     remaining = np.arange(n)
     if test_split is not None:

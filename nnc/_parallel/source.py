@@ -12,6 +12,7 @@ from nnc._data import targets
 from nnc._data.fit_rows import convert_validation
 from nnc._data.sequences import Sequences
 from nnc._data.splits import as_split, split_rows
+from nnc._data.targets import check_weights
 from nnc._model.data import RowSubset
 from nnc._model.steps import model_for_steps
 from nnc._training.dataset import Dataset
@@ -177,7 +178,7 @@ class ConvertedData:
         if is_shared:
             validation = self._source_validation
         if weights is not None:
-            weights = converter.row_weights("sample_weight", weights, data.n)
+            weights = check_weights(converter.model, "sample_weight", weights, data.n)
         index, validation_index = self.split_rows(plan, index)
         if index is None and converter.is_bound and validation is not None and not is_shared:
             index = np.arange(self.n)  # bind the rows again, because validation rows of the caller may have more steps
@@ -217,7 +218,7 @@ class ConvertedData:
         if weights is not None:
             # Reject a selection of rows that all have weight 0, which is possible although the weights of X are valid.
             for part in (index,) if validation_index is None else (index, validation_index):
-                converter.row_weights("sample_weight", weights[part], len(part))
+                check_weights(converter.model, "sample_weight", weights[part], len(part))
         return Dataset(converter, data, held_out)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from nnc._data.batch import Batch, unpack_batch
 from nnc._data.fit_rows import apply_class_weight, split_batch
+from nnc._data.targets import check_weights
 from nnc._model.data import Data
 from nnc._registry.capabilities import check
 from nnc._training.advice import advise
@@ -294,7 +295,7 @@ def with_lazy_epochs(plan: Plan, batch_size: int) -> Plan:
     n, weights = len(X), rows.sample_weight
     converter.fit_input_scaling(X)
     Y, labels = converter.targets(rows.y, n, learn=True)
-    data = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
+    data = Data(X, Y, labels, None if weights is None else check_weights(converter.model, "sample_weight", weights, n))
     data = apply_class_weight(converter, data, arguments.class_weight)
 
     def read_batch(rows: Data, indices: NDArray[Any]) -> Data:
