@@ -344,6 +344,7 @@ def test_missing_command_prints_usage_as_error(capsys):
         ["compare", "--sizes", "3,0,1"],
         ["compare", "--epochs", "0"],
         ["compare", "--rows", "many"],
+        ["compare", "--sizes", "2000000,2", "--rows", "2147483648"],
     ],
 )
 def test_usage_error_has_status_2_and_names_argument(arguments, capsys):
