@@ -4,6 +4,7 @@ The file refusals.txt lists calls with their complete messages, so that every ch
 """
 
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr
 from io import StringIO
@@ -16,6 +17,9 @@ import pytest
 import nnc
 from nnc import Head, Heads, LeastSquares, NeuralNetwork, Quantile, pde
 from nnc._cli.main import main
+from nnc._registry import losses, optimizers
+from nnc._registry.capabilities import NEEDS, check
+from nnc._registry.optimizers import parse_optimizer
 from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input
 
 TEXT = Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8")
@@ -38,7 +42,7 @@ CONVOLUTION = (SEQUENCES, Conv1D(4, 2), 2)
 CAUSAL = (SEQUENCES, Conv1D(4, 2, padding="causal"), GRU_STEPS, 2)
 HEADS = Heads([Head(1, "mse"), Head(1, "mae")])
 QUANTILES = Quantile([0.1, 0.9])
-LEAST_SQUARES = LeastSquares(lambda P, Y: (P - Y, np.ones((*P.shape, P.shape[1]))))
+LEAST_SQUARES = LeastSquares(lambda P, Y: (P - Y, np.broadcast_to(np.eye(P.shape[1]), (*P.shape, P.shape[1]))))
 EXECUTOR = ThreadPoolExecutor(1)
 
 
@@ -134,3 +138,96 @@ def test_unsupported_combination_raises(call, expected):
     with pytest.raises(Exception) as caught:  # noqa: PT011
         eval(call)
     assert f"{caught.type.__name__}: {caught.value}" == expected
+
+
+# --------------------------------------------------------------------------------------------------- pairs
+
+NETWORKS = [(layers, "mse") for layers in (RELU, BATCH_NORM, DROPOUT, IMAGES, RECURRENT, BIDIRECTIONAL, CAUSAL)]
+NETWORKS += [(DENSE, loss) for loss in (*losses.NAMES, squares, LEAST_SQUARES, HEADS, QUANTILES)]
+OPTIONS = {
+    "lr": 0.01,
+    "batch_size": 4,
+    "dropout": 0.5,
+    "l1": 0.1,
+    "clip_norm": 1.0,
+    "clip_value": 1.0,
+    "max_norm": 1.0,
+    "weight_decay": 0.1,
+    "metrics": [nnc.Metric("zero", lambda y_true, y_pred, sample_weight=None: 0.0, larger_is_better=True)],
+    "sample_weight": np.ones(8),
+    "dY": SLOPES,
+    "truncate": 2,
+}
+METHODS = {
+    "derivatives": lambda net, X, y: net.derivatives(X),
+    "parameter_jacobian": lambda net, X, y: net.parameter_jacobian(X),
+    "score": lambda net, X, y: net.score(X, y),
+    "explain_step": lambda net, X, y: net.explain_step(X[:2], y[:2]),
+    "dP": lambda net, X, y: net.train_step(X, dP=np.ones_like(y)),
+    "nnc.pde.Problem": lambda net, X, y: pde.Problem(net, pde.Values(ROWS[0], ROWS[1])),
+}
+
+
+def refusals(uses, model, **parts):
+    """Return the messages of the table for combinations of `uses` with the network and the other parts."""
+    messages = set()
+    for use in uses:
+        try:
+            check(use, model, **parts)
+        except ValueError as error:
+            messages.add(str(error))
+    return messages
+
+
+def message_of(call):
+    """Return the message of the ValueError that a call raises, or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call()
+    except ValueError as error:
+        return str(error)
+
+
+def check_fit(layers, loss, optimizer="adam", option=None):
+    """Assert that a fit raises an error of the table if it has one for the combination, and otherwise none."""
+    net = network(layers, loss)
+    X, y = rows_of(net)
+    if loss == "hinge":
+        y = np.ones_like(y)
+    instance = parse_optimizer(optimizer)
+    uses = {f"optimizer={optimizer!r}", option, "a layer with dropout" if layers is DROPOUT else None}
+    expected = refusals(uses & NEEDS.keys(), net.model, optimizer=instance)
+    options = {} if option is None else {option: OPTIONS[option]}
+    message = message_of(lambda: net.fit(X, y, **{"epochs": 1, "optimizer": optimizer, **options}))
+    assert message in (expected or {None}), (layers, loss, optimizer, option)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_is_possible_with_optimizers_of_the_table(option):
+    for optimizer in optimizers.NAMES:
+        check_fit(RECURRENT if option == "truncate" else DENSE, "mse", optimizer, option)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_is_possible_with_networks_of_the_table(option):
+    for layers, loss in NETWORKS:
+        check_fit(layers, loss, "adam", option)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.NAMES)
+def test_optimizer_is_possible_with_networks_of_the_table(optimizer):
+    for layers, loss in NETWORKS:
+        check_fit(layers, loss, optimizer)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_is_possible_with_networks_of_the_table(method):
+    for layers, loss in NETWORKS:
+        net = network(layers, loss)
+        X, y = rows_of(net)
+        expected = refusals([method], net.model)
+        message = message_of(
+            lambda net=net, X=X, y=y: METHODS[method](net, X, np.ones_like(y) if net.loss_name == "hinge" else y)
+        )
+        assert message in (expected or {None}), (layers, loss, method)

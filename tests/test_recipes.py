@@ -38,6 +38,7 @@ ACTIVATION = Recipe(
     },
     optional=set(),
     generated={
+        "docs/combinations.md",
         "docs/guide/what-there-is.md",
         "docs/guide/errors.md",
         "docs/nnc-network.schema.json",
@@ -57,6 +58,7 @@ LOSS = Recipe(
     },
     optional={"nnc/__init__.py", "docs/api/learning.md", "nnc/_registry/formulas.py"},
     generated={
+        "docs/combinations.md",
         "docs/guide/what-there-is.md",
         "docs/nnc-network.schema.json",
         "nnc/_network/__init__.py",

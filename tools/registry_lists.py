@@ -13,12 +13,15 @@ import re
 import sys
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nnc._registry import activations, initializers, losses, optimizers  # noqa: E402
+from nnc import layers  # noqa: E402
+from nnc._registry import activations, capabilities, initializers, losses, optimizers  # noqa: E402
+from nnc._training import schedules  # noqa: E402
 from nnc.layers import Input, layer_classes_by_type  # noqa: E402
 
 if TYPE_CHECKING:
@@ -77,6 +80,45 @@ def optimizer_sections() -> str:
     )
 
 
+def combination_table() -> str:
+    """Return the rows of the table of combinations: each property, what needs it, and what does not have it."""
+    uses: dict[capabilities.Property, list[str]] = {}
+    for use, needs in capabilities.NEEDS.items():
+        for need in needs:
+            uses.setdefault(need.property, []).append(use if " " in use else f"`{use}`")
+    rows = []
+    for row, names in uses.items():
+        without = [f"`{name}`" for name, part in EXAMPLES.get(row.part, {}).items() if not row.holds(part)]
+        rows.append(f"| {row.text} | {', '.join(names)} | {', '.join(without)} |")
+    return "\n".join(rows)
+
+
+def example_layers() -> dict[str, Any]:
+    """Return layers of all types, and dense layers with all activations, by their names."""
+    kinds = {"Bidirectional": layers.Bidirectional(layers.GRU(2))}
+    for layer_class in layers.layer_classes_by_type().values():
+        if layer_class is layers.Input:  # the input shape of a network is no layer
+            continue
+        required = [name for name, spec in layer_class._fields.items() if spec.required]
+        kinds[layer_class.__name__] = layer_class(
+            **dict.fromkeys(required, 0.5 if layer_class is layers.Dropout else 2)
+        )
+    kinds |= {name: layers.Dense(2, name) for name in activations.NAMES}
+    return {name: SimpleNamespace(kind=kind, input_shape=(2,)) for name, kind in kinds.items()}
+
+
+# Examples of the parts of a network and of its training, by the names in the table of combinations.
+EXAMPLES = {
+    "optimizer": {name: optimizer() for name, optimizer in optimizers.ROWS.items()},
+    "schedule": {row.__name__: row for row in (schedules.PerStep, schedules.ReduceLROnPlateau)},
+    "loss": {
+        **{row.name: row for row in LOSS_ROWS},
+        "a function": SimpleNamespace(),
+        "nnc.LeastSquares": SimpleNamespace(has_residuals=True),
+        "nnc.Heads": losses.Composite(),
+    },
+    "layer": example_layers(),
+}
 OPTIMIZER_SECTION = """\
 ### {name}
 
@@ -111,6 +153,7 @@ LISTS = (
     ("docs/guide/errors.md", r"(activation must be one of ).*?(, got)", ", ".join(activations.HIDDEN)),
     ("docs/nnc-network.schema.json", r'("activation": \{\s*"enum": \[)[^]]*(\])', json_items(activations.NAMES)),
     ("docs/guide/what-there-is.md", r"(\| default output activation \|\n\|---\|---\|---\|\n).*?(\n\n)", loss_table()),
+    ("docs/combinations.md", r"(\| not possible with \|\n\|---\|---\|---\|\n).*?(\n\n)", combination_table()),
     ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
     ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
     ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),

@@ -120,11 +120,6 @@ def explain_step(
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {short_repr(lr)}")
     problem = Problem(net, X, y)
-    if any(connection.norm for connection in problem.connections):
-        raise ValueError(
-            "net must not contain BatchNorm, whose output for a row depends on the other rows of the batch; use "
-            "check_gradients, or read the formulas in nnc.reference"
-        )
     recurrences = [connection.recurrence for connection in problem.connections if connection.recurrence is not None]
     steps_of_layers = [len(recurrence.orders[0]) for recurrence in recurrences]
     if max(steps_of_layers, default=0) > explain_recurrent.MAX_STEPS:

@@ -112,7 +112,7 @@ def _check_slope_gradients(
     from nnc._inspection.functions import check_slope_gradients
     from nnc._inspection.problem import Problem
 
-    check("dY", net.model)
+    check("check_gradients with dY", net.model)
     model, values = model_with_slopes(net.model, weight), net.converter.data(X, y)
     data = net.converter.with_slopes(values, as_slopes(net.model, dY, values.n))
     assert data.dY is not None

@@ -1,6 +1,7 @@
 """Table of combinations: what options, optimizers and methods need from the optimizer, the loss and the layers.
 
-`check` raises the error of a combination that is not supported.
+`check` raises the error of a combination that is not supported. tools/registry_lists.py writes the table of
+docs/combinations.md.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ _DERIVATIVES = (
     Need(ROW_LAYERS),
     Need(SMOOTH),
 )
+_SLOPES = (*_DERIVATIVES, Need(SQUARED_ERROR))
 _STATISTICS = Need(NO_BATCH_NORM, "whose running statistics would include rejected steps", "use another optimizer")
 _HEADS = Need(SINGLE_LOSS, remedy="use the outputs of each head, net.heads.split(net.predict(X))")
 _WEIGHTS = "pass weights for a custom loss as a column of y"
@@ -123,7 +125,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "metrics": (Need(SINGLE_LOSS, remedy="compute them in a callback"),),
     "sample_weight": (Need(WEIGHTED_LOSS, remedy=_WEIGHTS),),
     "sample_weight of batches or folds": (Need(NAMED_LOSS, remedy=_WEIGHTS),),
-    "dY": (*_DERIVATIVES, Need(SQUARED_ERROR)),
+    "dY": (*_SLOPES, Need(NO_DROPOUT, "because a mask has no derivative", "use l2 or weight_decay")),
+    "check_gradients with dY": _SLOPES,
     "truncate": (
         Need(RECURRENT),
         Need(STEPS),
@@ -164,7 +167,10 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "predict_proba": (_HEADS,),
     "score": (_HEADS,),
     "nnc.compare": (Need(NO_DROPOUT, "because the plain-Python reference has none"),),
-    "explain_step": (Need(NAMED_LOSS, remedy="explain a network with a similar named loss"),),
+    "explain_step": (
+        Need(NAMED_LOSS, remedy="explain a network with a similar named loss"),
+        Need(NO_BATCH_NORM, "whose output for a row depends on the other rows", "use check_gradients"),
+    ),
 }
 
 

@@ -128,7 +128,7 @@ def with_derivatives(plan: Plan) -> Plan:
     from nnc._model.slopes import model_with_slopes
 
     check("dY", model)
-    if model.has_dropout or arguments.dropout != 0:
+    if arguments.dropout != 0:
         raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
     if plan.converter.converts_by_batch(rows.X):
         raise ValueError("X must not be a memmap of another dtype with dY; convert it to an array of the dtype first")
