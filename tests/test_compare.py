@@ -159,5 +159,5 @@ def test_bias_in_one_of_two_layers_agrees():
 
 
 def test_compare_rejects_dropout():
-    with pytest.raises(ValueError, match="layers must not contain Dropout"):
+    with pytest.raises(ValueError, match="compare requires a network without Dropout layers"):
         nnc.compare([3, 4, Dropout(0.5), 1], X, Y, epochs=5, verbose=False)

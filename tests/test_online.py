@@ -152,7 +152,7 @@ def test_copies_continue_with_same_bits(make_copy, optimizer):
         (lambda: OnlineRegressor(hidden=8), TypeError, r"hidden must be the widths .* such as \(16,\), got 8"),
         (lambda: OnlineRegressor(hidden=(0,)), ValueError, "hidden must be 1 or more, got 0"),
         (lambda: OnlineRegressor(activation="tahn"), ValueError, "activation must be one of"),
-        (lambda: OnlineRegressor(optimizer="lbfgs"), ValueError, "'lbfgs', which has no learning rate"),
+        (lambda: OnlineRegressor(optimizer="lbfgs"), ValueError, "lr requires an optimizer .*, got 'lbfgs'"),
         (lambda: OnlineRegressor(l2=-1), ValueError, "l2 must be"),
         (lambda: OnlineRegressor(seed=-1), ValueError, "seed must be"),
     ],

@@ -94,7 +94,7 @@ def test_per_step_rates_match_pytorch():
 
 def test_per_step_rejects_fits_of_unknown_length():
     batches = [(ROWS[:8], TARGETS[:8]), (ROWS[8:], TARGETS[8:])]
-    with pytest.raises(ValueError, match="lr must not be PerStep for fit_batches"):
+    with pytest.raises(ValueError, match="fit_batches requires a schedule that counts epochs"):
         build_network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
     with pytest.raises(ValueError, match="lr must be a schedule of a fixed length if epochs is not given"):
         build_network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))

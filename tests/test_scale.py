@@ -333,7 +333,7 @@ def test_second_order_optimizers_train_scale(optimizer):
     assert abs(unpenalized.layers[0].W).max() > 0.1 > abs(penalized.layers[0].W).max()
     assert abs(unpenalized.weights[1]).max() < 0.1
     net.layers[0].lr_factor = 6.0
-    with pytest.raises(ValueError, match="lr_factor of Hidden Layer 1 must be 1"):
+    with pytest.raises(ValueError, match="lr_factor requires an optimizer that has a learning rate"):
         net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 

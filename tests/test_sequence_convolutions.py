@@ -515,5 +515,5 @@ def test_second_order_optimizers_support_or_refuse_convolutions():
     net = network(layers)
     loss = net.evaluate_loss(X, Y)
     assert net.fit(X, Y, optimizer="lbfgs", epochs=10).loss[-1] < loss
-    with pytest.raises(ValueError, match=r"'levenberg_marquardt' for a network with .*convolutions"):
+    with pytest.raises(ValueError, match=r"'levenberg_marquardt' requires a network without .*convolutions"):
         network(layers).fit(X, Y, optimizer="levenberg_marquardt", epochs=2)
