@@ -205,15 +205,10 @@ def check(use: str, model: Any = None, *, stack: Any = None, optimizer: Any = No
     loss = None
     if model is not None:
         stack, loss = model.stack, loss_of(model)
-    parts = {
-        "optimizer": [optimizer],
-        "schedule": [schedule],
-        "loss": [loss],
-        "layer": () if stack is None else stack.layers,
-        "stack": [stack],
-    }
+    given = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "stack": stack}
     for (part_name, text, holds), reason, remedy in NEEDS[use]:
-        for part in parts[part_name]:
+        parts = () if stack is None else stack.layers
+        for part in parts if part_name == "layer" else (given[part_name],):
             if part is not None and not holds(part):
                 because = reason and f", {reason}"
                 instead = remedy and f"; {remedy.format(use=use)}"

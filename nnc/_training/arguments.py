@@ -88,9 +88,12 @@ class FitArguments(NamedTuple):
 
     def checked(self, name: str) -> Any:
         """Return the value of an option that has a check, after this check."""
-        value, check = getattr(self, name), OPTIONS[name].check
+        value = getattr(self, name)
+        if value is DEFAULTS[name]:
+            return value
+        check = OPTIONS[name].check
         assert check is not None
-        return None if value is None and DEFAULTS[name] is None else check(name, value)
+        return check(name, value)
 
 
 class Option(NamedTuple):

@@ -207,9 +207,10 @@ def check_options(arguments: FitArguments, model: Model, state: TrainingState) -
             check(name, model, optimizer=optimizer)
     if model.has_dropout or model.stack.input_dropout_rates:
         check("a layer with dropout", optimizer=optimizer)
-    kinds = [layer.kind for layer in model.stack.parametric_layers if not layer.kind.frozen]
-    if any((kind.lr_factor, kind.bias_lr_factor) != (1, 1) for kind in kinds):
-        check("lr_factor", optimizer=optimizer)
+    if model.has_learning_options:
+        kinds = [layer.kind for layer in model.stack.parametric_layers if not layer.kind.frozen]
+        if any((kind.lr_factor, kind.bias_lr_factor) != (1, 1) for kind in kinds):
+            check("lr_factor", optimizer=optimizer)
 
 
 def resolved_settings(
