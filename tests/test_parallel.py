@@ -72,7 +72,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
-    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    for name in ("conftest.py", "layer_examples.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
     for number in range(25):
         (folder / "tests" / f"test_{number}.py").write_text(CODE, encoding="utf-8")
     return folder
