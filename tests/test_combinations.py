@@ -20,7 +20,7 @@ from nnc._cli.main import main
 from nnc._registry import losses, optimizers
 from nnc._registry.capabilities import NEEDS, check
 from nnc._registry.optimizers import parse_optimizer
-from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input
+from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input, SimpleRNN
 
 TEXT = Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8")
 REFUSALS = re.findall(r"^(\w.*)\n    (.+)$", TEXT, re.MULTILINE)
@@ -40,10 +40,15 @@ RECURRENT = (SEQUENCES, GRU_STEPS, 2)
 BIDIRECTIONAL = (SEQUENCES, Bidirectional(GRU_STEPS), 2)
 CONVOLUTION = (SEQUENCES, Conv1D(4, 2), 2)
 CAUSAL = (SEQUENCES, Conv1D(4, 2, padding="causal"), GRU_STEPS, 2)
+ELU_CELLS = (SEQUENCES, SimpleRNN(3, "elu"), 2)
+LEAKY_CELLS = (SEQUENCES, Bidirectional(SimpleRNN(3, "leaky_relu")), 2)
+ANY_STEPS = (Input(steps=None, features=3), Bidirectional(GRU_STEPS), 2)
 HEADS = Heads([Head(1, "mse"), Head(1, "mae")])
 QUANTILES = Quantile([0.1, 0.9])
 LEAST_SQUARES = LeastSquares(lambda P, Y: (P - Y, np.broadcast_to(np.eye(P.shape[1]), (*P.shape, P.shape[1]))))
 EXECUTOR = ThreadPoolExecutor(1)
+# Packages of exporters.
+PACKAGES = {"to_sklearn": "sklearn", "to_torch": "torch", "to_keras": "keras", "to_skl2onnx": "skl2onnx"}
 
 
 def squares(P, Y):
@@ -117,6 +122,15 @@ def mlp(name="MLPRegressor", **options):
     return getattr(module, name)(**{"activation": "tanh", **options})
 
 
+def to_skl2onnx():
+    from skl2onnx import to_onnx
+
+    from nnc.sklearn import register_skl2onnx
+
+    register_skl2onnx()
+    to_onnx(mlp(loss=QUANTILES, max_iter=1).fit(*ROWS), ROWS[0])
+
+
 def fit_table(**options):
     module = pytest.importorskip("nnc.tabular", exc_type=ImportError)
     module.TableRegressor(quantiles=[0.1, 0.9], **options).fit(*ROWS, sample_weight=np.ones(8))
@@ -135,8 +149,9 @@ def shell(line):
 
 @pytest.mark.parametrize(("call", "expected"), REFUSALS, ids=lambda text: text[:60])
 def test_unsupported_combination_raises(call, expected):
-    if ".to_sklearn(" in call:
-        pytest.importorskip("sklearn")
+    for name, package in PACKAGES.items():
+        if name in call:
+            pytest.importorskip(package)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         eval(call)
     assert f"{caught.type.__name__}: {caught.value}" == expected
