@@ -79,6 +79,7 @@ _NAMES = {
         "DivergedWarning",
         "EqualNeuronsWarning",
         "FewRowsWarning",
+        "LeakageWarning",
         "LearningRateWarning",
         "NotConvergedWarning",
         "OverfittingWarning",

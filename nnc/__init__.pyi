@@ -63,6 +63,7 @@ from nnc._training.advice import DeadLayerWarning as DeadLayerWarning
 from nnc._training.advice import DivergedWarning as DivergedWarning
 from nnc._training.advice import EqualNeuronsWarning as EqualNeuronsWarning
 from nnc._training.advice import FewRowsWarning as FewRowsWarning
+from nnc._training.advice import LeakageWarning as LeakageWarning
 from nnc._training.advice import LearningRateWarning as LearningRateWarning
 from nnc._training.advice import NotConvergedWarning as NotConvergedWarning
 from nnc._training.advice import OverfittingWarning as OverfittingWarning
@@ -119,6 +120,7 @@ __all__ = [
     "LBFGS",
     "LastRows",
     "Layer",
+    "LeakageWarning",
     "LearningRateWarning",
     "LeastSquares",
     "LevenbergMarquardt",

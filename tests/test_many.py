@@ -209,7 +209,7 @@ def test_data_are_converted_once_and_not_copied():
     assert converted[0] is converted[2] is converted[4]
     assert converted[1] is converted[3]
     assert np.shares_memory(converted[0].data.X, X)
-    dataset = converted[0].build_dataset(Plan.of(networks[0], FitArguments()), None, np.ones(90))
+    dataset, _ = converted[0].build_dataset(Plan.of(networks[0], FitArguments()), None, np.ones(90))
     assert np.shares_memory(dataset.rows.X, X)
 
 

@@ -131,7 +131,7 @@ def test_fewer_than_twenty_rows_issue_warning_with_remedy(n):
 
 
 def test_validation_has_more_folds_and_repeats_with_fewer_rows():
-    rows = np.tile(X, (2, 1))
+    rows = np.concatenate([X, X_TEST])
     for n, method in ((100, "5-fold cross-validation, 2 times"), (101, "5-fold cross-validation"), (200, "3-fold")):
         selected = build_network().fit(rows[:n], rows[:n, :1], epochs=40).settings["selection"]
         assert f"by {method}" in f"{selected} "

@@ -9,8 +9,7 @@ pytest.importorskip("sklearn", "1.9")
 
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, read_table
 from nnc.tabular.recipe import N_FOLDS
-from nnc.tabular.repeated_rows import find_row_groups
-from nnc.tabular.training_rows import learn_schema, split_into_folds
+from nnc.tabular.training_rows import find_row_groups, learn_schema, split_into_folds
 
 
 def groups_of(X, y):

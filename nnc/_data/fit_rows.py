@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nnc._data.splits import LastRows
     from nnc._model.data import Data
 
-
 def convert_validation(converter: DataConverter, validation: Any) -> Data | None:
     """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
     if validation is None:
@@ -37,12 +36,15 @@ def convert_validation(converter: DataConverter, validation: Any) -> Data | None
         raise error_class(f"validation: {error}") from None
 
 
-def split_batch(converter: DataConverter, batch: Batch, method: float | LastRows, key: int) -> tuple[Batch, Batch]:
-    """Return the training rows and the validation rows of a batch, by a result of `as_split`.
+def split_batch(
+    converter: DataConverter, batch: Batch, method: float | LastRows, key: int
+) -> tuple[Batch, Batch, str | None]:
+    """Return the training rows and the validation rows of a batch, and the text of the warning about copies of rows.
 
-    `key` determines a random split.
+    `method` is a result of `as_split`. `key` determines a random split, which keeps copies in one part.
     """
-    from nnc._data.splits import split_rows
+    from nnc._data.repeated_rows import describe_copies, find_copies
+    from nnc._data.splits import LastRows, split_rows
 
     X, y, weights = batch.X, batch.y, batch.sample_weight
     X = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
@@ -58,11 +60,12 @@ def split_batch(converter: DataConverter, batch: Batch, method: float | LastRows
         if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
             wide = array.reshape(len(array), -1)
             raise not_finite_error(name, wide, int((~np.isfinite(wide)).argmax()), shape=shape)
-    [(train, test)] = split_rows(len(X), method, key, classes, name="validation")
+    group = None if isinstance(method, LastRows) else find_copies(X, y, classes)
+    [(train, test)] = split_rows(len(X), method, key, classes, name="validation", group=group)
     if weights is not None:
         weights = targets.check_weights(converter.model, "sample_weight", weights, len(X), of_residuals=True)
     batch = batch._replace(X=X, y=y, sample_weight=weights)
-    return batch.rows(train), batch.rows(test)
+    return batch.rows(train), batch.rows(test), None if group is None else describe_copies(group)
 
 
 def apply_class_weight(converter: DataConverter, data: Data, class_weight: Any) -> Data:

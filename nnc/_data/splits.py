@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc._data.folds import Folds, stratify
+from nnc._data.folds import Folds, rank_groups, stratify
 from nnc._utils.checks import allow_none, build_check, check_count, check_fraction, check_real, short_repr
 from nnc._utils.containers import as_array
 from nnc._utils.random import Stream, mix
@@ -122,13 +122,15 @@ class LastRows(Value):
     gap: int = field(default=0, check=partial(check_count, minimum=0))
 
 
-def random_order(n: int, seed: int, labels: NDArray[Any] | None = None) -> NDArray[np.intp]:
-    """Return the indices 0 to n - 1 in random order, by sorting one random number per row; see `stratify` for `labels`.
+def random_order(
+    n: int, seed: int, labels: NDArray[Any] | None = None, group: NDArray[np.intp] | None = None
+) -> NDArray[np.intp]:
+    """Return the indices 0 to n - 1 in random order, by sorting one random number per row, sorted by `stratify`.
 
     The same seed gives the same order on all systems.
     """
     order = np.argsort(Stream(mix(_as_integer("seed", seed) % 2**64)).uniform((n,)), kind="stable")
-    return stratify(order, labels)
+    return stratify(order, labels, group)
 
 
 def as_split(value: Any) -> float | LastRows | None:
@@ -141,7 +143,13 @@ def as_split(value: Any) -> float | LastRows | None:
 
 
 def split_rows(
-    n: int, method: float | LastRows, seed: int, labels: NDArray[Any] | None, name: str, n_folds: int = 1
+    n: int,
+    method: float | LastRows,
+    seed: int,
+    labels: NDArray[Any] | None,
+    name: str,
+    n_folds: int = 1,
+    group: NDArray[np.intp] | None = None,
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return, for each of `n_folds` splits of n rows, the indices of the large part and of the small part.
 
@@ -153,6 +161,8 @@ def split_rows(
         Result of `as_split`. Several random folds contain all rows, regardless of the fraction.
     n_folds : int, default 1
         Number of splits, whose small parts have no common rows.
+    group : int array (n,), optional
+        Group of each row, see `Folds`. A random split keeps the rows of a group in one part.
     """
     if isinstance(method, LastRows):
         size = method.size
@@ -166,10 +176,22 @@ def split_rows(
             )
         return Folds.rolling(np.arange(n)[::-1], n_folds, n_small, method.gap).pairs()
     if n_folds == 1:
-        return [split(n, check_fraction(name, method), seed, labels, name)]
+        return [split_groups(n, check_fraction(name, method), seed, labels, name, group)]
     if n < n_folds:
         raise ValueError(f"folds must be at most the number of rows, {n}, got {n_folds}")
-    return Folds.deal(random_order(n, seed, labels), n_folds).pairs()
+    return Folds.deal(random_order(n, seed, labels, group), n_folds, group).pairs()
+
+
+def split_groups(
+    n: int, size: float, seed: int, labels: NDArray[Any] | None, name: str, group: NDArray[np.intp] | None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return `split` of n rows, or a split of groups of rows, which contains about this fraction of the rows."""
+    if group is None:
+        return split(n, size, seed, labels, name)
+    first, rank = np.sort(np.unique(group, return_index=True)[1]), rank_groups(group)
+    parts = split(len(first), _count_rows(n, size, name) / n, seed, None if labels is None else labels[first], name)
+    large, small = (np.flatnonzero(np.isin(rank, part)) for part in parts)
+    return large, small
 
 
 def _count_rows(n: int, size: float, name: str) -> int:

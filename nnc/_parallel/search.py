@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._data import splits, targets
+from nnc._data.repeated_rows import describe_copies, find_copies
 from nnc._data.sequences import Sequences
 from nnc._data.splits import LastRows, as_split
 from nnc._data.targets import check_weights
 from nnc._parallel.fit import check_names, check_networks, converters_for_targets, train_networks
 from nnc._parallel.per_network import PerNetwork
-from nnc._training.advice import LearningRateWarning
+from nnc._training.advice import LeakageWarning, LearningRateWarning
 from nnc._training.arguments import DEFAULTS, MANY_OPTIONS, FitArguments
 from nnc._training.defaults import selects_settings, with_automatic_settings
 from nnc._training.options import uses_automatic_settings
@@ -25,6 +26,7 @@ from nnc._training.schedules import Schedule
 from nnc._training.start import with_checked_batches
 from nnc._training.trainable import adopt_converter
 from nnc._utils.checks import allow_none, check_bool, check_count, check_positive, short_repr
+from nnc._utils.notices import warn_user
 from nnc._utils.random import check_seed, mix
 
 if TYPE_CHECKING:
@@ -370,13 +372,16 @@ def _split_rows(
     if sample_weight is not None:
         columns.append(check_weights(converter.model, "sample_weight", sample_weight, n))
     strata = targets.stratification_labels(columns[1], network.model.loss, converter.classes, converter.class_steps)
+    group = find_copies(rows, columns[1], strata)
+    if group is not None:
+        warn_user(describe_copies(group), LeakageWarning)
     remaining = np.arange(n)
     if test_split is not None:
-        [(remaining, test_index)] = splits.split_rows(n, test_split, mix(seed), strata, name="test")
+        [(remaining, test_index)] = splits.split_rows(n, test_split, mix(seed), strata, name="test", group=group)
         test = tuple(column[test_index] for column in columns)
     if is_from_X:
-        strata = None if strata is None else strata[remaining]
-        pairs = splits.split_rows(len(remaining), validation, seed, strata, "validation", folds)
+        strata, group = (None if labels is None else labels[remaining] for labels in (strata, group))
+        pairs = splits.split_rows(len(remaining), validation, seed, strata, "validation", folds, group)
         train = [remaining[index] for index, _ in pairs]
         validation_rows = [tuple(column[remaining[index]] for column in columns) for _, index in pairs]
     else:

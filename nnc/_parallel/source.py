@@ -10,8 +10,9 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._data.fit_rows import convert_validation
+from nnc._data.repeated_rows import describe_copies, find_copies
 from nnc._data.sequences import Sequences
-from nnc._data.splits import as_split, split_rows
+from nnc._data.splits import LastRows, as_split, split_rows
 from nnc._data.targets import check_weights
 from nnc._model.data import RowSubset
 from nnc._model.steps import model_for_steps
@@ -138,27 +139,31 @@ class ConvertedData:
         """Converted validation rows of the source; None if there are none, or if each network converts them itself."""
         return self._converted[1]
 
-    def split_rows(self, plan: Plan, index: Index | None) -> tuple[Index | None, Index | None]:
-        """Return the indices of the training rows and of the validation rows of a network.
+    def split_rows(self, plan: Plan, index: Index | None) -> tuple[Index | None, Index | None, str | None]:
+        """Return the indices of the training and validation rows of a network, and the warning about copies of rows.
 
-        The first value is None if all rows train. The second value is None if no rows of X are validation rows.
+        The first value is None if all rows train. The second value is None if no rows of X are validation rows. The
+        third value is None if no row is a copy.
         """
         validation: Any = plan.arguments.validation
         if isinstance(validation, ValidationRows):
-            return np.arange(self.n) if index is None else index, validation.rows
+            return np.arange(self.n) if index is None else index, validation.rows, None
         if (method := as_split(validation)) is None:
-            return index, None
-        y = targets.check_row_count(self.converter.rows(self.X), self._y)
+            return index, None, None
+        X = self.converter.rows(self.X)
+        y = targets.check_row_count(X, self._y)
+        inputs = X if index is None else X[index]
         index = np.arange(self.n) if index is None else index
         key = plan.streams.key(SPLIT)
         strata = targets.stratification_labels(
             y[index], plan.model.loss, self.converter.classes, self.converter.class_steps
         )
-        [(train, held_out)] = split_rows(len(index), method, key, strata, name="validation")
-        return index[train], index[held_out]
+        group = None if isinstance(method, LastRows) else find_copies(inputs, y[index], strata)
+        [(train, held_out)] = split_rows(len(index), method, key, strata, name="validation", group=group)
+        return index[train], index[held_out], None if group is None else describe_copies(group)
 
-    def build_dataset(self, plan: Plan, index: Index | None, weights: Any) -> Dataset:
-        """Return the training and validation rows of one network.
+    def build_dataset(self, plan: Plan, index: Index | None, weights: Any) -> tuple[Dataset, str | None]:
+        """Return the training and validation rows of one network, and the warning about copies of rows or None.
 
         Parameters
         ----------
@@ -179,14 +184,14 @@ class ConvertedData:
             validation = self._source_validation
         if weights is not None:
             weights = check_weights(converter.model, "sample_weight", weights, data.n)
-        index, validation_index = self.split_rows(plan, index)
+        index, validation_index, copies = self.split_rows(plan, index)
         if index is None and converter.is_bound and validation is not None and not is_shared:
             index = np.arange(self.n)  # bind the rows again, because validation rows of the caller may have more steps
         if index is None:
             held_out = self.shared_validation if is_shared else None
             if held_out is None:
                 held_out = convert_validation(converter, validation)
-            return Dataset(converter, data if weights is None else data.replaced(weights=weights), held_out)
+            return Dataset(converter, data if weights is None else data.replaced(weights=weights), held_out), None
         # Compute scaling and number of steps from the rows of this network.
         if self.learns_scaling or converter.is_bound:
             y, is_converted = targets.as_label_array(self._y), not (converter.is_bound or isinstance(self.X, Sequences))
@@ -219,7 +224,7 @@ class ConvertedData:
             # Reject a selection of rows that all have weight 0, which is possible although the weights of X are valid.
             for part in (index,) if validation_index is None else (index, validation_index):
                 check_weights(converter.model, "sample_weight", weights[part], len(part))
-        return Dataset(converter, data, held_out)
+        return Dataset(converter, data, held_out), copies
 
 
 def _select_rows(data: Data, index: Index) -> Data:

@@ -146,8 +146,10 @@ class Job:
 
     def create_loop(self, interrupt: Interrupt) -> TrainingLoop:
         """Return the loop that trains the network on its rows."""
-        dataset = self.converted_data.build_dataset(self.plan, self.row_index, self.weights)
-        plan = self.plan.with_converter(dataset.converter)._replace(dataset=dataset)
+        dataset, copies = self.converted_data.build_dataset(self.plan, self.row_index, self.weights)
+        plan = self.plan.with_converter(dataset.converter)._replace(dataset=dataset, copies=copies)
+        if copies is not None:
+            plan = plan._replace(options=plan.options._replace(copies=copies))
         if plan.is_automatic:
             from nnc._training.selection import with_selection
 

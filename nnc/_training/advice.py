@@ -103,6 +103,14 @@ class FewRowsWarning(TrainingWarning):
     """Warning that a fit with automatic settings has fewer than 20 rows, which are too few to validate the settings."""
 
 
+class LeakageWarning(TrainingWarning):
+    """Warning that held-out rows are no test, because of copies of rows, or of a column that contains the target.
+
+    Many rows equal an earlier row in all columns of X and y. Automatic settings, random splits and tables keep copies
+    together, so that no row is validated on its copies. Tables also report columns that determine the target.
+    """
+
+
 class UnscaledInputWarning(TrainingWarning):
     """Warning that inputs are so large that the training is slow or diverges."""
 
@@ -151,6 +159,8 @@ def _check(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
             f"the automatic settings are uncertain, because the number of rows ({run.data.n}) is too small for their "
             "validation; use at least 20 rows or a linear model, or pass lr and epochs to set them yourself",
         )
+    if options.copies is not None:
+        yield LeakageWarning, options.copies
     overfitting = _overfitting(run, history)
     if overfitting:
         yield OverfittingWarning, overfitting

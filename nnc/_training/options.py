@@ -95,6 +95,8 @@ class TrainingOptions(NamedTuple):
         Whether the run trains on rows that were held out for this selection.
     is_uncertain : bool
         Whether the automatic settings are uncertain, because the fit has few rows.
+    copies : str or None
+        Text of the warning about rows that are copies of an earlier row; None without a validation, or without copies.
     is_interrupted : bool
         Whether Ctrl-C has ended the selection, so that the run ends before its first epoch.
     """
@@ -121,6 +123,7 @@ class TrainingOptions(NamedTuple):
     selection: str | None = None
     refit: bool = False
     is_uncertain: bool = False
+    copies: str | None = None
     is_interrupted: bool = False
 
     @property

@@ -49,6 +49,8 @@ class Plan(NamedTuple):
         Training state of the network.
     rows : Batch
         Training rows before their conversion.
+    copies : str or None
+        Text of the warning about rows that are copies of an earlier row.
     is_automatic : bool
         Whether settings that the caller has not set are chosen automatically.
     state : TrainingState
@@ -73,6 +75,7 @@ class Plan(NamedTuple):
     streams: Streams
     previous: TrainingState | None
     rows: Batch = NO_ROWS
+    copies: str | None = None
     is_automatic: bool = False
     state: TrainingState = LATER
     options: TrainingOptions = LATER

@@ -44,6 +44,8 @@ def with_options(plan: Plan) -> Plan:
     state.is_automatic = plan.is_automatic and not plan.given.sets_rate
     preset = "auto" if plan.is_automatic else "plain"
     options = checked_options(arguments, plan.model, state, plan.network, preset)
+    if plan.copies is not None:
+        options = options._replace(copies=plan.copies)
     if arguments.truncate is not None or arguments.checked("warm_up"):
         from nnc._training.truncation import check_truncation
 

@@ -31,7 +31,8 @@ import numpy as np
 
 from nnc._data.fit_rows import apply_class_weight
 from nnc._data.folds import Folds
-from nnc._data.splits import random_order, split
+from nnc._data.repeated_rows import describe_copies, find_copies
+from nnc._data.splits import random_order, split_groups
 from nnc._model.custom import NonFiniteLossError
 from nnc._model.data import RowSubset
 from nnc._registry import losses
@@ -176,12 +177,16 @@ def with_selection(plan: Plan, interrupt: Interrupt | None = None) -> Plan:
     steps = -(-rows.n // batch_size)
     if epochs * steps <= FIRST_STEPS:
         return plan
-    plan = plan._replace(options=options._replace(is_uncertain=rows.n < MIN_CERTAIN_ROWS))
+    group = None if rows.n < MIN_ROWS else find_copies(rows.X, rows.target.reshape(rows.n, -1))
+    n = rows.n if group is None else len(np.unique(group))
+    if dataset.validation is None and group is not None:
+        plan = plan._replace(copies=describe_copies(group))
+    plan = plan._replace(options=options._replace(is_uncertain=rows.n < MIN_CERTAIN_ROWS, copies=plan.copies))
     if rows.n < MIN_ROWS:
         return plan
-    parts, method = validation_parts(plan, Dataset(dataset.converter, rows, dataset.validation), batch_size)
+    parts, method = validation_parts(plan, Dataset(dataset.converter, rows, dataset.validation), batch_size, group)
     ends = cycle_ends(epochs, steps)
-    candidates = STRONG_WEIGHT_DECAYS if rows.n < MIN_SINGLE_ROWS else WEIGHT_DECAYS
+    candidates = STRONG_WEIGHT_DECAYS if n < MIN_SINGLE_ROWS else WEIGHT_DECAYS
     decays = candidates if arguments.weight_decay is None else (None,)
     common = arguments._replace(
         lr=cyclic_rate(arguments.lr.peak, ends),  # type: ignore[union-attr]
@@ -276,22 +281,30 @@ def weighted_rows(dataset: Dataset, arguments: FitArguments) -> Data:
     return rows if weights is None or weights.all() else select_rows(rows, np.flatnonzero(weights))
 
 
-def validation_parts(plan: Plan, dataset: Dataset, batch_size: int) -> tuple[list[Dataset], str]:
-    """Return the training and validation rows of each trial, and the name of the validation method."""
+def validation_parts(
+    plan: Plan, dataset: Dataset, batch_size: int, group: NDArray[np.intp] | None
+) -> tuple[list[Dataset], str]:
+    """Return the training and validation rows of each trial, and the name of the validation method.
+
+    Rows of the same `group`, which are copies, are never on both sides.
+    """
     rows, converter = dataset.rows, dataset.converter
     if dataset.validation is not None:
         return [dataset], "the validation rows"
     key, labels = plan.streams.key(SPLIT), classes_of(rows, converter.loss.target_type)
-    if rows.n <= MAX_FOLD_ROWS:
+    n = rows.n if group is None else len(np.unique(group))
+    if n <= MAX_FOLD_ROWS:
         n_folds, n_repeats = N_FOLDS, 1
-        if rows.n < MIN_SINGLE_ROWS:
-            n_folds, n_repeats = N_REPEATED_FOLDS, min(MAX_REPEATS, MIN_SINGLE_ROWS // rows.n)
-        orders = [random_order(rows.n, key + i, labels) for i in range(n_repeats)]
-        positions = Folds.deal(np.arange(rows.n), n_folds).pairs()
-        pairs = [(order[large], order[small]) for order in orders for large, small in positions]
+        if n < MIN_SINGLE_ROWS:
+            n_folds, n_repeats = min(N_REPEATED_FOLDS, n), min(MAX_REPEATS, MIN_SINGLE_ROWS // n)
+        pairs = []
+        for i in range(n_repeats):
+            order = random_order(rows.n, key + i, labels, group)
+            positions = Folds.deal(np.arange(rows.n), n_folds, None if group is None else group[order]).pairs()
+            pairs += [(order[large], order[small]) for large, small in positions]
         method = f"{n_folds}-fold cross-validation" + (f", {n_repeats} times" if n_repeats > 1 else "")
     else:
-        pairs = [split(rows.n, HELD_OUT, key, labels)]
+        pairs = [split_groups(rows.n, HELD_OUT, key, labels, "size", group)]
         method = f"validation with {HELD_OUT:.0%} of the rows"
     needs_two_rows = plan.model.min_batch_rows > 1
     parts = []

@@ -140,8 +140,8 @@ def with_split(plan: Plan) -> Plan:
     """Return the plan with training rows and validation rows if `validation` describes a split."""
     if (method := split_method(plan.arguments.validation)) is None:
         return plan
-    rows, held_out = split_batch(plan.converter, plan.rows, method, plan.streams.key(SPLIT))
-    return plan._replace(rows=rows, arguments=plan.arguments._replace(validation=held_out))
+    rows, held_out, copies = split_batch(plan.converter, plan.rows, method, plan.streams.key(SPLIT))
+    return plan._replace(rows=rows, copies=copies, arguments=plan.arguments._replace(validation=held_out))
 
 
 def with_settings(plan: Plan) -> Plan:

@@ -18,9 +18,10 @@ The encoding of the columns is also available separately, as input of any networ
 from typing import TYPE_CHECKING
 
 try:
+    from nnc._training.advice import LeakageWarning
     from nnc.tabular.classifier import TableClassifier
     from nnc.tabular.frames import Table, read_table
-    from nnc.tabular.notices import ColumnWarning, LeakageWarning
+    from nnc.tabular.notices import ColumnWarning
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
 except ImportError as error:

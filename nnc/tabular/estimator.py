@@ -26,11 +26,10 @@ from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.recipe import PRESETS, check_preset, choose_member_count
-from nnc.tabular.repeated_rows import find_row_groups
 from nnc.tabular.selection import remove_outliers
 from nnc.tabular.summary import summary
 from nnc.tabular.training import Training, total_epochs, with_progress_bar
-from nnc.tabular.training_rows import encode_rows, learn_schema, split_into_folds
+from nnc.tabular.training_rows import encode_rows, find_row_groups, learn_schema, split_into_folds
 
 if TYPE_CHECKING:
     from typing import Self

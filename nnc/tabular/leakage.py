@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._training.advice import LeakageWarning
 from nnc._utils.notices import warn_user
-from nnc.tabular.notices import LeakageWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Warnings about the columns and rows of a table."""
+"""Warning about the columns of a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,3 @@ class ColumnWarning(TrainingWarning):
     Possible reasons: some cells are unreadable and count as missing values, a text has two meanings, or text that looks
     like numbers or dates is not used as such.
     """
-
-
-class LeakageWarning(TrainingWarning):
-    """Warning about a column that determines the target almost exactly, or about copies of rows."""

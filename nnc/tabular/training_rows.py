@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data.folds import Folds, stratify
+from nnc._data.repeated_rows import describe_copies, group_copies
 from nnc._data.scaling import Standardize
+from nnc._training.advice import LeakageWarning
 from nnc._utils.checks import pluralize
+from nnc._utils.notices import warn_user
 from nnc.tabular.categories import Category
 from nnc.tabular.encodings import Number, compress
 from nnc.tabular.features import EXTENDED, PLAIN
@@ -61,6 +64,17 @@ def learn_schema(table: Table) -> Schema:
         rows = pluralize(len(table), "row")
         raise ValueError(f"X must have a column that carries information, got none in {rows}: {reasons}")
     return schema
+
+
+def find_row_groups(schema: Schema, table: Table, y: NDArray[Any], seed: int) -> NDArray[np.intp] | None:
+    """Return the number of the group of each row (n,), or None if no row is a copy; `group_copies` describes them.
+
+    Columns that the schema leaves out are not compared. If rows are copies, a warning is given.
+    """
+    groups = group_copies(lambda: (column.values for _, column in schema.read(table)), y, seed)
+    if groups is not None:
+        warn_user(describe_copies(groups), LeakageWarning)
+    return groups
 
 
 def split_into_folds(y: NDArray[Any], seed: int, group: NDArray[np.intp] | None = None) -> Folds:
