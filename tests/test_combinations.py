@@ -18,9 +18,9 @@ import nnc
 from nnc import Head, Heads, LeastSquares, NeuralNetwork, Quantile, pde
 from nnc._cli.main import main
 from nnc._registry import losses, optimizers
-from nnc._registry.capabilities import NEEDS, check
+from nnc._registry.capabilities import EXPORTS, NEEDS, check
 from nnc._registry.optimizers import parse_optimizer
-from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input, SimpleRNN
+from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input, Scale, SimpleRNN
 
 TEXT = Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8")
 REFUSALS = re.findall(r"^(\w.*)\n    (.+)$", TEXT, re.MULTILINE)
@@ -40,6 +40,7 @@ RECURRENT = (SEQUENCES, GRU_STEPS, 2)
 BIDIRECTIONAL = (SEQUENCES, Bidirectional(GRU_STEPS), 2)
 CONVOLUTION = (SEQUENCES, Conv1D(4, 2), 2)
 CAUSAL = (SEQUENCES, Conv1D(4, 2, padding="causal"), GRU_STEPS, 2)
+BATCH_NORM_FIRST = (3, Scale(), BatchNorm("tanh"), 2)
 ELU_CELLS = (SEQUENCES, SimpleRNN(3, "elu"), 2)
 LEAKY_CELLS = (SEQUENCES, Bidirectional(SimpleRNN(3, "leaky_relu")), 2)
 ANY_STEPS = (Input(steps=None, features=3), Bidirectional(GRU_STEPS), 2)
@@ -186,6 +187,18 @@ METHODS = {
     "dP": lambda net, X, y: net.train_step(X, dP=np.ones_like(y)),
     "nnc.pde.Problem": lambda net, X, y: pde.Problem(net, pde.Values(ROWS[0], ROWS[1])),
 }
+EXPORTERS = {
+    "to_onnx": lambda net, path: net.to_onnx(path),
+    "to_c": lambda net, path: net.to_c(path),
+    "to_c with dtype='int8'": lambda net, path: net.to_c(path, dtype="int8", calibrate=rows_of(net)[0]),
+    "to_python": lambda net, path: net.to_python(path),
+    "to_js": lambda net, path: net.to_js(path),
+    "to_torch": lambda net, path: net.to_torch(),
+    "nnc.to_keras": lambda net, path: nnc.to_keras(net),
+    "to_sklearn": lambda net, path: net.to_sklearn(),
+}
+EXPORTED = [(layers, "mse") for layers in (BATCH_NORM_FIRST, ELU_CELLS, LEAKY_CELLS, (3, Dense(4, "sin"), 2))]
+EXPORTED += [*NETWORKS, (DENSE, Heads([Head(1), Head(1, "poisson")]))]
 
 
 def refusals(uses, model, **parts):
@@ -251,3 +264,21 @@ def test_method_is_possible_with_networks_of_the_table(method):
             lambda net=net, X=X, y=y: METHODS[method](net, X, np.ones_like(y) if net.loss_name == "hinge" else y)
         )
         assert message in (expected or {None}), (layers, loss, method)
+
+
+@pytest.mark.parametrize("export", EXPORTERS)
+def test_export_is_possible_for_networks_of_the_table(export, tmp_path):
+    for text, package in PACKAGES.items():
+        if text in export:
+            pytest.importorskip(package)
+    for layers, loss in EXPORTED:
+        net, path = network(layers, loss), tmp_path / "model"
+        expected = refusals([export], net.model)
+        message = message_of(lambda net=net, path=path: EXPORTERS[export](net, path))
+        assert message in (expected or {None}), (layers, loss, export)
+        assert not (expected and path.exists())
+        path.unlink(missing_ok=True)
+
+
+def test_every_export_of_the_table_is_tested():
+    assert EXPORTERS.keys() == EXPORTS.keys() - {"an export", "skl2onnx"}

@@ -522,16 +522,14 @@ def test_recurrent_layer_with_state_as_output_or_kept_state_raises(name):
 # ---------------------------------------------------------------------------------------------------------- to Keras
 
 
-def test_every_operation_has_a_layer():
-    assert {*METHODS.values()} <= {*dir(keras_models.LayerBuilder)}
+def test_every_operation_except_sorting_has_a_layer():
+    assert {*METHODS.values()} - {*dir(keras_models.LayerBuilder)} == {"sort"}
 
 
 def test_to_keras_predicts_like_network(exported, tmp_path):
     networks, X = exported
     if "sin" in networks["float32"].activations:
-        with pytest.raises(ValueError, match="activation 'sin' cannot be converted to Keras, which has no sine"):
-            nnc.to_keras(networks["float32"])
-        return
+        return  # nnc.to_keras refuses this network, see test_combinations.py
     for dtype in ("float64", "float32") if keras.backend.backend() == "torch" else ("float32",):
         net, rows = networks[dtype], X.astype(dtype)
         model = nnc.to_keras(net)
@@ -549,12 +547,3 @@ def test_to_keras_predicts_like_network(exported, tmp_path):
         return
     loaded = nnc.from_keras(model, verify=False)
     assert np.abs(loaded.predict(rows).reshape(P.shape) - outputs).max() <= tolerance * max(1, np.abs(P).max())
-
-
-def test_to_keras_rejects_layers_that_keras_lacks():
-    quantiles = NeuralNetwork([3, 2], loss=nnc.Quantile([0.1, 0.5]), seed=0)
-    with pytest.raises(ValueError, match="several quantiles cannot be converted to Keras"):
-        nnc.to_keras(quantiles)
-    net = NeuralNetwork([Input(steps=4, features=2), SimpleRNN(3, "leaky_relu"), 1], loss="mse")
-    with pytest.raises(ValueError, match="a SimpleRNN must not have the activation 'leaky_relu'"):
-        nnc.to_keras(net)

@@ -162,14 +162,3 @@ def test_python_predicts_outputs_of_heads_without_activation(tmp_path):
     net.to_python(tmp_path / "net.py")
     P = [runpy.run_path(str(tmp_path / "net.py"))["predict"](row) for row in X[:5].tolist()]
     assert np.array(P) == pytest.approx(net.predict(X[:5]), rel=1e-12)
-
-
-def test_unsupported_exports_of_heads_and_quantiles_are_rejected(tmp_path):
-    net = NeuralNetwork([3, 4, 3], loss=nnc.Heads([nnc.Head(1), nnc.Head(2, "cross_entropy")]), seed=0)
-    message = r"heads must have the output activation 'identity' to be exported, got 'softmax'"
-    with pytest.raises(ValueError, match=message):
-        net.to_python(tmp_path / "net.py")
-    assert not list(tmp_path.iterdir())
-    pytest.importorskip("sklearn")
-    with pytest.raises(ValueError, match="MLPRegressor does not support the sorted outputs"):
-        build_network().to_sklearn()

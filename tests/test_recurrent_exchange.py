@@ -180,12 +180,6 @@ def test_classes_survive_round_trip_through_onnx(loss, outputs, options, tmp_pat
     assert_same_network(loaded, net)
 
 
-def test_to_onnx_refuses_activations_that_onnx_lacks(tmp_path):
-    net = NeuralNetwork([Input(steps=4, features=2), SimpleRNN(3, "elu"), 1], loss="mse")
-    with pytest.raises(ValueError, match="must have one of the activations tanh, relu, sigmoid in ONNX, got 'elu'"):
-        net.to_onnx(tmp_path / "net.onnx")
-
-
 def changed_model(cell, change, tmp_path):
     """Return the file of an exported model with one layer of the class `cell`, after `change(model, node)`."""
     onnx = pytest.importorskip("onnx")
@@ -347,10 +341,3 @@ def test_nodes_of_other_exporters_are_read(name, tmp_path):
 def test_unsupported_selection_is_rejected_with_reason(message, tmp_path):
     with pytest.raises(nnc.ModelFileError, match=message):
         nnc.from_onnx(changed_model(GRU, REJECTED_GLUE[message], tmp_path))
-
-
-def test_to_torch_refuses_activations_that_pytorch_lacks():
-    pytest.importorskip("torch")
-    net = NeuralNetwork([Input(steps=4, features=2), SimpleRNN(3, "elu"), 1], loss="mse")
-    with pytest.raises(ValueError, match="a SimpleRNN must have the activation 'tanh' or 'relu' in PyTorch, got 'elu'"):
-        net.to_torch()

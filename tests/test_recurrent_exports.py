@@ -419,23 +419,6 @@ def test_exported_ensemble_predicts_mean(tmp_path, layer):
         assert_close(run_program(tmp_path / "net", "net", X), P, "float64")
 
 
-@pytest.mark.parametrize(
-    ("steps", "layers"), [(4, [GRU(3), 1]), (None, [LSTM(3), 1]), (4, [Dense(3, "tanh"), Flatten(), 1])]
-)
-def test_int8_refuses_layers_for_steps(tmp_path, steps, layers):
-    net = NeuralNetwork([Input(steps=steps, features=2), *layers], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="dtype='int8' supports neither recurrent layers nor a Dense that is applied"):
-        net.to_c(tmp_path / "net.h", dtype="int8", calibrate=np.zeros((5, 4, 2)))
-    assert not list(tmp_path.iterdir())
-
-
-def test_to_sklearn_refuses_dense_layer_for_each_step():
-    pytest.importorskip("sklearn")
-    net = NeuralNetwork([Input(steps=4, features=2), Dense(3, "tanh"), Dense(1)], loss="mse", seed=0)
-    with pytest.raises(ValueError, match="MLPRegressor does not support a Dense that is applied to each step"):
-        net.to_sklearn()
-
-
 def test_command_line_exports_recurrent_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     NeuralNetwork([Input(steps=4, features=2), GRU(3), 1], loss="mse", seed=0).save(tmp_path / "net.json")

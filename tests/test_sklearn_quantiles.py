@@ -103,10 +103,3 @@ def test_unsupported_uses_of_quantiles_raise_error():
         build_estimator().predict_quantiles(X)
     with pytest.raises(ValueError, match="loss must have several quantiles for predict_quantiles"):
         MLPRegressor("quantile", (3,), max_iter=1).fit(X, Y).predict_quantiles(X)
-
-
-def test_skl2onnx_rejects_several_quantiles(fitted):
-    skl2onnx = pytest.importorskip("skl2onnx")
-    nnc.sklearn.register_skl2onnx()
-    with pytest.raises(ValueError, match="skl2onnx cannot convert an MLPRegressor with several quantiles"):
-        skl2onnx.to_onnx(fitted, X[:1])

@@ -25,7 +25,7 @@ from nnc._training import schedules  # noqa: E402
 from nnc.layers import Input, layer_classes_by_type  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 LOSS_ROWS = [losses.ROWS[name] for name in losses.NAMES]
 
@@ -80,10 +80,10 @@ def optimizer_sections() -> str:
     )
 
 
-def combination_table() -> str:
-    """Return the rows of the table of combinations: each property, what needs it, and what does not have it."""
+def combination_table(all_needs: Mapping[str, Sequence[capabilities.Need]]) -> str:
+    """Return the rows of a table of combinations: each property, what needs it, and what does not have it."""
     uses: dict[capabilities.Property, list[str]] = {}
-    for use, needs in capabilities.NEEDS.items():
+    for use, needs in all_needs.items():
         for need in needs:
             uses.setdefault(need.property, []).append(use if " " in use else f"`{use}`")
     rows = []
@@ -153,7 +153,16 @@ LISTS = (
     ("docs/guide/errors.md", r"(activation must be one of ).*?(, got)", ", ".join(activations.HIDDEN)),
     ("docs/nnc-network.schema.json", r'("activation": \{\s*"enum": \[)[^]]*(\])', json_items(activations.NAMES)),
     ("docs/guide/what-there-is.md", r"(\| default output activation \|\n\|---\|---\|---\|\n).*?(\n\n)", loss_table()),
-    ("docs/combinations.md", r"(\| not possible with \|\n\|---\|---\|---\|\n).*?(\n\n)", combination_table()),
+    (
+        "docs/combinations.md",
+        r"(methods \| not possible with \|\n\|---\|---\|---\|\n).*?(\n\n)",
+        combination_table({use: needs for use, needs in capabilities.NEEDS.items() if use not in capabilities.EXPORTS}),
+    ),
+    (
+        "docs/combinations.md",
+        r"(exports \| not possible with \|\n\|---\|---\|---\|\n).*?(\n\n)",
+        combination_table(capabilities.EXPORTS),
+    ),
     ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
     ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
     ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),

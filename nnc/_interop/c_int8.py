@@ -18,7 +18,6 @@ from nnc._interop.int8 import (
     Pool,
     Quantization,
     QuantizedLayer,
-    check_operations,
     integer_inputs,
     quantize,
 )
@@ -436,8 +435,7 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
             "calibrate must be an array of input rows if dtype='int8', got None; pass rows that represent the data, "
             "from which the ranges of all values are determined"
         )
-    program, converter = build_program(net._export_document()), net.converter
-    check_operations(program)
+    program, converter = build_program(net._export_document("to_c with dtype='int8'")), net.converter
     calibration_rows = converter.rows(converter.array(calibrate)).astype(np.float64)
     quantized = quantize(program, calibration_rows)
     X, y = (calibrate, None) if validation is None else validation

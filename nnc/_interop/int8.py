@@ -293,15 +293,6 @@ class Quantization(Value):
 # ------------------------------------------------------------------------------------------------ quantization
 
 
-def check_operations(program: Program) -> None:
-    """Raise ValueError if the network has layers that process sequences step by step."""
-    if any(isinstance(operation, (op.Recur, op.StepMatMul)) for operation in program.operations):
-        raise ValueError(
-            "dtype='int8' supports neither recurrent layers nor a Dense that is applied to each step; "
-            "use dtype='float32'"
-        )
-
-
 def quantize(program: Program, X: Array) -> QuantizedNetwork:
     """Quantize a network; the ranges of its values are determined from raw inputs X (n, n_in).
 

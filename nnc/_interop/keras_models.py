@@ -89,11 +89,6 @@ class LayerBuilder(Writer):
         options: dict[str, Any] = {"return_sequences": operation.sequences, "use_bias": first.b is not None}
         options |= {"go_backwards": first.reverse, "dtype": self.dtype}
         if operation.cell == "simple_rnn":
-            if operation.activation == "leaky_relu":
-                raise ValueError(
-                    "a SimpleRNN must not have the activation 'leaky_relu', whose slope for negative inputs is 0.2 in "
-                    "Keras and 0.01 in nnc"
-                )
             options["activation"] = RENAMED.get(operation.activation, operation.activation)
         layer = RECURRENT[operation.cell](first.units, **options)
         if len(operation.directions) == 2:
@@ -145,18 +140,10 @@ class LayerBuilder(Writer):
 
     def activate(self, operation: op.Activate) -> None:
         """Add an activation layer."""
-        if operation.name == "sin":
-            raise ValueError("a network with the activation 'sin' cannot be converted to Keras, which has no sine")
         if operation.name == "leaky_relu":  # pass the slope for negative inputs, whose default in Keras is 0.2
             self.add(layers.LeakyReLU(negative_slope=0.01, dtype=self.dtype))
         else:
             self.add(layers.Activation(RENAMED.get(operation.name, operation.name), dtype=self.dtype))
-
-    def sort(self, operation: op.Sort) -> None:
-        """Raise ValueError, because Keras has no layer that sorts quantiles."""
-        raise ValueError(
-            "a network with several quantiles cannot be converted to Keras, which has no layer for sorting"
-        )
 
 
 def to_keras(document: dict[str, Any]) -> Any:

@@ -114,7 +114,7 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
     Raises
     ------
     ValueError
-        A number is outside the range of `dtype`, the model would be larger than 2 GiB, or a layer is not supported.
+        A number is outside the range of `dtype`, or the model would be larger than 2 GiB.
     """
     programs = [build_program(document) for document in documents]
     check_size([program.operations for program in programs], dtype)
@@ -285,11 +285,6 @@ class Graph(Writer):
         attributes: dict[str, Any] = {"hidden_size": units}
         attributes["direction"] = "bidirectional" if is_both else "reverse" if directions[0].reverse else "forward"
         if operation.cell == "simple_rnn":
-            if operation.activation not in CELL_ACTIVATIONS:
-                raise ValueError(
-                    f"a SimpleRNN must have one of the activations {', '.join(CELL_ACTIVATIONS)} in ONNX, got "
-                    f"{operation.activation!r}"
-                )
             attributes["activations"] = [CELL_ACTIVATIONS[operation.activation]] * n
         if operation.cell == "gru":
             attributes["linear_before_reset"] = 1
@@ -355,8 +350,6 @@ class Graph(Writer):
             attributes = {"axis": len(operation.input_shape)}
         if operator and (is_exact or self.dtype == "float32"):
             return self.node(operator, value, **attributes)
-        if operation.name not in COMPOSED:
-            raise ValueError(f"the activation {operation.name!r} is not supported in ONNX models")
         return self.composed(COMPOSED[operation.name], value)
 
     def sort(self, operation: op.Sort, value: str) -> str:

@@ -126,11 +126,6 @@ def build_program(document: dict[str, Any]) -> Program:
     ----------
     document : dict
         Validated document of a network, as described in nnc/_serialization/document.py.
-
-    Raises
-    ------
-    ValueError
-        The network has heads with output activations, or a layer that other formats do not support.
     """
     layers, heads = document["layers"], document.get("heads")
     shape, operations, sizes = build_operations(document)
@@ -171,8 +166,7 @@ def build_program(document: dict[str, Any]) -> Program:
 def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, ...], list[int]]:
     """Return the input shape, the operations and the layer sizes of the network in a validated document.
 
-    The layer sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if
-    exports do not support a layer or a head.
+    The layer sizes are the number of inputs, and the number of outputs of each parametric layer.
     """
     layer_classes, layers = layer_classes_by_type(), document["layers"]
     first = layers[0]
@@ -217,17 +211,8 @@ def _merge_reshapes(operations: list[Operation]) -> list[Operation]:
 
 
 def _sort_of_heads(shape: Shape, heads: dict[str, Any] | None) -> list[Operation]:
-    """Return a list with the operation that sorts the outputs of ordered heads, such as several quantiles.
-
-    The list is empty if no outputs are sorted. Raise ValueError if a head has its own output activation, which no
-    operation can apply to a part of the outputs.
-    """
-    if heads is None:
-        return []
-    for head in heads["heads"]:
-        if head["output"] != "identity":
-            raise ValueError(f"heads must have the output activation 'identity' to be exported, got {head['output']!r}")
-    return [Sort(shape, shape, len(heads["heads"]))] if heads.get("ordered") else []
+    """Return a list with the operation that sorts the outputs of ordered heads; it is empty if none are sorted."""
+    return [Sort(shape, shape, len(heads["heads"]))] if heads is not None and heads.get("ordered") else []
 
 
 def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:

@@ -9,8 +9,7 @@ import numpy as np
 from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
-from nnc.layers import Dense, Dropout, Input, layer_classes_by_type
-from nnc.layers.operations import Activate, MatMul, Scale, Sort, StepMatMul
+from nnc.layers.operations import Activate, MatMul, Scale
 
 try:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -122,27 +121,13 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
     classes : array, optional
         Class labels of the network.
 
-    Raises
-    ------
-    ValueError
-        The estimators of scikit-learn do not support the layers or activations of the network.
     """
     from sklearn.preprocessing import LabelBinarizer
 
     program = build_program(document)
     is_classifier = program.task != "regression" and program.has_probabilities
     estimator_class = MLPClassifier if is_classifier else MLPRegressor
-    coefs, intercepts, (*hidden, output) = _dense_layers(document, program, estimator_class.__name__)
-    if len(set(hidden)) > 1 or not {*hidden} <= {"identity", "logistic", "tanh", "relu"}:
-        raise ValueError(
-            f"{estimator_class.__name__} supports one of identity, sigmoid, tanh and relu for all hidden layers; "
-            f"this network has {', '.join(document_activations(document)[:-1])}"
-        )
-    if output != ("identity" if not is_classifier else "softmax" if program.task == "multiclass" else "logistic"):
-        raise ValueError(
-            "MLPClassifier supports a softmax or sigmoid output, MLPRegressor an identity output; "
-            f"this network has {document_activations(document)[-1]} and the loss {document['loss']!r}"
-        )
+    coefs, intercepts, (*hidden, output) = _dense_layers(program)
     mlp = estimator_class(tuple(W.shape[1] for W in coefs[:-1]), activation=hidden[0] if hidden else "identity")
     mlp.coefs_, mlp.intercepts_, mlp.out_activation_ = coefs, intercepts, output
     mlp.n_features_in_, mlp.n_outputs_, mlp.n_layers_ = program.n_in, program.n_out, len(coefs) + 1
@@ -161,15 +146,11 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
     return mlp
 
 
-def _dense_layers(document: dict[str, Any], program: Program, estimator: str) -> tuple[list[Any], list[Any], list[str]]:
+def _dense_layers(program: Program) -> tuple[list[Any], list[Any], list[str]]:
     """Return the weights, the biases and the activations of the dense layers of a network.
 
-    Activations have the names of scikit-learn. `estimator` is the name of the class in messages.
+    Activations have the names of scikit-learn.
     """
-    for i, layer in enumerate(document["layers"]):
-        layer_class = layer_classes_by_type()[layer["type"]]
-        if not (layer_class in (Input, Dense, Dropout) or layer_class.columnwise):
-            raise ValueError(f"{estimator} supports only dense layers; layer {i} is {layer_class.__name__}")
     coefs: list[Any] = []
     intercepts: list[Any] = []
     names: list[str] = []
@@ -185,23 +166,9 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
             intercepts.append(plus @ W + (0.0 if operation.b is None else np.array(operation.b, np.float64)))
             names.append("identity")
             times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
-        elif isinstance(operation, Activate) and names and names[-1] == "identity":
+        elif isinstance(operation, Activate):
             coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
             names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
             times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
-        elif isinstance(operation, StepMatMul):
-            raise ValueError(f"{estimator} does not support a Dense that is applied to each step")
-        elif isinstance(operation, Sort):
-            raise ValueError(f"{estimator} does not support the sorted outputs of a network with several quantiles")
-        else:
-            raise ValueError(
-                f"{estimator} supports an activation only directly after a dense layer, "
-                "got an activation after another operation"
-            )
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
     return coefs, intercepts, names
-
-
-def document_activations(document: dict[str, Any]) -> list[str]:
-    """Return the names of the activations in the order of the layers, for all layers that have an activation."""
-    return [layer["activation"] for layer in document["layers"] if "activation" in layer]

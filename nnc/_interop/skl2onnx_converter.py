@@ -77,12 +77,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         skl2onnx does not support the classes or the loss of the estimator.
     """
     estimator = operator.raw_operator
-    document = estimator.network_._export_document()
-    if document["heads"] is not None:
-        raise ValueError(
-            "skl2onnx cannot convert an MLPRegressor with several quantiles; use network_.to_onnx(path), which exports "
-            "all quantiles"
-        )
+    document = estimator.network_._export_document("skl2onnx")
     _check_classes(estimator, document)
     program = build_program(document)
     dtype = "float64" if type(operator.inputs[0].type).__name__ == "DoubleTensorType" else "float32"

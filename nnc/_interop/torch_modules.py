@@ -129,10 +129,6 @@ class ModuleBuilder(Writer):
         first, is_bidirectional = operation.directions[0], len(operation.directions) == 2
         options: dict[str, Any] = {"bias": first.b is not None, "bidirectional": is_bidirectional, "batch_first": True}
         if operation.cell == "simple_rnn":
-            if operation.activation not in ("tanh", "relu"):
-                raise ValueError(
-                    f"a SimpleRNN must have the activation 'tanh' or 'relu' in PyTorch, got {operation.activation!r}"
-                )
             options["nonlinearity"] = operation.activation
         module = module_class(len(first.W), first.units, dtype=self.dtype, **options)
         for direction, suffix in zip(operation.directions, ("", "_reverse"), strict=False):

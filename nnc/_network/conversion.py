@@ -58,7 +58,7 @@ class Conversion(Files):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx([self._export_document()], self._dtype_name(dtype)), "network")
+        disk.replace_file(path, to_onnx([self._export_document("to_onnx")], self._dtype_name(dtype)), "network")
 
     def to_c(
         self,
@@ -128,7 +128,7 @@ class Conversion(Files):
         elif calibrate is not None or validation is not None:
             raise ValueError(f"calibrate and validation must be None unless dtype is 'int8', got dtype={dtype!r}")
         else:
-            text, report = to_c([self._export_document()], name, self._dtype_name(dtype), self.predict), None
+            text, report = to_c([self._export_document("to_c")], name, self._dtype_name(dtype), self.predict), None
         disk.write_text(path, text, "network")
         return report
 
@@ -157,7 +157,7 @@ class Conversion(Files):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write_text(path, to_python([self._export_document()], self.predict), "network")
+        disk.write_text(path, to_python([self._export_document("to_python")], self.predict), "network")
 
     def to_js(self, path: Any) -> None:
         """Write the network as a JavaScript module (ES module) for browsers and Node.js, without dependencies.
@@ -180,7 +180,7 @@ class Conversion(Files):
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write_text(path, to_js([self._export_document()], self.predict), "network")
+        disk.write_text(path, to_js([self._export_document("to_js")], self.predict), "network")
 
     def to_torch(self) -> Any:
         """Convert the network to a PyTorch nn.Sequential in evaluation mode, which returns the outputs of `predict`.
@@ -204,7 +204,7 @@ class Conversion(Files):
         """
         from nnc._interop.torch_modules import to_torch
 
-        return to_torch(self._export_document())
+        return to_torch(self._export_document("to_torch"))
 
     def to_sklearn(self) -> Any:
         """Convert the network to a fitted MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`).
@@ -226,4 +226,4 @@ class Conversion(Files):
         """
         from nnc._interop.scikit_learn import to_mlp
 
-        return to_mlp(self._export_document(), self.classes)
+        return to_mlp(self._export_document("to_sklearn"), self.classes)

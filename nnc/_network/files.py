@@ -266,10 +266,15 @@ class Files(Prediction):
         if self.state is not None:
             self.state.unpack(self.model, self.streams)
 
-    def _export_document(self) -> dict[str, Any]:
-        """Return the JSON object of the model file, validated, from which exporters write other formats."""
-        from nnc import _serialization
+    def _export_document(self, export: str = "an export") -> dict[str, Any]:
+        """Return the JSON object of the model file, validated, from which exporters write other formats.
 
+        Raise ValueError if an export, a key of `capabilities.EXPORTS`, does not support the network.
+        """
+        from nnc import _serialization
+        from nnc._registry.capabilities import check
+
+        check(export, self.model)
         return _serialization.document_to_save(self._document(checkpoint=False))
 
     def _dtype_name(self, dtype: Any) -> str:

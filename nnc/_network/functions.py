@@ -149,7 +149,7 @@ def to_keras(net: NeuralNetwork) -> Any:
     from nnc._interop.keras_models import to_keras
 
     check_is_network(net)
-    return to_keras(net._export_document())
+    return to_keras(net._export_document("nnc.to_keras"))
 
 
 def check_is_network(net: Any) -> None:

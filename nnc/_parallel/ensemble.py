@@ -298,7 +298,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.onnx import to_onnx
         from nnc._utils import disk
 
-        disk.replace_file(path, to_onnx(self.networks.export_documents(), self._dtype_name(dtype)), "ensemble")
+        disk.replace_file(path, to_onnx(self.networks.export_documents("to_onnx"), self._dtype_name(dtype)), "ensemble")
 
     def to_c(self, path: Any, name: str | None = None, dtype: DType | None = None) -> None:
         """Write a C header that computes the mean of the networks.
@@ -322,7 +322,7 @@ class Ensemble(SuggestsAttributes):
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
-        documents = self.networks.export_documents()
+        documents = self.networks.export_documents("to_c")
         disk.write_text(path, to_c(documents, name, self._dtype_name(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:
@@ -330,14 +330,14 @@ class Ensemble(SuggestsAttributes):
         from nnc._interop.python_source import to_python
         from nnc._utils import disk
 
-        disk.write_text(path, to_python(self.networks.export_documents(), self.predict), "ensemble")
+        disk.write_text(path, to_python(self.networks.export_documents("to_python"), self.predict), "ensemble")
 
     def to_js(self, path: Any) -> None:
         """Write a JavaScript module (ES module) that computes the mean prediction; see `NeuralNetwork.to_js`."""
         from nnc._interop.js_source import to_js
         from nnc._utils import disk
 
-        disk.write_text(path, to_js(self.networks.export_documents(), self.predict), "ensemble")
+        disk.write_text(path, to_js(self.networks.export_documents("to_js"), self.predict), "ensemble")
 
     def _dtype_name(self, dtype: Any) -> str:
         """Return the name of a dtype; the default is the dtype of the outputs."""

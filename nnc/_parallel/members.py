@@ -36,9 +36,9 @@ class Members(tuple[NeuralNetwork, ...]):
         """Return the networks as JSON objects without training states, for model files."""
         return [network._document(checkpoint=False) for network in self]
 
-    def export_documents(self) -> list[dict[str, Any]]:
-        """Return the networks as JSON objects, from which exporters write other formats."""
-        return [network._export_document() for network in self]
+    def export_documents(self, export: str = "an export") -> list[dict[str, Any]]:
+        """Return the networks as JSON objects, from which an export, a key of `capabilities.EXPORTS`, writes a file."""
+        return [network._export_document(export) for network in self]
 
     @classmethod
     def from_documents(cls, documents: Iterable[dict[str, Any]], where: str, loss: Any = None) -> Self:

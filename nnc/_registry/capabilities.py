@@ -1,7 +1,10 @@
 """Table of combinations: what options, optimizers and methods need from the optimizer, the loss and the layers.
 
-`check` raises the error of a combination that is not supported. tools/registry_lists.py writes the table of
+`check` raises the error of a combination that is not supported. tools/registry_lists.py writes the tables of
 docs/combinations.md.
+
+Importers raise their own errors, because these name a layer or node of another package. Exporters raise errors about
+single values, such as a number outside the range of a dtype.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._registry import activations, losses
+from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +27,8 @@ class Property(NamedTuple):
     Attributes
     ----------
     part : str
-        Part that has the property: "optimizer", "schedule", "loss", "layer" (each layer) or "stack" (all layers).
+        Part that has the property: "optimizer", "schedule", "loss", "layer" (each layer), "stack" (all layers) or
+        "model" (layers and loss).
     text : str
         Noun phrase for messages.
     holds : callable
@@ -99,6 +104,76 @@ STEPS = Property(
     lambda layer: layer.kind.processes_steps,
 )
 
+IDENTITY_HEADS = Property(
+    "loss",
+    "heads with the output activation 'identity'",
+    lambda loss: all(head.output == "identity" for head in getattr(loss, "heads", ())),
+)
+UNSORTED = Property("loss", "a loss without several quantiles", lambda loss: not getattr(loss, "ordered", False))
+NO_SINE = Property(
+    "layer", "activations other than 'sin'", lambda layer: getattr(layer.kind, "activation", None) != "sin"
+)
+NO_LEAKY_CELLS = Property(
+    "layer",
+    "an activation other than 'leaky_relu' in a SimpleRNN",
+    lambda layer: layer.kind.type != "simple_rnn" or layer.kind.activation != "leaky_relu",
+)
+NO_STEPS = Property(
+    "layer",
+    "a network without recurrent layers and without a Dense that is applied to each step",
+    lambda layer: not (layer.kind.recurrent or (layer.kind.type == "dense" and len(layer.input_shape) == 2)),
+)
+MLP_LAYERS = Property(
+    "layer",
+    "a network of Dense, Scale, BatchNorm and Dropout layers on rows of features",
+    lambda layer: (layer.kind.type in ("dense", "dropout") or layer.kind.columnwise) and len(layer.input_shape) == 1,
+)
+DENSE_ACTIVATIONS = Property(
+    "stack", "activations only directly after a dense layer", lambda stack: None not in _dense_activations(stack)
+)
+EQUAL_ACTIVATIONS = Property(
+    "stack",
+    "one of the activations identity, sigmoid, tanh and relu for all hidden layers",
+    lambda stack: {*_dense_activations(stack)[:-1]} in (set(), {"identity"}, {"sigmoid"}, {"tanh"}, {"relu"}),
+)
+MLP_OUTPUT = Property(
+    "model",
+    "an identity output, a softmax output, or a sigmoid output with the loss 'bce'",
+    lambda model: _has_mlp_output(model.activations[-1], losses.ROWS[model.loss]),
+)
+
+
+def _cells(names: tuple[str, ...]) -> Property:
+    """Return the property of layers that a SimpleRNN has one of these activations."""
+    return Property(
+        "layer",
+        f"one of the activations {', '.join(names)} in a SimpleRNN",
+        lambda layer: layer.kind.type != "simple_rnn" or layer.kind.activation in names,
+    )
+
+
+def _has_mlp_output(activation: str, loss: losses.LossRow) -> bool:
+    """Return whether an estimator of scikit-learn can have this output activation with this loss."""
+    if activation == "softmax":
+        return loss.target_type != "plus_minus_one"
+    return activation == "identity" or (activation == "sigmoid" and loss.is_classification)
+
+
+def _dense_activations(stack: Any) -> list[str | None]:
+    """Return the activation after each dense layer; None is an activation that is not directly after one.
+
+    Only layers without activation may be between a dense layer and its activation.
+    """
+    found: list[str | None] = []
+    for layer in stack.layers:
+        activation = getattr(layer.kind, "activation", "identity")
+        if layer.kind.type == "dense":
+            found.append(activation)
+        elif activation != "identity":
+            found[-1:] = [activation if found[-1:] == ["identity"] else None]
+    return found
+
+
 _BATCHES = Need(FIRST_ORDER, remedy="leave {use} out")
 _DERIVATIVES = (
     Need(SINGLE_LOSS, remedy="use one network for each head"),
@@ -109,9 +184,30 @@ _SLOPES = (*_DERIVATIVES, Need(SQUARED_ERROR))
 _STATISTICS = Need(NO_BATCH_NORM, "whose running statistics would include rejected steps", "use another optimizer")
 _HEADS = Need(SINGLE_LOSS, remedy="use the outputs of each head, net.heads.split(net.predict(X))")
 _WEIGHTS = "pass weights for a custom loss as a column of y"
+_EXPORT = Need(IDENTITY_HEADS, remedy="use one network for each head")
+
+# Exports, with their needs in the order of the checks.
+EXPORTS: dict[str, tuple[Need, ...]] = {
+    **dict.fromkeys(("an export", "to_c", "to_python", "to_js"), (_EXPORT,)),
+    "to_c with dtype='int8'": (_EXPORT, Need(NO_STEPS, remedy="use dtype='float32'")),
+    "to_onnx": (_EXPORT, Need(_cells(("tanh", "relu", "sigmoid")))),
+    "to_torch": (_EXPORT, Need(_cells(("tanh", "relu")))),
+    "nnc.to_keras": (
+        _EXPORT,
+        Need(NO_LEAKY_CELLS, "whose slope for negative inputs is 0.2 in Keras and 0.01 in nnc"),
+        Need(NO_SINE, "because Keras has no sine"),
+        Need(UNSORTED, "because Keras has no layer for sorting"),
+    ),
+    "to_sklearn": (
+        _EXPORT,
+        *(Need(row) for row in (MLP_LAYERS, UNSORTED, DENSE_ACTIVATIONS, EQUAL_ACTIVATIONS, MLP_OUTPUT)),
+    ),
+    "skl2onnx": (Need(UNSORTED, remedy="use network_.to_onnx(path), which exports all quantiles"),),
+}
 
 # Options of `fit`, options of layers, optimizers and methods, with their needs in the order of the checks.
 NEEDS: dict[str, tuple[Need, ...]] = {
+    **EXPORTS,
     **dict.fromkeys(("lr", "batch_size", "clip_norm", "clip_value", "max_norm"), (_BATCHES,)),
     "l1": (Need(FIRST_ORDER, remedy="use l2"),),
     "weight_decay": (Need(WEIGHT_DECAY, remedy="use l2"),),
@@ -183,6 +279,9 @@ DESCRIPTIONS: dict[str, Callable[[Any], str]] = {
     ),
     "layer": lambda layer: f"{layer.name} ({layer.kind!r})",
     "stack": lambda stack: repr([layer.kind for layer in stack.layers]),
+    "model": lambda model: (
+        f"{pluralize(model.sizes[-1], f'{model.activations[-1]} output')} and the loss {model.loss!r}"
+    ),
 }
 
 
@@ -205,7 +304,7 @@ def check(use: str, model: Any = None, *, stack: Any = None, optimizer: Any = No
     loss = None
     if model is not None:
         stack, loss = model.stack, loss_of(model)
-    given = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "stack": stack}
+    given = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "stack": stack, "model": model}
     for (part_name, text, holds), reason, remedy in NEEDS[use]:
         parts = () if stack is None else stack.layers
         for part in parts if part_name == "layer" else (given[part_name],):
