@@ -146,10 +146,27 @@ def pytest_collection():
         gc.freeze()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Let every second process of pytest-xdist import the test files in reverse order.
+
+    The import of a test file takes a multiple of its time if pytest has not stored its bytecode, as in a new checkout.
+    With opposite orders, each of two processes stores the bytecode of half of the files, and loads that of the others.
+    """
+    report = yield
+    if isinstance(collector, pytest.Dir) and os.environ.get("PYTEST_XDIST_WORKER", "gw0")[-1] in "13579":
+        report.result.reverse()
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
+    """Sort the tests by file, because pytest-xdist requires the same order in all processes; serial tests run last."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("serial") is not None)  # they run last
+        items.sort(key=lambda item: item.path)
+    yield
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("serial") is not None)
 
 
 @pytest.fixture

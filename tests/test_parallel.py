@@ -18,7 +18,11 @@ pytest.importorskip("fcntl")
 
 CODE = """
 import os, time
+from pathlib import Path
 import pytest
+
+with open(f'{os.environ.get("PYTEST_XDIST_WORKER", "main")}.txt', "a") as file:
+    file.write(f"{Path(__file__).name}\\n")
 
 @pytest.mark.parametrize("name", ["a", pytest.param("b", marks=pytest.mark.serial)])
 def test_records_its_time(name):
@@ -87,6 +91,16 @@ def test_many_files_run_in_workers_and_serial_tests_run_alone(folder):
     for test in times:
         if test[1] == "b":
             assert not [other for other in times if other[2] < test[3] and test[2] < other[3] and other is not test]
+
+
+@pytest.mark.exhaustive
+def test_second_worker_imports_test_files_in_reverse_order(folder):
+    for worker in ("gw0", "gw1"):
+        (folder / f"{worker}.txt").unlink(missing_ok=True)
+    run_tests(folder)
+    first, second = ((folder / f"{worker}.txt").read_text(encoding="utf-8").split() for worker in ("gw0", "gw1"))
+    assert len(first) == 25
+    assert second == first[::-1]
 
 
 @pytest.mark.exhaustive
