@@ -73,7 +73,7 @@ def test_future_values_far_outside_the_past_give_a_warning():
     model = Forecaster(2, 1, members="statistics").fit(y, X)
     model.predict([-9, 19])
     with pytest.warns(
-        ForecastWarning, match=r"column 0 of X has values from 5 to 100 \(in fit: from 0 to 10\); the effect"
+        ForecastWarning, match=r"^column 0 of X has 100 in row 1 \(in fit: from 0 to 10\); the effect"
     ):
         model.predict([5, 100])
     pytest.importorskip("nnc.tabular", exc_type=ImportError)
@@ -81,6 +81,6 @@ def test_future_values_far_outside_the_past_give_a_warning():
     months = pd.date_range("2020-01-01", periods=42, freq="MS")
     frame = pd.DataFrame({"month": months, "y": [*y, 0, 0], "price": [*X, -100, 5], "kind": ["a", "b", "c"] * 14})
     model.fit(frame[:40], time="month", target="y", known=["price", "kind"])
-    message = r"^known column 'price' has values from -100 to 5 \(in fit: from 0 to 10\); the effect[^']*$"
+    message = r"^known column 'price' has -100 in row 1 \(in fit: from 0 to 10\); the effect[^']*$"
     with pytest.warns(ForecastWarning, match=message):
-        model.predict(frame[40:].drop(columns="y"))
+        model.predict(frame[:39:-1].drop(columns="y"))  # the warning names the row of this frame

@@ -336,7 +336,12 @@ def fit(frame, **columns):
             "got 'forecast'; rename",
         ),
         (ValueError, lambda: fit(MONTHS.rename(columns={"shop": "lower_80"}), id="lower_80"), "got 'lower_80'; rename"),
-        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "time must be a month number, got 202013"),
+        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "a month number .* got 202013; correct"),
+        (
+            ValueError,
+            lambda: fit(CODES.assign(date=CODES["date"].where(CODES.index != 10, 202013))),
+            "a month number such as 202401 in each row, got 202013; correct it",
+        ),
         (
             ValueError,
             lambda: Forecaster(2).fit(SERIES[::-1]),
@@ -369,3 +374,8 @@ def test_grid_points_convert_to_the_same_dates(frequency):
     index = found.to_index(dates)
     np.testing.assert_array_equal(np.diff(index), 1)
     np.testing.assert_array_equal(found.to_times(index.astype(np.intp)), dates)
+
+
+def test_counter_that_passes_month_numbers_remains_a_counter():
+    frame = pd.DataFrame({"step": np.arange(202001, 202301), "y": np.arange(300.0) % 7})
+    assert Forecaster(2, 7).fit(frame, time="step", target="y").predict()["step"].tolist() == [202301, 202302]

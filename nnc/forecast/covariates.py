@@ -21,13 +21,17 @@ def unexpected_missing(schema: Schema, table: Table) -> dict[str, Bools]:
     }
 
 
-def ranges(schema: Schema, table: Table) -> list[tuple[str, Floats, Floats]]:
-    """Return description, extremes in `fit`, and values of the columns of numbers of a table of known covariates."""
+def ranges(schema: Schema, table: Table, rows: Ints) -> list[tuple[str, Floats, Floats, Ints]]:
+    """Return the arguments of `warn_of_ranges` for the columns of numbers of a table of known covariates.
+
+    `rows` are the row numbers of the table in the frame of the caller.
+    """
     found = []
     for column_schema, column in schema.read(table):
-        edges, values = getattr(column_schema.encoding, "edges", ()), column.values[~column.missing]
-        if len(edges) and len(values):
-            found.append((f"known column {column_schema.name!r}", np.array(edges), values))
+        edges, present = getattr(column_schema.encoding, "edges", ()), ~column.missing
+        if len(edges) and present.any():
+            label = f"known column {column_schema.name!r}"
+            found.append((label, np.array(edges), column.values[present], rows[present]))
     return found
 
 

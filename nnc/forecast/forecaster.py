@@ -322,7 +322,8 @@ class Forecaster(SuggestsAttributes):
         if future_values.shape[1] != n_known:
             raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
         past = self._panel.regressors[0]
-        reading.warn_of_ranges([(f"column {j} of X", past[:, j], future_values[:, j]) for j in range(n_known)])
+        rows = np.arange(self.horizon)
+        reading.warn_of_ranges([(f"column {j} of X", past[:, j], future_values[:, j], rows) for j in range(n_known)])
         return [future_values]
 
     # ------------------------------------------------------------------------------------------ updates

@@ -27,7 +27,7 @@ from nnc.forecast.reading import (
 try:
     import narwhals.stable.v2 as nw
 
-    from nnc.forecast.times import DATE_NUMBERS, MONTH_TEXT, date_texts, read_date_numbers, read_dates
+    from nnc.forecast.times import MONTH_TEXT, date_texts, number_type, read_date_numbers, read_dates
     from nnc.tabular.cells import CellError, Column, as_numbers
     from nnc.tabular.dates import circle_table, date_parts
     from nnc.tabular.frames import Table, read_table
@@ -123,7 +123,7 @@ class Layout:
                 rows.missing |= unexpected_missing(schema, part)
                 unseen |= schema.unseen(part)
                 if role == "known":
-                    warn_of_ranges(ranges(schema, part))
+                    warn_of_ranges(ranges(schema, part, order))
         warn_of_ignored_columns(ignored)
         if unseen:
             texts = "; ".join(f"{describe_names(list(texts))} of {name!r}" for name, texts in unseen.items())
@@ -139,7 +139,11 @@ class Layout:
             if self.time_type != "number":
                 dates = read_date_numbers(times, self.time_type)
                 if np.isnan(dates).any():
-                    raise ValueError(f"time must be a {self.time_type}, got {times[np.isnan(dates).argmax()]:.15g}")
+                    example = "202401" if self.time_type == "month number" else "20240131"
+                    raise ValueError(
+                        f"time must be a {self.time_type} such as {example} in each row, got "
+                        f"{times[np.isnan(dates).argmax()]:.15g}; correct it"
+                    )
                 times = dates
         else:
             times = _values(column, read_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
@@ -393,8 +397,7 @@ def read_frame(y: Any, X: Any, columns: Mapping[str, Any]) -> tuple[Layout, list
     elif column.kind == "date":
         kind = "date" if native.schema[time] == nw.Date else "datetime"
     elif not column.missing.any():
-        numbers = column.values.astype(np.float64)
-        kind = next((kind for kind in DATE_NUMBERS if not np.isnan(read_date_numbers(numbers, kind)).any()), kind)
+        kind = number_type(column.values.astype(np.float64))
     library, unknown = native.implementation.value, Frequency("number", 1, 0)
     layout = Layout(tuple(id_columns), time, target, covariates, unknown, library, kind, column.zone, is_local=False)
     rows = layout.read("y", frame, ROLES, learns=True)

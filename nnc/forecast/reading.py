@@ -17,7 +17,7 @@ from nnc.forecast.panel import Panel
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from nnc.forecast.statistics import Floats
+    from nnc.forecast.statistics import Floats, Ints
 
 MAX_MAGNITUDE = 1e100  # largest magnitude of values, so that sums of squares are finite
 MIN_OBSERVATIONS = 3  # smallest number of observations of a series; shorter series raise ValueError
@@ -132,19 +132,21 @@ def warn_of_ignored_columns(columns: Sequence[tuple[str, str]], verb: str = "can
         warn_user("; ".join(texts), ForecastWarning)
 
 
-def warn_of_ranges(columns: Sequence[tuple[str, Floats, Floats]]) -> None:
+def warn_of_ranges(columns: Sequence[tuple[str, Floats, Floats, Ints]]) -> None:
     """Warn of known covariates with values that are farther outside the range of the past than this range is wide.
 
     Parameters
     ----------
-    columns : sequence of (str, array, array)
-        Description of each column, its past values (only the extremes matter), and its new values; NaN if missing.
+    columns : sequence of (str, array, array, int array)
+        Description of each column, its past values (only the extremes matter), its new values, and their row numbers.
     """
     texts = []
-    for label, past, new in columns:
+    for label, past, new, rows in columns:
         low, high = past.min(), past.max()
-        if low < high and (new.min() < 2 * low - high or new.max() > 2 * high - low):
-            texts.append(f"{label} has values from {new.min():g} to {new.max():g} (in fit: from {low:g} to {high:g})")
+        distances = np.maximum(new - high, low - new)
+        i = int(distances.argmax())
+        if low < high and distances[i] > high - low:
+            texts.append(f"{label} has {new[i]:g} in row {rows[i]} (in fit: from {low:g} to {high:g})")
     if texts:
         warn_user(
             f"{'; '.join(texts)}; the effect of values far outside the range of the past is unknown; correct them, or "

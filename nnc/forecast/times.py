@@ -30,6 +30,20 @@ def read_dates(column: Column) -> Column:
     return as_dates(column)
 
 
+def number_type(numbers: Floats) -> str:
+    """Return the type of times that are numbers: "month number", "day number" or "number".
+
+    Times are months or days if all numbers are, such as 202401, or at least half of them in several years. A counter
+    that passes such numbers cannot have so many of them in two years.
+    """
+    for kind in DATE_NUMBERS:
+        exists = ~np.isnan(read_date_numbers(numbers, kind))
+        years = numbers[exists] // (100 if kind == "month number" else 10000)
+        if exists.all() or (exists.mean() >= 0.5 and years.min() < years.max()):
+            return kind
+    return "number"
+
+
 def read_date_numbers(numbers: Floats, kind: str) -> Floats:
     """Return months or days such as 202401 or 20240131 in seconds since 1970; NaN for other numbers."""
     digits = np.where(np.abs(numbers) < 1e9, numbers, 0).astype(np.int64)
