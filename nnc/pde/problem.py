@@ -412,11 +412,10 @@ class Problem:
             `terms`, `inputs` or `transform` is invalid, or does not fit the file.
         """
         document, where = _serialization.read(path), disk.describe_source(path)
-        net = NeuralNetwork._from_document(document, where, None)
+        net, stored = NeuralNetwork._from_document(document, where, None), document.get("problem")
+        if stored is None:
+            raise _serialization.ModelFileError(f"{where} contains a network without equations; load it with nnc.load")
         with _serialization.build_errors(where):
-            stored = document.get("problem")
-            if stored is None:
-                raise ValueError("the content is a network without equations; load it with nnc.load")
             check("nnc.pde.Problem", net.model)
             _checked_names("coefficients", stored["coefficients"], len(stored["coefficients"]))
         problem = cls(net, terms, inputs, stored["coefficients"], transform)
