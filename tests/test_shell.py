@@ -424,7 +424,7 @@ def test_evaluate_ignores_rows_without_number_in_target(shell):
 def test_evaluate_refuses_target_that_is_no_number(shell):
     _, err, status = shell("evaluate houses.json houses.csv --target town")
     assert (status, "must contain numbers, as in training, but 300 of 300 cells are something else" in err) == (1, True)
-    assert "in line 2 of houses.csv" in err
+    assert "in line 2 of houses.csv; leave cells without a number empty" in err
     house_table().with_columns(price=pl.lit(True)).write_parquet("boolean.parquet")
     _, err, status = shell("evaluate houses.json boolean.parquet")
     assert (status, "column 'price' of boolean.parquet must contain numbers" in err) == (1, True)
@@ -490,6 +490,15 @@ def test_task_is_inferred_from_target(shell):
     assert "requires a numeric target" in shell("train t.csv --target answer --task regression")[1]
 
 
+@pytest.mark.parametrize("task", ["", "--task regression"])
+def test_target_of_numbers_with_much_other_text_is_refused(shell, task):
+    rows = "\n".join(f"{i},{'soon' if i % 5 == 2 else i / 7}" for i in range(60))
+    _, err, status = shell(f"train t.csv --target real -o t.json {task}", t_csv=f"x,real\n{rows}\n")
+    assert status == 1
+    assert "--target must be a column of numbers or of classes, got numbers such as '0.0'" in err
+    assert "leave cells without a number empty" in err
+
+
 @pytest.mark.filterwarnings("always::nnc.tabular.LeakageWarning")
 def test_train_reports_encoding_of_each_column(shell):
     """Train on a table with identifiers, dates, a constant, free text, postal codes and missing cells."""
@@ -526,7 +535,7 @@ def test_text_in_numeric_columns_is_reported(shell):
     assert "note: column 'a': 1 of 40 cells cannot be read as numbers, such as '12x', and counts as missing" in err
     _, err, status = shell("predict t.json u.csv", u_csv="a,b\n5,1\n12x,2\n6y,1\n")
     assert status == 1
-    assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'" in err
+    assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'; correct it, or leave" in err
     _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table.replace(",3,", ",3x,", 1))
     assert "line 6, column 2 (b) of t.csv: '3x' is not a number; the target is read as text because of 1 such" in err
 

@@ -115,7 +115,7 @@ def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
         expected = "numbers" if format is None else format.expected
         raise TableFileError(
             f"column {target!r} of {arguments.rows} must contain {expected}, as in training, but {n_unreadable:,} of "
-            f"{n_rows:,} cells are something else, such as {unreadable_cell}"
+            f"{n_rows:,} cells are something else, such as {unreadable_cell}; leave cells without a number empty"
         )
     if not targets:
         raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the true values")

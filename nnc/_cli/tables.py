@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc._cli.formats import TableFileError, is_empty_line
 from nnc._utils.names import find_similar_name
-from nnc.tabular.cells import BOOLEAN_TEXTS, EMPTY_CELL_TEXTS, MISSING_TEXTS, CellError, merges_integers
+from nnc.tabular.cells import BOOLEAN_TEXTS, CELL_REMEDY, EMPTY_CELL_TEXTS, MISSING_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -136,7 +136,8 @@ def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], sta
             row = int(is_invalid.arg_max() or 0)
             expected = "a number" if name in numbers else "true or false"
             location = file.location(start + row, name)
-            raise TableFileError(f"{location}: expected {expected}, as in training, found {cells[name][row]!r}")
+            found = f"found {cells[name][row]!r}; {CELL_REMEDY}"
+            raise TableFileError(f"{location}: expected {expected}, as in training, {found}")
     return converted
 
 

@@ -170,6 +170,13 @@ def _is_regression(y: pl.Series, numbers: pl.Series | None, task: str | None, sc
     `numbers` is the result of `_read_numbers`.
     """
     if numbers is None:
+        labels = y.drop_nulls()
+        quantity = find_quantity(np.array(labels.unique(maintain_order=True).to_list()), len(labels))
+        if quantity is not None:
+            raise TableFileError(
+                f"--target must be a column of numbers or of classes, got numbers such as {quantity!r} in {y.name!r}, "
+                "but other text in more than a tenth of its cells; leave cells without a number empty"
+            )
         if task == "regression":
             raise TableFileError(
                 f"--task regression requires a numeric target, got the text {y.drop_nulls()[0]!r} in {y.name!r}"

@@ -38,6 +38,7 @@ MISSING_TEXTS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div
 # Missing texts that R, pandas, SQL, spreadsheets and the UCI repository write in place of an empty cell. Therefore they
 # count as missing in all columns of a text file. A frame has missing values, so its text columns may contain them.
 EMPTY_CELL_TEXTS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
+CELL_REMEDY = "correct it, or leave it empty if the value is missing"
 MAX_EXACT_INTEGER = 2**53  # magnitude up to which float64 represents all integers exactly
 MAX_MERGED_FRACTION = 0.01  # integers are identifiers if float64 merges more than this fraction of distinct ones
 
@@ -493,8 +494,9 @@ def wrong_kind_error(column: Column, expected: str, row: int) -> CellError:
     return CellError(
         column.name,
         row,
-        f"expected {expected}, as in training, found {cell}",
+        f"expected {expected}, as in training, found {cell}; {CELL_REMEDY}",
         f"X must have {expected} in column {column.name!r}, as the training rows had, got {cell} in row ",
+        f"; {CELL_REMEDY}",
     )
 
 
