@@ -54,11 +54,13 @@ def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
     scaled = _is_scaled(heads)
     if not scaled.any():
         raise ValueError(
-            f"scale_y must be None for the heads {heads}, because none of their losses has targets that can be scaled"
+            f"scale_y must be None for the heads {heads}, because none of their losses has targets that can be scaled, "
+            f"got {scaler!r}; leave it out"
         )
     if isinstance(scaler, Pixels) and not scaled.all():
         raise ValueError(
-            f"scale_y must not be 'pixels' with the heads {heads}, because it would scale the targets of all heads"
+            f"scale_y must scale each target for the heads {heads}, got {scaler!r}, which would scale the targets of "
+            'all heads; use "standardize" or "minmax"'
         )
     scaling = scaler.scaling_without_data("scale_y", (heads.n_out,))
     if scaling is None or isinstance(scaler, Pixels):

@@ -112,7 +112,10 @@ def with_array(plan: Plan) -> Plan:
         rows = rows._replace(X=X)
     has_weights = rows.sample_weight is not None and custom is not None and custom.has_residuals
     if has_weights and converter.converts_by_batch(rows.X):
-        raise ValueError("X must not be a memmap of another dtype with weights of nnc.LeastSquares; convert it first")
+        raise ValueError(
+            f"X must have the dtype {plan.model.dtype} if it is a memmap with weights of nnc.LeastSquares, got "
+            f"{rows.X.dtype}; convert it first"
+        )
     return plan._replace(converter=converter, rows=rows)
 
 
@@ -129,9 +132,14 @@ def with_derivatives(plan: Plan) -> Plan:
 
     check("dY", model)
     if arguments.dropout != 0:
-        raise ValueError("dropout must be left out with dY, because a mask has no derivative; use l2 or weight_decay")
+        raise ValueError(
+            f"dropout must be 0 with dY, because a mask has no derivative, got {arguments.dropout!r}; use l2 or "
+            "weight_decay"
+        )
     if plan.converter.converts_by_batch(rows.X):
-        raise ValueError("X must not be a memmap of another dtype with dY; convert it to an array of the dtype first")
+        raise ValueError(
+            f"X must have the dtype {model.dtype} if it is a memmap with dY, got {rows.X.dtype}; convert it first"
+        )
     rows = rows._replace(dY=as_slopes(model, rows.dY, rows.X.shape[0]))
     return plan._replace(model=model_with_slopes(model, weight), rows=rows)
 

@@ -169,7 +169,7 @@ class GeneralStep:
             if begun.optimizer.stores_step_sizes and begun.steps > 0:
                 raise ValueError(
                     f"lr must not change after the first step of {begun.optimizer.name!r}, which adapts its step "
-                    "sizes itself; create a new stepper with reset_optimizer=True"
+                    f"sizes itself, got {self.lr!r}; create a new stepper with reset_optimizer=True"
                 )
         except BaseException:
             self.lr = before
