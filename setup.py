@@ -132,6 +132,8 @@ def best_instruction_set():
 
 
 STUBS = Path("build/stubs")
+SOURCES = {path.name: path for path in sorted(Path("src").rglob("*")) if path.is_file()}  # file names are unique
+FOLDERS = sorted({str(path.parent) for path in SOURCES.values()})
 
 
 def extension(name, source, flags=(), macros=()):
@@ -144,32 +146,32 @@ def extension(name, source, flags=(), macros=()):
     macros = [*macros, *["NNC_SCALAR"] * SCALAR]
     stub = STUBS / f"{name}.pyx"
     STUBS.mkdir(parents=True, exist_ok=True)
-    text = f'# {" ".join(flags + macros)}, bounds checks: {DEBUG}\ninclude "../../src/{source}"\n'
+    text = f'# {" ".join(flags + macros)}, bounds checks: {DEBUG}\ninclude "../../{SOURCES[source].as_posix()}"\n'
     if not stub.exists() or stub.read_text() != text:
         stub.write_text(text)
     return Extension(
         f"nnc.{name}",
         [str(stub)],
-        include_dirs=["src"],
+        include_dirs=FOLDERS,
         define_macros=[(macro, None) for macro in macros],
         extra_compile_args=flags,
         extra_link_args=LINK,
-        depends=[str(path) for path in sorted(Path("src").iterdir())],
+        depends=[str(path) for path in SOURCES.values()],
     )
 
 
 def write_activations():
-    """Write activations.pxi from the names in the table of activations and the functions in src/activations.pxd."""
+    """Write activations.pxi from the names in the table of activations and the functions in activations.pxd."""
     tree = ast.parse(Path("nnc/_registry/activations.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "Activation"]
-    source = Path("src/activations.pxd").read_text(encoding="utf-8")
+    source = SOURCES["activations.pxd"].read_text(encoding="utf-8")
     functions = dict(re.findall(r"inline (?:always_inlined_)?vec ([fd]_\w+)\(vec (\w)\)", source))
     for function in functions:
         if function[2:] not in names or f"f_{function[2:]}" not in functions or f"d_{function[2:]}" not in functions:
-            raise ValueError(f"{function} of src/activations.pxd needs a row, f_{function[2:]} and d_{function[2:]}")
+            raise ValueError(f"{function} of activations.pxd needs a row, f_{function[2:]} and d_{function[2:]}")
     elementwise = {name: functions[f"d_{name}"] for name in names if f"f_{name}" in functions}
-    template = Path("src/activations.pxi.in").read_text(encoding="utf-8")
+    template = SOURCES["activations.pxi.in"].read_text(encoding="utf-8")
     text = Tempita.sub(template, names=names, elementwise=elementwise)
     path = STUBS / "activations.pxi"
     if not path.exists() or path.read_text() != text:
@@ -187,7 +189,7 @@ def translate(extensions):
     sources = {extension.name: Path("build/c", extension.sources[0]).with_suffix(".c") for extension in extensions}
     last_call = Path("build/c/last_call")  # contains the version of Cython and the names of the modules
     state = " ".join([cython_version, *sorted(sources)])
-    inputs = [Path("setup.py"), *Path("src").iterdir(), *STUBS.iterdir()]
+    inputs = [Path("setup.py"), *SOURCES.values(), *STUBS.iterdir()]
     newest = max(path.stat().st_mtime_ns for path in inputs)
     is_current = last_call.exists() and last_call.stat().st_mtime_ns > newest
     if is_current and last_call.read_text() == state and all(path.exists() for path in sources.values()):
@@ -196,7 +198,7 @@ def translate(extensions):
         return extensions
     extensions = cythonize(
         extensions,
-        include_path=["src", str(STUBS)],
+        include_path=[*FOLDERS, str(STUBS)],
         build_dir="build/c",
         nthreads=os.cpu_count() or 1,
         shared_utility_qualified_name=SHARED,

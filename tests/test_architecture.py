@@ -38,7 +38,7 @@ def code_names():
     Words of strings count, because pages also name activations and environment variables.
     """
     names = set()
-    for path in [*(HOME / "nnc").rglob("*.py"), *filter(Path.is_file, (HOME / "src").iterdir())]:
+    for path in [*(HOME / "nnc").rglob("*.py"), *filter(Path.is_file, (HOME / "src").rglob("*"))]:
         comment = C_COMMENT if path.suffix == ".h" else COMMENT
         names |= {path.stem, *re.findall(r"[A-Za-z_]\w*", comment.sub("", path.read_text(encoding="utf-8")))}
     return names
@@ -56,9 +56,9 @@ def allowed_names():
 
 
 def is_file_name(name):
-    """Return whether a file exists: in the checkout, in src/, or, for a bare file name, anywhere in nnc/ or tests/."""
-    exists = any((folder / name).exists() for folder in (HOME, HOME / "src"))
-    return exists or ("/" not in name and any(any((HOME / folder).rglob(name)) for folder in ("nnc", "tests")))
+    """Return whether a file exists: in the checkout, or, for a bare file name, anywhere in nnc/, src/ or tests/."""
+    folders = () if "/" in name else ("nnc", "src", "tests")
+    return (HOME / name).exists() or any(any((HOME / folder).rglob(name)) for folder in folders)
 
 
 def missing(text, extra_names=frozenset()):
@@ -100,8 +100,9 @@ def imported(path):
     """Return the packages or files that a package or file of the diagram imports."""
     files = path.rglob("*.py") if path.is_dir() else [path]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    if path.parent.name == "src":
-        return {f"src/{name}.pxd" for name in re.findall(r"^(?:from|cimport) +(\w+)", text, re.MULTILINE)}
+    if path.is_relative_to(HOME / "src"):
+        names = re.findall(r"^(?:from|cimport) +(\w+)", text, re.MULTILINE)
+        return {str(file.relative_to(HOME)) for name in names for file in (HOME / "src").rglob(f"{name}.pxd")}
     names = set(re.findall(r"^\s*(?:from|import) nnc\.(\w+)", text, re.MULTILINE))
     names |= set(re.findall(r"^\s*from nnc import (\w+)", text, re.MULTILINE))
     return {f"nnc/{name}" for name in names} | {f"nnc/{name}.py" for name in names}

@@ -143,7 +143,7 @@ def test_modules_have_no_import_cycle():
 
 def test_src_files_have_no_cimport_cycle():
     graph = {}
-    for path in (HOME / "src").glob("*.p*x*"):
+    for path in (HOME / "src").rglob("*.p*x*"):
         text = path.read_text(encoding="utf-8")
         found = set(re.findall(r"^(?:from (\w+) cimport|cimport (\w+))", text, re.MULTILINE))
         graph[path.stem] = {a or b for a, b in found} - {path.stem}

@@ -114,17 +114,17 @@ def check_editable(source, work):
     installed = create_environment(work / "editable")
     source = shutil.copytree(source, work / "editable_source")
     run(installed / "pip", "install", "-q", "-e", source, cwd="/")
-    detector = source / "src" / "_cpu.pyx"
+    detector = next((source / "src").rglob("_cpu.pyx"))
     detector.write_text(detector.read_text() + "\nCHANGED = True\n")
     core = single_file(source / "nnc", "_core_baseline_f64*.so")
     before = core.stat().st_mtime_ns
     run(installed / "pip", "install", "-q", "-e", source, cwd="/")
     run(installed / "python", "-c", "import nnc._cpu; nnc._cpu.CHANGED", cwd="/")
-    header = source / "src" / "simd.h"
+    header = next((source / "src").rglob("simd.h"))
     os.utime(header)
     run(installed / "pip", "install", "-q", "-e", source, cwd="/")
     if core.stat().st_mtime_ns == before:
-        sys.exit("pip install -e did not compile the cores again after a change of src/simd.h")
+        sys.exit("pip install -e did not compile the cores again after a change of simd.h")
     report_success("an editable installation is rebuilt after a change of the source")
 
 

@@ -85,7 +85,8 @@ def extensions(folder):
 def compile_command(extension, target, folder):
     """Return the command that compiles C code for a target with the flags of an extension."""
     macros = [f"-D{name}" for name, _ in extension.define_macros]
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-Isrc", f"-I{folder / 'include'}"]
+    headers = [f"-I{name}" for name in [*extension.include_dirs, folder / "include"]]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *headers]
     return [*command, *macros, "-DNDEBUG", "-Wall", "-Werror", *extension.extra_compile_args]
 
 

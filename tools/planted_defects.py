@@ -228,12 +228,11 @@ def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
     _run_in(copy, ["coverage", "json", "-q", "--rcfile=coverage.ini", "--show-contexts", "-o", "coverage.json"])
     report = json.loads((copy / "coverage.json").read_text())
     lines = {file: content["contexts"] for file, content in report["files"].items()}
+    sources = {path.name: str(path.relative_to(copy)) for path in (copy / "src").rglob("*")}
     # Without --json-format, gcov omits the lines of .pxd, because Cython names these files without their folder.
     for report in _run_in(copy, ["sh", "-c", "gcov --json-format --stdout $(find build -name '*.gcda')"]).splitlines():
         for content in json.loads(report)["files"]:
-            name = content["file"]
-            is_short = not Path(name).is_absolute() and (copy / "src" / name).is_file()
-            file = f"src/{name}" if is_short else name
+            file = sources.get(content["file"], content["file"])
             if file.startswith("src/"):
                 executed = {str(line["line_number"]): [] for line in content["lines"] if line["count"]}
                 lines.setdefault(file, {}).update(executed)

@@ -66,7 +66,8 @@ def main():
         folder = Path(name)
         extensions = cross_compile.create_sources(folder)
         shutil.copy(cross_compile.ROOT / "tools/windows_harness.pyx", "harness.pyx")
-        cython = [sys.executable, "-m", "cython", "-3", "-I", "src", "-I", "build/stubs"]
+        folders = [f"-I{name}" for name in [*extensions[0].include_dirs, "build/stubs"]]
+        cython = [sys.executable, "-m", "cython", "-3", *folders]
         # These directives must also hold for the .pxd files.
         directives = ["-X", "cdivision=True,boundscheck=False,wraparound=False,initializedcheck=False"]
         create_python_library(TARGETS[0], folder)
