@@ -5,7 +5,7 @@ Everything else is in pyproject.toml. Environment variables change the build:
     NNC_DEBUG=1       with bounds checks and assertions, without optimization
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
                       CONTRIBUTING.md); NNC_SANITIZE=thread selects the thread sanitizer instead
-    NNC_SCALAR=1      without vector types: the portable fallback of src/simd.h, which MSVC always compiles
+    NNC_SCALAR=1      without vector types: the portable fallback of src/kernels/simd.h, which MSVC always compiles
     NNC_BUILD_ISA     instruction sets to compile, separated by commas (baseline, avx2, avx512), or "auto" for the best
                       one of this processor; all by default. For development: the result is no complete wheel.
 
@@ -58,7 +58,8 @@ MSVC = WINDOWS and CLANG_CL is None
 # Processor for which clang-cl compiles, which may differ from the processor that clang-cl itself runs on.
 CLANG_CL_TARGET = "--target=aarch64-pc-windows-msvc" if "arm64" in TARGET else "--target=x86_64-pc-windows-msvc"
 
-# The features that src/_cpu.pyx tests. They are listed one by one, because GCC has x86-64-v3 only since version 11.
+# The features that src/bindings/_cpu.pyx tests. They are listed one by one, because GCC has x86-64-v3 only since
+# version 11.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
 # With generic tuning, GCC stores addresses in vector registers, where they wait for multiply-adds.

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")
-# Largest errors in ULP, parsed from the comment at the head of src/vmath.pxd.
+# Largest errors in ULP, parsed from the comment at the head of src/kernels/vmath.pxd.
 HEAD = next((Path(__file__).parent.parent / "src").rglob("vmath.pxd")).read_text().split("\n\n")[0]
 STATED_ERRORS = re.findall(
     r"\b(exp|expm1|tanh|sigmoid|log|log1p|exp_any|log_any|arctan|sin|cos) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD

@@ -30,7 +30,7 @@ ACTIVATION = Recipe(
     r"\bmish\b",
     files={
         "nnc/_registry/activations.py",
-        "src/activations.pxd",
+        "src/kernels/activations.pxd",
         "nnc/_interop/onnx.py",
         "nnc/_interop/torch_modules.py",
         "docs/file-format.md",
@@ -51,7 +51,7 @@ LOSS = Recipe(
     r"\blog_cosh\b",
     files={
         "nnc/_registry/losses.py",
-        "src/losses.pxd",
+        "src/kernels/losses.pxd",
         "tests/test_against_torch.py",
         "nnc/__init__.py",
         "docs/api/learning.md",
@@ -70,7 +70,7 @@ OPTIMIZER = Recipe(
     r"(?i)\badagrad\b",
     files={
         "nnc/_registry/optimizers.py",
-        "src/optimizers.pxd",
+        "src/kernels/optimizers.pxd",
         "nnc/__init__.py",
         "tests/optimizer_cases.py",
     },
@@ -90,14 +90,14 @@ OPTIMIZER = Recipe(
 LAYER = Recipe(
     "How to add a layer type",
     r"kinds\.Scale|layers\.scale import|reference\.scale import|class Scale\((ParametricLayer|Dense)"
-    r"|src/scale\.pxd\n|cimport scale|kind == SCALE"
+    r"|src/layers/scale\.pxd\n|cimport scale|kind == SCALE"
     r'|\| scale \||"const": "scale"|autoclass:: nnc\.layers\.Scale|\(Scale\(\), \(3,\)\)',
     files={
         "nnc/layers/scale.py",
         "nnc/layers/__init__.py",
-        "src/layer.pxd",
-        "src/scale.pxd",
-        "src/layers.pxd",
+        "src/layers/layer.pxd",
+        "src/layers/scale.pxd",
+        "src/layers/layers.pxd",
         "nnc/reference/scale.py",
         "nnc/reference/build.py",
         "docs/file-format.md",
@@ -106,7 +106,12 @@ LAYER = Recipe(
         "tests/layer_examples.py",
     },
     # a public name of the reference, and derivatives of and with respect to single inputs and outputs
-    optional={"nnc/reference/__init__.py", "nnc/reference/slopes.py", "src/jacobian.pxd", "src/taylor.pxd"},
+    optional={
+        "nnc/reference/__init__.py",
+        "nnc/reference/slopes.py",
+        "src/network/jacobian.pxd",
+        "src/network/taylor.pxd",
+    },
     generated=set(),
 )
 RECIPES = [ACTIVATION, LOSS, OPTIMIZER, LAYER]

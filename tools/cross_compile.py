@@ -5,7 +5,7 @@
 Needs Cython, setuptools, ziglang, whose Clang contains the C headers of every target, and the program nm. Warnings are
 errors. For Windows the modules are also linked, with the C library of MinGW: each symbol must be in the C library or
 in Python's. The script runs no module; tools/run_in_wine.py runs the kernels. It tests neither clang-cl and the
-libraries of Visual Studio nor MSVC, for which the portable fallback of src/simd.h (NNC_SCALAR=1) is written.
+libraries of Visual Studio nor MSVC, for which the portable fallback of src/kernels/simd.h (NNC_SCALAR=1) is written.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Fit the polynomials of the engine for exp, log, sin, cos and the normal distribution, and print src/polynomials.h.
+"""Fit the polynomials of exp, log, sin, cos and the normal distribution, and print src/kernels/polynomials.h.
 
-    python tools/polynomials.py > src/polynomials.h
+    python tools/polynomials.py > src/kernels/polynomials.h
 
 Each polynomial is a minimax fit by the Remez exchange algorithm with 40 digits. The comments in the header state the
 error of the fit before its coefficients are rounded. Needs mpmath.

@@ -1,4 +1,4 @@
-"""Values, first and second derivatives of the outputs with respect to the inputs (src/taylor.pxd)."""
+"""Values, first and second derivatives of the outputs with respect to the inputs (src/network/taylor.pxd)."""
 
 from __future__ import annotations
 

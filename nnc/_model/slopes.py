@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def model_with_slopes(model: Model, weight: float) -> Model:
-    """Return a model with the same parameters and locks, whose loss includes derivatives (src/slopes.pxd).
+    """Return a model with the same parameters and locks, whose loss includes derivatives (src/objectives/slopes.pxd).
 
     `weight` is the weight of the squared errors of the derivatives `Data.dY`.
     """

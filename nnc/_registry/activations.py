@@ -1,6 +1,6 @@
 """Table of activation functions a = f(z) with one row per activation.
 
-The kernel of an elementwise activation NAME is the pair f_NAME and d_NAME of src/activations.pxd.
+The kernel of an elementwise activation NAME is the pair f_NAME and d_NAME of src/kernels/activations.pxd.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Activation(Value):
     nonsmooth_at_zero : bool
         Whether the first or second derivative jumps at z = 0.
     has_higher_derivatives : bool
-        Whether the engine has its second and third derivative (src/taylor.pxd), as `net.derivatives` requires.
+        Whether the engine has its second and third derivative (src/network/taylor.pxd), as `net.derivatives` requires.
     saturation_range : (float, float), optional
         A unit is saturated if its output is at most the first number or at least the second one. The derivative is
         zero or small there: these numbers are within 1 % of the ends of the output range.

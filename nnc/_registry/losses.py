@@ -1,6 +1,6 @@
 """Table of losses with one row per loss, and the classes of losses with a parameter.
 
-The kernels are in src/losses.pxd, in the order of ROWS.
+The kernels are in src/kernels/losses.pxd, in the order of ROWS.
 
     NeuralNetwork([8, 20, 1], loss=Quantile(0.9))
 """

@@ -1,4 +1,4 @@
-"""The optimizers of `fit`, with PyTorch's names, constants and defaults; their loops are in src/optimizers.pxd.
+"""The optimizers of `fit`, with PyTorch's names, constants and defaults; their loops are in src/kernels/optimizers.pxd.
 
     net.fit(X, y, epochs=100, optimizer="adam")
     net.fit(X, y, epochs=100, optimizer=SGD(lr=0.1, momentum=0.9, nesterov=True))
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-# Update rules of the core, in the order of src/optimizers.pxd.
+# Update rules of the core, in the order of src/kernels/optimizers.pxd.
 METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")
 SCALINGS = ("identity", "marquardt")  # matrices by which the damping of Levenberg-Marquardt is multiplied
 

@@ -84,7 +84,7 @@ class TrainingState:
     counted_epochs : int
         Number of epochs of fits, to which the single training steps of `step_run` do not count.
     powers : three floats
-        Bias corrections of Adam and NAdam, see src/optimizers.pxd.
+        Bias corrections of Adam and NAdam, see src/kernels/optimizers.pxd.
     schedule : Schedule, callable or None
         Learning rate schedule; None if the learning rate is constant.
     plateau : PlateauState or None

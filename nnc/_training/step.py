@@ -1,7 +1,7 @@
 """Single training steps, for `NeuralNetwork.train_step` and `NeuralNetwork.stepper`.
 
-`GeneralStep` executes any step. `Stepper` (src/stepper.pxi) is the fast path: it repeats a step with other data, if
-nothing else has changed.
+`GeneralStep` executes any step. `Stepper` (src/bindings/stepper.pxi) is the fast path: it repeats a step with other
+data, if nothing else has changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Choice of the thread count of a fit, and of the processors on which its threads run.
 
-A team of threads (src/team.pxi) starts with a fit and ends with it. Between fits there are therefore no sleeping
-threads that would have to be restored after a fork or stopped at exit. Starting a thread takes about 50 microseconds,
-so only fits that take much longer use more than one thread.
+A team of threads (src/threads/team.pxi) starts with a fit and ends with it. Between fits there are therefore no
+sleeping threads that would have to be restored after a fork or stopped at exit. Starting a thread takes about 50
+microseconds, so only fits that take much longer use more than one thread.
 """
 
 from __future__ import annotations

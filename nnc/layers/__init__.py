@@ -50,8 +50,8 @@ KINDS = (
     "batch_norm",
     "scale",
     "recurrent",
-)  # layer types of the engine, in the order of src/layer.pxd
-CELLS = ("simple_rnn", "gru", "lstm", "dense")  # cells of recurrent layers, in the order of src/layer.pxd
+)  # layer types of the engine, in the order of src/layers/layer.pxd
+CELLS = ("simple_rnn", "gru", "lstm", "dense")  # cells of recurrent layers, in the order of src/layers/layer.pxd
 
 
 def layer_classes_by_type() -> dict[str, type[Layer]]:

@@ -1,7 +1,7 @@
 """Programs: residuals as lists of pointwise operations, which the core runs on vectors of points.
 
 A program has one slot for each number of a point: first its inputs, then the result of each operation. `OPERATIONS`
-defines all operations; src/residual.pxd implements them in the same order.
+defines all operations; src/objectives/residual.pxd implements them in the same order.
 """
 
 from __future__ import annotations
