@@ -449,8 +449,6 @@ def test_to_c_rejects_invalid_int8_arguments(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match="calibrate must be an array of input rows if dtype='int8'"):
         net.to_c(tmp_path / "net.h", dtype="int8")
-    with pytest.raises(ValueError, match="calibrate and validation must be None unless dtype is 'int8'"):
-        net.to_c(tmp_path / "net.h", calibrate=[[1, 2, 3]])
     with pytest.raises(ValueError, match="X must have 3 columns to fit this network"):
         net.to_c(tmp_path / "net.h", dtype="int8", calibrate=[[1, 2]])
     wide = NeuralNetwork([70000, 1], seed=0)

@@ -18,7 +18,7 @@ import nnc
 from nnc import Head, Heads, LeastSquares, NeuralNetwork, Quantile, pde
 from nnc._cli.main import main
 from nnc._registry import losses, optimizers
-from nnc._registry.capabilities import EXPORTS, NEEDS, check
+from nnc._registry.capabilities import EXPORTS, NEEDS, PAIRS, check
 from nnc._registry.optimizers import parse_optimizer
 from nnc.layers import GRU, BatchNorm, Bidirectional, Conv1D, Conv2D, Dense, Dropout, Flatten, Input, Scale, SimpleRNN
 
@@ -179,6 +179,8 @@ OPTIONS = {
     "dY": SLOPES,
     "truncate": 2,
 }
+# Values of the options in PAIRS.
+PAIRED = OPTIONS | {"dY_weight": 2.0, "warm_up": 1, "verbose": 1, "progress": True}
 METHODS = {
     "derivatives": lambda net, X, y: net.derivatives(X),
     "parameter_jacobian": lambda net, X, y: net.parameter_jacobian(X),
@@ -240,6 +242,19 @@ def check_fit(layers, loss, optimizer="adam", option=None):
 def test_option_is_possible_with_optimizers_of_the_table(option):
     for optimizer in optimizers.NAMES:
         check_fit(RECURRENT if option == "truncate" else DENSE, "mse", optimizer, option)
+
+
+@pytest.mark.parametrize("pair", PAIRS["fit"], ids=lambda pair: f"{pair.argument}-{pair.other}")
+def test_pair_of_options_is_possible_as_in_the_table(pair):
+    both = {name: PAIRED[name] for name in (pair.argument, pair.other)}
+    first = {pair.argument: PAIRED[pair.argument]}
+    possible, refused = (both, first) if pair.requires else (first, both)
+    layers = RECURRENT if pair.other == "truncate" else DENSE
+    assert message_of(lambda: fit(layers, **possible)) is None
+    relation = "without" if pair.requires else "with"
+    assert message_of(lambda: fit(layers, **refused)).startswith(
+        f"{pair.argument} must be left out {relation} {pair.other}"
+    )
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -103,8 +103,6 @@ def test_automatic_fit_and_batches_have_plots(show):
 def test_unknown_progress_is_rejected():
     with pytest.raises(ValueError, match="progress must be one of plot, True or False, got 'plt'"):
         network().fit(X, INSIDE, epochs=1, lr=0.1, progress="plt")
-    with pytest.raises(ValueError, match="verbose must be 0 if progress is 'plot'"):
-        network().fit(X, INSIDE, epochs=1, lr=0.1, progress="plot", verbose=1)
     with pytest.raises(ValueError, match="X must have two columns"):
         nnc.LivePlot(np.ones((3, 3)))
 

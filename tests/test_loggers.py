@@ -70,8 +70,6 @@ def test_fit_rejects_invalid_verbose():
     for verbose in (3, -1, "1", None, 0.5):
         with pytest.raises(ValueError, match=r"verbose must be 0, 1 or 2, got "):
             build_network().fit(X, Y, epochs=1, lr=0.001, verbose=verbose)
-    with pytest.raises(ValueError, match="verbose must be 0 if progress is True, got 1"):
-        build_network().fit(X, Y, epochs=1, lr=0.001, verbose=1, progress=True)
 
 
 def test_fit_many_rejects_verbose():

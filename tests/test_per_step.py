@@ -96,7 +96,7 @@ def test_per_step_rejects_fits_of_unknown_length():
     batches = [(ROWS[:8], TARGETS[:8]), (ROWS[8:], TARGETS[8:])]
     with pytest.raises(ValueError, match="fit_batches requires a schedule that counts epochs"):
         build_network().fit_batches(batches, epochs=2, lr=PerStep(CosineLR(0.1)))
-    with pytest.raises(ValueError, match="lr must be a schedule of a fixed length if epochs is not given"):
+    with pytest.raises(ValueError, match="a fit without epochs requires a schedule of a fixed length"):
         build_network().fit(ROWS, TARGETS, patience=3, lr=PerStep(CosineLR(0.1)))
     for schedule in (PerStep(CosineLR(0.1)), ReduceLROnPlateau(0.1)):
         with pytest.raises(ValueError, match="schedule must not be PerStep or ReduceLROnPlateau, got"):

@@ -342,7 +342,7 @@ def test_fit_without_epochs_rejects_schedule_without_length(schedule):
         lambda net: net.fit(*ROWS, max_seconds=0.01, lr=schedule),
         lambda net: net.fit_batches([ROWS], epochs=None, max_seconds=0.01, lr=schedule),
     ):
-        with pytest.raises(ValueError, match="lr must be a schedule of a fixed length if epochs is not given"):
+        with pytest.raises(ValueError, match="a fit without epochs requires a schedule of a fixed length"):
             fit(network())
     assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule.resolved(9)).epochs == 4
 

@@ -258,7 +258,6 @@ SEQUENCE = GRU(4, return_sequences=True)
     [
         ({"truncate": 0}, "truncate must be 1 or more, got 0"),
         ({"truncate": 2.5}, "truncate must be a whole number, got 2.5"),
-        ({"warm_up": 3}, "warm_up must be 0 without truncate, got 3"),
         ({"truncate": 4, "warm_up": 4}, "warm_up must be less than truncate=4, got 4"),
         ({"truncate": 4, "warm_up": -1}, "warm_up must be 0 or more, got -1"),
         ({"truncate": 11, "warm_up": 10}, "warm_up must be less than the number of steps of each sequence, got"),

@@ -93,6 +93,15 @@ def combination_table(all_needs: Mapping[str, Sequence[capabilities.Need]]) -> s
     return "\n".join(rows)
 
 
+def pair_table() -> str:
+    """Return the rows of the table of pairs of arguments."""
+    return "\n".join(
+        f"| `{function}` | `{pair.argument}` | {'without' if pair.requires else 'with'} `{pair.other}` |"
+        for function, pairs in capabilities.PAIRS.items()
+        for pair in pairs
+    )
+
+
 def example_layers() -> dict[str, Any]:
     """Return layers of all types, and dense layers with all activations, by their names."""
     kinds = {"Bidirectional": layers.Bidirectional(layers.GRU(2))}
@@ -110,7 +119,15 @@ def example_layers() -> dict[str, Any]:
 # Examples of the parts of a network and of its training, by the names in the table of combinations.
 EXAMPLES = {
     "optimizer": {name: optimizer() for name, optimizer in optimizers.ROWS.items()},
-    "schedule": {row.__name__: row for row in (schedules.PerStep, schedules.ReduceLROnPlateau)},
+    "schedule": {
+        **{
+            f"{row.__name__}(0.1)": row(0.1)
+            for row in (schedules.CosineLR, schedules.CosineLogLR, schedules.OneCycleLR)
+        },
+        "PerStep": schedules.PerStep(schedules.StepLR(0.1, 1)),
+        "ReduceLROnPlateau": schedules.ReduceLROnPlateau(0.1),
+    },
+    "memmap": {"memmap of another dtype": 0},
     "loss": {
         **{row.name: row for row in LOSS_ROWS},
         "a function": SimpleNamespace(),
@@ -163,6 +180,7 @@ LISTS = (
         r"(exports \| not possible with \|\n\|---\|---\|---\|\n).*?(\n\n)",
         combination_table(capabilities.EXPORTS),
     ),
+    ("docs/combinations.md", r"(\| is not possible \|\n\|---\|---\|---\|\n).*?(\n\n)", pair_table()),
     ("docs/file-format.md", r"(\| name of the loss; ).*?( \|)", loss_parameters()),
     ("docs/nnc-network.schema.json", r'("loss": \{\s*"enum": \[)[^]]*(\])', json_items(losses.ROWS)),
     ("nnc/_network/__init__.py", r"(of the output layer:\n\n).*?(\n\n        \"bce\")", loss_docstring()),

@@ -117,7 +117,10 @@ class Conversion(Files):
             is not valid text. `calibrate` is missing with "int8", or `calibrate` or `validation` is given without
             "int8".
         """
+        from types import SimpleNamespace
+
         from nnc._interop.c_source import name_from_path, to_c
+        from nnc._registry.capabilities import PAIRS, check_arguments
         from nnc._utils import disk
 
         name = name_from_path(path) if name is None else name
@@ -125,9 +128,9 @@ class Conversion(Files):
             from nnc._interop.c_int8 import to_c_int8
 
             text, report = to_c_int8(self, name, calibrate, validation)
-        elif calibrate is not None or validation is not None:
-            raise ValueError(f"calibrate and validation must be None unless dtype is 'int8', got dtype={dtype!r}")
         else:
+            given = {"dtype='int8'": None, "calibrate": calibrate, "validation": validation}
+            check_arguments(PAIRS["to_c"], SimpleNamespace(**given), {})
             text, report = to_c([self._export_document("to_c")], name, self._dtype_name(dtype), self.predict), None
         disk.write_text(path, text, "network")
         return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from time import perf_counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from nnc._parallel.history import ManyHistory
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import SharedValidation, Source
 from nnc._parallel.work import Job, Outcome, train
+from nnc._registry.capabilities import PAIRS, check_arguments
 from nnc._team import Interrupt
 from nnc._training.advice import DivergedWarning
 from nnc._training.arguments import MANY_OPTIONS, FitArguments
@@ -206,8 +208,7 @@ def check_executor(executor: Any, n_jobs: Any) -> None:
         raise TypeError(
             f"executor must have the method submit, like executors of concurrent.futures, got {short_repr(executor)}"
         )
-    if n_jobs is not None:
-        raise ValueError(f"n_jobs must not be passed with an executor, which has its own workers, got {n_jobs!r}")
+    check_arguments(PAIRS["fit_many"], SimpleNamespace(executor=executor, n_jobs=n_jobs), {})
 
 
 def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:

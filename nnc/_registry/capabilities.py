@@ -9,13 +9,15 @@ single values, such as a number outside the range of a dtype.
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._registry import activations, losses
-from nnc._utils.checks import pluralize
+from nnc._utils.checks import pluralize, short_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+
 
 SQUARED_ERRORS = ", ".join(row.name for row in losses.ROWS.values() if row.squared_error_factor)
 SMOOTH_ACTIVATIONS = ", ".join(row.name for row in activations.ROWS.values() if row.has_higher_derivatives)
@@ -27,8 +29,8 @@ class Property(NamedTuple):
     Attributes
     ----------
     part : str
-        Part that has the property: "optimizer", "schedule", "loss", "layer" (each layer), "stack" (all layers) or
-        "model" (layers and loss).
+        Part that has the property: "optimizer", "schedule", "loss", "layer" (each layer), "stack" (all layers), "model"
+        (layers and loss) or "memmap" (inputs that are converted batch by batch).
     text : str
         Noun phrase for messages.
     holds : callable
@@ -38,6 +40,26 @@ class Property(NamedTuple):
     part: str
     text: str
     holds: Callable[[Any], bool]
+
+
+class Pair(NamedTuple):
+    """Pair of arguments, the first of which requires the other one or excludes it.
+
+    Attributes
+    ----------
+    argument, other : str
+        Names of the arguments.
+    requires : bool
+        Whether `argument` requires `other`. If false, they exclude each other.
+    reason, remedy : str
+        Middle and end of the message.
+    """
+
+    argument: str
+    other: str
+    requires: bool
+    reason: str = ""
+    remedy: str = ""
 
 
 class Need(NamedTuple):
@@ -63,6 +85,14 @@ IGNORES_LOSS = Property(
     "schedule",
     "a schedule that does not depend on the loss",
     lambda schedule: not getattr(schedule, "reads_loss", False),
+)
+FIXED_LENGTH = Property(
+    "schedule",
+    "a schedule of a fixed length",
+    lambda schedule: not hasattr(schedule, "resolved") or schedule == schedule.resolved(1),
+)
+IN_MEMORY = Property(
+    "memmap", "an array X, or a memmap that needs neither a conversion nor scale_X", lambda memmap: memmap is None
 )
 NAMED_LOSS = Property("loss", "a named loss, such as 'mse'", lambda loss: isinstance(loss, losses.LossRow))
 SINGLE_LOSS = Property("loss", "a network without heads", lambda loss: not isinstance(loss, losses.Composite))
@@ -221,7 +251,13 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "metrics": (Need(SINGLE_LOSS, remedy="compute them in a callback"),),
     "sample_weight": (Need(WEIGHTED_LOSS, remedy=_WEIGHTS),),
     "sample_weight of batches or folds": (Need(NAMED_LOSS, remedy=_WEIGHTS),),
-    "dY": (*_SLOPES, Need(NO_DROPOUT, "because a mask has no derivative", "use l2 or weight_decay")),
+    "dY": (
+        *_SLOPES,
+        Need(NO_DROPOUT, "because a mask has no derivative", "use l2 or weight_decay"),
+        Need(IN_MEMORY, remedy="convert it to an array first"),
+    ),
+    "sample_weight of nnc.LeastSquares": (Need(IN_MEMORY, remedy="convert it to an array first"),),
+    "a fit without epochs": (Need(FIXED_LENGTH, remedy="set its epochs"),),
     "check_gradients with dY": _SLOPES,
     "truncate": (
         Need(RECURRENT),
@@ -269,6 +305,18 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     ),
 }
 
+# Pairs of arguments of functions that exclude or require each other.
+PAIRS: dict[str, tuple[Pair, ...]] = {
+    "fit": (
+        Pair("dropout", "dY", False, "because a mask has no derivative", "use l2 or weight_decay"),
+        Pair("dY_weight", "dY", True),
+        Pair("warm_up", "truncate", True),
+        Pair("verbose", "progress", False),
+    ),
+    "fit_many": (Pair("n_jobs", "executor", False, "which has its own workers"),),
+    "to_c": (Pair("calibrate", "dtype='int8'", True), Pair("validation", "dtype='int8'", True)),
+}
+
 
 # Text for messages of each part.
 DESCRIPTIONS: dict[str, Callable[[Any], str]] = {
@@ -279,13 +327,14 @@ DESCRIPTIONS: dict[str, Callable[[Any], str]] = {
     ),
     "layer": lambda layer: f"{layer.name} ({layer.kind!r})",
     "stack": lambda stack: repr([layer.kind for layer in stack.layers]),
+    "memmap": lambda memmap: f"a memmap of {memmap.dtype}",
     "model": lambda model: (
         f"{pluralize(model.sizes[-1], f'{model.activations[-1]} output')} and the loss {model.loss!r}"
     ),
 }
 
 
-def check(use: str, model: Any = None, *, stack: Any = None, optimizer: Any = None, schedule: Any = None) -> None:
+def check(use: str, model: Any = None, **parts: Any) -> None:
     """Raise ValueError if an option, an optimizer or a method needs a property that a part does not have.
 
     Parameters
@@ -294,24 +343,46 @@ def check(use: str, model: Any = None, *, stack: Any = None, optimizer: Any = No
         A key of NEEDS.
     model : Model, optional
         Network with the loss and the layers to check.
-    stack : Stack, optional
-        Layers to check if there is no model yet.
-    optimizer : Optimizer, optional
-        Optimizer of the training.
-    schedule : Schedule or callable, optional
-        Learning rate schedule of the training.
+    **parts
+        Other parts to check, by the names of Property.part: "optimizer" and "schedule" of the training, the "stack" of
+        layers if there is no model yet, or a "memmap". None stands for a part that does not exist.
     """
-    loss = None
     if model is not None:
-        stack, loss = model.stack, loss_of(model)
-    given = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "stack": stack, "model": model}
+        parts |= {"loss": loss_of(model), "stack": model.stack, "model": model}
+    stack = parts.get("stack")
     for (part_name, text, holds), reason, remedy in NEEDS[use]:
-        parts = () if stack is None else stack.layers
-        for part in parts if part_name == "layer" else (given[part_name],):
+        layers = () if stack is None else stack.layers
+        for part in layers if part_name == "layer" else (parts.get(part_name),):
             if part is not None and not holds(part):
                 because = reason and f", {reason}"
                 instead = remedy and f"; {remedy.format(use=use)}"
                 raise ValueError(f"{use} requires {text}{because}, got {DESCRIPTIONS[part_name](part)}{instead}")
+
+
+def check_arguments(pairs: Iterable[Pair], arguments: Any, defaults: Mapping[str, Any]) -> None:
+    """Raise ValueError if an argument excludes or requires another one.
+
+    Parameters
+    ----------
+    pairs : iterable of Pair
+        Pairs to check.
+    arguments : object
+        Arguments as attributes.
+    defaults : mapping
+        Defaults of the arguments, which count as not passed. The default None may be missing.
+    """
+    for name, other, requires, reason, remedy in pairs:
+        value = getattr(arguments, name)
+        if _differs(value, defaults.get(name)) and _differs(getattr(arguments, other), defaults.get(other)) != requires:
+            because = reason and f", {reason}"
+            instead = remedy and f"; {remedy}"
+            relation = "without" if requires else "with"
+            raise ValueError(f"{name} must be left out {relation} {other}{because}, got {short_repr(value)}{instead}")
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """Return whether the value of an argument is not its default; only numbers, texts and lists are compared."""
+    return value is not default and not (isinstance(value, (Number, str, list)) and value == default)
 
 
 def loss_of(model: Any) -> Any:

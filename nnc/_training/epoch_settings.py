@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nnc._registry.capabilities import check
 from nnc._training.schedules import ReduceLROnPlateau, Schedule
 from nnc._utils.checks import check_fraction, check_not_negative, short_repr
 
@@ -86,8 +87,6 @@ def _resolved(name: str, value: Schedule | Callable[[int], float], last_epoch: i
         raise TypeError(f"{name} must be a number, a schedule or a function of the epoch, got {short_repr(value)}")
     if not isinstance(value, Schedule):
         return value
-    if last_epoch is None and value != value.resolved(1):
-        raise ValueError(
-            f"{name} must be a schedule of a fixed length if epochs is not given, got {value!r}; set its epochs"
-        )
+    if last_epoch is None:
+        check("a fit without epochs", schedule=value)
     return value.resolved(last_epoch or 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from nnc._registry import losses
-from nnc._registry.capabilities import check
+from nnc._registry.capabilities import PAIRS, check, check_arguments
 from nnc._registry.optimizers import optimizer_from_dict
 from nnc._training.arguments import CORE_OPTIONS, DEFAULTS
 from nnc._utils.checks import (
@@ -176,6 +176,7 @@ def checked_options(
         raise TypeError(
             "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
+    check_arguments(PAIRS["fit"], arguments, DEFAULTS)
     check_options(arguments, model, state)
     threads = arguments.checked("n_threads")
     dropout, epoch_settings = arguments.dropout, None
@@ -298,8 +299,6 @@ def _display(arguments: FitArguments, epochs: int | None, state: TrainingState) 
         progress = check_bool("progress", progress)
     if not isinstance(verbose, Integral) or verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
-    if progress and verbose:
-        raise ValueError(f"verbose must be 0 if progress is {progress!r}, got {verbose}")
     if progress == "plot":
         from nnc._training.live import LivePlot
 

@@ -46,7 +46,7 @@ def with_options(plan: Plan) -> Plan:
     options = checked_options(arguments, plan.model, state, plan.network, preset)
     if plan.copies is not None:
         options = options._replace(copies=plan.copies)
-    if arguments.truncate is not None or arguments.checked("warm_up"):
+    if arguments.truncate is not None:
         from nnc._training.truncation import check_truncation
 
         check_truncation(arguments)
@@ -118,8 +118,6 @@ def with_batches(plan: Plan) -> Plan:
     if options.metrics and validation is None:
         raise ValueError("validation must be (X, y) if metrics are used with batches, got None")
     validation_rows = convert_validation(plan.converter, validation)
-    if plan.n_batches is None:
-        check("fit_batches", optimizer=plan.state.optimizer, schedule=plan.state.schedule)
     assert plan.start_epoch is not None
     plan, first = with_reader(plan, plan.start_epoch, options.batch_size, plan.n_batches)
     return plan._replace(dataset=Dataset(plan.converter, first, validation_rows))

@@ -112,10 +112,7 @@ def with_array(plan: Plan) -> Plan:
         rows = rows._replace(X=X)
     has_weights = rows.sample_weight is not None and custom is not None and custom.has_residuals
     if has_weights and converter.converts_by_batch(rows.X):
-        raise ValueError(
-            f"X must have the dtype {plan.model.dtype} if it is a memmap with weights of nnc.LeastSquares, got "
-            f"{rows.X.dtype}; convert it first"
-        )
+        check("sample_weight of nnc.LeastSquares", memmap=rows.X)
     return plan._replace(converter=converter, rows=rows)
 
 
@@ -124,22 +121,11 @@ def with_derivatives(plan: Plan) -> Plan:
     rows, arguments, model = plan.rows, plan.arguments, plan.model
     weight = arguments.checked("dY_weight")
     if rows.dY is None:
-        if weight != 1:
-            raise ValueError(f"dY_weight must be left out without dY, got {weight:g}")
         return plan
     from nnc._data.slopes import as_slopes
     from nnc._model.slopes import model_with_slopes
 
-    check("dY", model)
-    if arguments.dropout != 0:
-        raise ValueError(
-            f"dropout must be 0 with dY, because a mask has no derivative, got {arguments.dropout!r}; use l2 or "
-            "weight_decay"
-        )
-    if plan.converter.converts_by_batch(rows.X):
-        raise ValueError(
-            f"X must have the dtype {model.dtype} if it is a memmap with dY, got {rows.X.dtype}; convert it first"
-        )
+    check("dY", model, memmap=rows.X if plan.converter.converts_by_batch(rows.X) else None)
     rows = rows._replace(dY=as_slopes(model, rows.dY, rows.X.shape[0]))
     return plan._replace(model=model_with_slopes(model, weight), rows=rows)
 

@@ -309,10 +309,8 @@ class TrainingState:
             self.plateau = lr.start()
         elif isinstance(lr, Schedule):
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
-            if epochs is None and self.schedule != lr:
-                raise ValueError(
-                    f"lr must be a schedule of a fixed length if epochs is not given, got {lr!r}; set its epochs"
-                )
+            if epochs is None:
+                check("a fit without epochs", schedule=lr)
 
     def check_not_over(self, name: str, remedy: str) -> None:
         """Raise ValueError if the schedule is over and gives a learning rate of 0 from now on.

@@ -199,11 +199,10 @@ class GeneralStep:
             flat = self.sum
         else:
             raise TypeError("gradients must be passed if none have been accumulated; compute them with net.gradients")
-        check("a step from gradients", model)
         is_outdated = self.is_outdated(network)
         state = self.start(network) if is_outdated else self.state
         assert state is not None
-        check("a step from gradients", schedule=state.schedule)
+        check("a step from gradients", model, schedule=state.schedule)
         if is_outdated:
             model.check_parameters()
             check_gradient(model, flat)

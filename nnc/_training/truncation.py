@@ -17,7 +17,6 @@ import numpy as np
 from nnc._model.data import Data
 from nnc._model.steps import model_for_steps
 from nnc._training.first_order import FirstOrder
-from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 def check_truncation(arguments: FitArguments) -> None:
     """Raise an error if `truncate` or `warm_up` is invalid."""
-    if arguments.truncate is None:
-        raise ValueError(f"warm_up must be 0 without truncate, got {short_repr(arguments.warm_up)}")
     steps = arguments.checked("truncate")
     if arguments.checked("warm_up") >= steps:
         raise ValueError(f"warm_up must be less than truncate={steps}, got {arguments.warm_up}")
