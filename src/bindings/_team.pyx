@@ -26,7 +26,7 @@ cdef object ndarray = numpy.ndarray       # C variables, because Python would lo
 cdef object empty = numpy.empty
 
 
-include "locks.pxi"
+include "../threads/locks.pxi"
 include "stepper.pxi"
-include "interrupt.pxi"
-include "team.pxi"
+include "../threads/interrupt.pxi"
+include "../threads/team.pxi"
