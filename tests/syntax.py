@@ -1,4 +1,13 @@
-"""Traversal of syntax trees for the tests of the source code."""
+"""Syntax trees of source files, shared by the tests of the source code."""
+
+import ast
+from functools import cache
+
+
+@cache
+def parsed(path):
+    """Return the syntax tree of a file, which the tests of a process parse only once and must not change."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def statements(node):

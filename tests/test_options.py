@@ -53,18 +53,18 @@ def test_estimators_have_the_same_defaults():
     assert found.keys() == {"dropout", "max_seconds", "callback", "n_threads"}
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_docstring_of_fit_names_the_default(name):
+def test_docstring_of_fit_names_the_defaults():
     numpydoc = pytest.importorskip("numpydoc.docscrape")
     texts = {
         key: p.type for p in numpydoc.FunctionDoc(NeuralNetwork.fit)["Parameters"] for key in re.split(r",\s*", p.name)
     }
-    default = re.search(r"default (\S+)$", texts[name])
-    if default is None:
-        assert DEFAULTS[name] in (None, ()), texts[name]
-        assert DEFAULTS[name] == () or texts[name].endswith("optional")
-    else:
-        assert default[1] == f"{DEFAULTS[name]:g}" if default[1].isdigit() else default[1] == str(DEFAULTS[name])
+    for name in OPTIONS:
+        default = re.search(r"default (\S+)$", texts[name])
+        if default is None:
+            assert DEFAULTS[name] in (None, ()), texts[name]
+            assert DEFAULTS[name] == () or texts[name].endswith("optional")
+        else:
+            assert default[1] == f"{DEFAULTS[name]:g}" if default[1].isdigit() else default[1] == str(DEFAULTS[name])
 
 
 def uses(name):

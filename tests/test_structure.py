@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from syntax import statements
+from syntax import parsed, statements
 
 HOME = Path(__file__).parent.parent
 MAX_METHODS = 40  # largest number of methods in a class statement
@@ -43,13 +43,13 @@ def name_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in sorted((HOME / "nnc").rglob("*.py"))}
+PATHS = {name_of(path): path for path in sorted((HOME / "nnc").rglob("*.py"))}
+SOURCES = {module: path.read_text(encoding="utf-8") for module, path in PATHS.items()}
 
 
-@cache
 def tree(module):
     """Return the syntax tree of a module; a tree without statements if it is not in nnc/."""
-    return ast.parse(SOURCES.get(module, ""))
+    return parsed(PATHS[module]) if module in PATHS else ast.Module([], [])
 
 
 @cache
