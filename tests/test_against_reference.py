@@ -92,7 +92,7 @@ def test_predictions_losses_and_gradients_match_reference(output, loss, hidden, 
 
 
 # The batch sizes include the full batch, single rows, sizes that leave a remainder of the 11 rows, and 50 > 11.
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("batch_size", "shuffle"),
     [(None, True), *itertools.product((1, 2, 3, 4, 10), (True, False)), (11, True), (50, True)],

@@ -45,6 +45,7 @@ def fit_many(net, y):
     nnc.fit_many([net, build_network(net.sizes[-1], seed=2)], X, y, epochs=2)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("y", "n_out", "loss", "output"),
     [

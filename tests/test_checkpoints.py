@@ -369,7 +369,7 @@ def test_new_process_resumes_to_same_bits(tmp_path, dtype):
     assert run(load, dtype, path) == expected
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_new_process_resumes_second_order_optimizers(tmp_path, dtype):
     begin = """

@@ -336,7 +336,7 @@ def test_fit_rejects_labels_of_mixed_types():
         net.fit(X, [b"\xff"] * len(X), epochs=1, lr=0.001)
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("label_type", LABELS)
 @pytest.mark.parametrize(
@@ -642,7 +642,7 @@ def short_name(case):
     return re.sub(" at 0x.*", "", str(case)[:40])
 
 
-@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("trained", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 @pytest.mark.parametrize(("invalid", "message"), INVALID_ARGUMENTS, ids=short_name)
 def test_invalid_arguments_leave_network_unchanged(invalid, message, trained):
     net = regressor(scale_X="standardize", scale_y="minmax")

@@ -169,6 +169,7 @@ def test_jacobian_rejects_nonfinite_X():
 # ------------------------------------------------------------------------------------------------- PyTorch
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("output", activations.NAMES)
 def test_vjp_and_jacobian_match_torch(twin, layers, output):
@@ -204,6 +205,7 @@ def loss_derivative(net, X, y):
     return 2 * (net.predict(X) - y) / y.size
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("layers", [LAYERS["dense"], IMAGE_LAYERS], ids=["dense", "images"])
 @pytest.mark.parametrize("optimizer", FIRST_ORDER)
 @pytest.mark.parametrize("options", STEP_OPTIONS, ids=str)

@@ -71,11 +71,11 @@ print(json.dumps([cores.selected(), *[type(net.model.engine).__module__ for net 
 """
 
 
-@pytest.mark.parametrize("isa", AVAILABLE)
-def test_NNC_ISA_selects_instruction_set(isa, tmp_path):
+@pytest.mark.parametrize("name", [*AVAILABLE, AVAILABLE[-1].upper()])
+def test_NNC_ISA_selects_instruction_set(name, tmp_path):
+    isa = name.lower()
     expected = [f"nnc._core_{isa}_{kind}" for kind in ("f64", "f32")]
-    for name in (isa, isa.upper()):
-        assert json.loads(python_output(PRINT_CORES, tmp_path, isa=name)) == [isa, *expected, *expected]
+    assert json.loads(python_output(PRINT_CORES, tmp_path, isa=name)) == [isa, *expected, *expected]
 
 
 def test_default_core_has_widest_vectors(tmp_path):

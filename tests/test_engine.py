@@ -225,7 +225,7 @@ def test_outputs_and_jacobians_of_selected_rows_are_those_of_their_copies(core):
 # --------------------------------------------------------------------------------------- steps from gradients
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"clip_value": 0.01, "max_norm": 0.5}], ids=str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("widths", [(3, 4, 1), (5, 40, 17, 3)])

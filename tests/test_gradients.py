@@ -146,7 +146,7 @@ def test_every_instruction_set_computes_gradients_and_steps(every_isa, loss, out
     check_gradient_and_step(loss, output, hidden, bias, depth, rows)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("n_out", [1, 2, 3, 4])
 @pytest.mark.parametrize("n_in", [16, 33, 64, 70, 129])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -187,7 +187,7 @@ def test_gradients_of_layers_with_few_outputs_match_numpy(isa, n_in, n_out, dtyp
         assert len(bits) == 1
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rows", [*range(1, 34), 48, 63, 100])
 def test_directional_derivative_of_wide_network_matches_differences(isa, loss, rows):

@@ -138,7 +138,7 @@ def output_activation(loss, default="identity"):
     return OUTPUT_ACTIVATIONS.get(loss, default)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("loss", losses.NAMES)

@@ -53,7 +53,7 @@ RECURRENT = [
 ]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layers", RECURRENT, ids=str)
 def test_check_accepts_gradients_of_recurrent_layers_and_finds_errors(layers, dtype):

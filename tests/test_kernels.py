@@ -140,7 +140,7 @@ def test_product_of_integers_is_exact(core, m, vectors, k, transposed, extra, of
         assert np.array_equal(compute_product(core, A, B, C, transposed=transposed, offset=offset), exact)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("m", range(1, 34))
 def test_product_is_exact_for_each_number_of_rows(every_core, m, transposed):
@@ -212,6 +212,7 @@ def test_product_propagates_nan_and_infinity(core):
     assert (got[[0, 1, 3]] == 4).all()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("m", "vectors", "k"), [(1, 1, 3), (13, 3, 7), (391, 5, 40), (20, 2, 256)])
 @pytest.mark.parametrize("transposed", [False, True])
@@ -671,6 +672,7 @@ def test_multiply_adds_computes_all_chains(core):
     assert core.multiply_adds(3, 2.0, 1.0) == core.LANES * sum(8 * j + 7 for j in range(chains))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 16, 21, 64])
 @pytest.mark.parametrize(("key", "row", "rate"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)])
 def test_dropout_mask_follows_definition_of_hash(core, n, key, row, rate):

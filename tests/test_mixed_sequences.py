@@ -204,7 +204,7 @@ def test_frozen_layers_do_not_change_and_do_not_change_other_gradients(name):
     np.testing.assert_array_equal(net.weights[0], before)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(5)
 @every_stack
 def test_reference_and_gradient_check_agree(name):
     net = build_network(name)

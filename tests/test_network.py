@@ -842,6 +842,7 @@ METHOD_CALLS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("call", METHOD_CALLS)
 @pytest.mark.parametrize(
     ("X", "error", "message"),
@@ -902,6 +903,7 @@ def test_error_names_location_of_first_nonfinite_input(row, dtype):
         assert np.isfinite(net.predict(X)).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("call", ["score", "loss", "gradients", "fit", "train_step"])
 @pytest.mark.parametrize(
     ("y", "error", "message"),
@@ -964,6 +966,7 @@ LABELS_FOR_REGRESSION = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("n_out", [1, 2, 3])
 @pytest.mark.parametrize("loss", ["sse", "mse", "poisson", "bce"])
 @pytest.mark.parametrize("y", LABELS_FOR_REGRESSION.values(), ids=LABELS_FOR_REGRESSION)

@@ -135,7 +135,7 @@ def test_random_stream_matches_published_splitmix64_numbers() -> None:
 # ------------------------------------------------------------------------------- derivatives
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("loss", "output"),

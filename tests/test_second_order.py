@@ -564,6 +564,7 @@ def test_kernels_solve_normal_equations(isa, dtype, n, rows):
     assert x[:n] == pytest.approx(np.linalg.solve(expected[:n, :n], b), rel=1e3 * eps, abs=100 * eps)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("isa", "dtype"), CORES)
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 @pytest.mark.parametrize("position", [0, 40, 99])

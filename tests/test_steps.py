@@ -640,6 +640,7 @@ def test_step_reports_nan_in_weights():
 # --------------------------------------------------------------------------------------------- targets
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "kind", [np.int64, np.int32, np.uint8, np.uint64, np.float64, "one-hot", "column", "strided", bool]
 )

@@ -659,6 +659,7 @@ def test_interrupt_keeps_history_consistent(arguments):
 # ------------------------------------------------------------------------------------------- divergence
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("batches", [False, True])

@@ -96,6 +96,7 @@ CAUSAL_STACKS = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("features", [1, 3, 16])
 @pytest.mark.parametrize("layers", CAUSAL_STACKS.values(), ids=CAUSAL_STACKS)
