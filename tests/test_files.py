@@ -28,6 +28,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lines import count_executed_lines
+from strategies import texts
 
 from nnc import _serialization, from_json
 from nnc._registry import activations, losses, optimizers
@@ -1177,8 +1178,8 @@ def test_text_must_be_a_string() -> None:
 UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", _serialization.dumps(checkpoint()))
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
 
@@ -1192,7 +1193,7 @@ def check_load(text: str) -> None:
     assert _serialization.loads(_serialization.dumps(loaded)) == loaded
 
 
-@given(st.text())
+@given(texts())
 @example("\ufeff")
 @example("\x00")
 def test_any_text_loads_or_raises_model_file_error(text: str) -> None:
@@ -1223,7 +1224,7 @@ def test_any_value_in_document_loads_or_raises_model_file_error(data: st.DataObj
     check_load(json.dumps(model))
 
 
-@given(st.integers(0, len(TEXT)), st.integers(0, 20), st.text(max_size=5))
+@given(st.integers(0, len(TEXT)), st.integers(0, 20), texts(max_size=5))
 def test_any_edit_of_text_loads_or_raises_model_file_error(start: int, length: int, middle: str) -> None:
     for text in (TEXT, UNSIGNED):
         check_load(text[:start] + middle + text[start + length :])
@@ -1232,7 +1233,7 @@ def test_any_edit_of_text_loads_or_raises_model_file_error(start: int, length: i
 @given(st.data())
 def test_any_edit_of_checkpoint_loads_or_raises_model_file_error(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(UNSIGNED_CHECKPOINT)))
-    middle = data.draw(st.text(max_size=5) | st.sampled_from(["null", "[]", "{}", "-1", "1e999", "true", '"x"']))
+    middle = data.draw(texts(max_size=5) | st.sampled_from(["null", "[]", "{}", "-1", "1e999", "true", '"x"']))
     end = start + data.draw(st.integers(0, 20))
     check_load(UNSIGNED_CHECKPOINT[:start] + middle + UNSIGNED_CHECKPOINT[end:])
 
