@@ -151,14 +151,14 @@ def test_derivatives_have_the_units_of_the_user(isa, n_in, dtype):
     u, du, d2u = net.derivatives(X)
     size, tolerance = np.abs(y).max(), 1e-12 if dtype == "float64" else 1e-4
     assert {part.dtype for part in (u, du, d2u)} == {np.dtype(dtype)}
-    assert u == pytest.approx(net.predict(X), abs=tolerance * size)
-    assert du == pytest.approx(net.jacobian(X), abs=tolerance * size)
+    np.testing.assert_allclose(u, net.predict(X), rtol=0, atol=tolerance * size)
+    np.testing.assert_allclose(du, net.jacobian(X), rtol=0, atol=tolerance * size)
     assert d2u.shape == (70, 2, n_in, n_in)
     assert d2u.tobytes() == d2u.swapaxes(2, 3).tobytes()
     if dtype == "float64":
         for i, step in enumerate(np.eye(n_in) * 1e-5):
             difference = (net.jacobian(X + step) - net.jacobian(X - step)) / 2e-5
-            assert d2u[..., i] == pytest.approx(difference, abs=1e-7 * size)
+            np.testing.assert_allclose(d2u[..., i], difference, rtol=0, atol=1e-7 * size)
     assert [part.tobytes() for part in net.derivatives(X, order=1)] == [u.tobytes(), du.tobytes()]
     if n_in > 1:
         assert [part.shape for part in net.derivatives(X[0])] == [(2,), (2, n_in), (2, n_in, n_in)]
