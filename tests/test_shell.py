@@ -1331,14 +1331,14 @@ def test_report_of_image_training_shows_class_and_accuracy(shell, images):
 def test_table_option_is_rejected_for_images(shell, images, option):
     out, err, status = shell(f"train --images images -o m.json {option}")
     assert (out, status) == ("", 2)
-    assert f"{option.split()[0]} is only for tables, not for --images" in err
+    assert f"{option.split()[0]} must be left out with --images, because it is only for tables" in err
 
 
 @pytest.mark.parametrize("option", ["--epochs 3", "--labels y.idx"])
 def test_image_option_is_rejected_for_tables(shell, option):
     out, err, status = shell(f"{TRAIN} -o m.json {option}")
     assert (out, status) == ("", 2)
-    assert f"{option.split()[0]} is only for --images, not for a table" in err
+    assert f"{option.split()[0]} must be left out without --images" in err
 
 
 def test_training_image_is_not_overwritten(shell, images):

@@ -113,9 +113,13 @@ def test_forecast_models_are_described_and_exported(capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([*TRAIN, "--task", "regression"], 2, "--task must not be used with --forecast"),
+        ([*TRAIN, "--task", "regression"], 2, "--task must be left out with --forecast"),
         (["train", "sales.csv", "--forecast", "3", "--target", "sales"], 2, "--forecast requires DATA, --target"),
-        (["train", "sales.csv", "--target", "sales", "--season", "4"], 2, "--season requires --forecast"),
+        (
+            ["train", "sales.csv", "--target", "sales", "--season", "4"],
+            2,
+            "--season must be left out without --forecast",
+        ),
         ([*TRAIN, "--id", "shops"], 1, "--id must be a column of sales.csv"),
         (TRAIN, 1, "twice"),
         (["train", "text.csv", *TRAIN[2:]], 1, "line 3, column 2 (sales) of text.csv: expected numbers, found 'much'"),

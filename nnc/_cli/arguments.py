@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nnc._cli.terminal import printable
 from nnc._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nnc._registry.capabilities import Pair
 
 GETTING_STARTED = """getting started with a table that has a column to predict:
   nnc train data.csv --target price -o price.json     train a model and print a report
@@ -146,6 +151,21 @@ def _parse_separator(text: str) -> str:
 
 def _parse_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_pairs(arguments: argparse.Namespace, pairs: Iterable[Pair]) -> None:
+    """Raise UsageError if an option of a command is passed without or with another one."""
+    from nnc._registry.capabilities import check_arguments
+
+    defaults = build_parser().parse_args([arguments.command])
+    given, default = (
+        {f"--{name.replace('_', '-')}": value for name, value in vars(values).items()}
+        for values in (arguments, defaults)
+    )
+    try:
+        check_arguments(pairs, argparse.Namespace(**given), default)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc import NeuralNetwork, compare
-from nnc._cli.arguments import UsageError
+from nnc._cli.arguments import check_pairs
+from nnc._registry.capabilities import Pair
 from nnc.datasets import load_digits, train_test_split
 
 if TYPE_CHECKING:
@@ -246,8 +247,7 @@ def run(arguments: Namespace) -> int:
     """
     if arguments.browser:
         return _serve(arguments)
-    if arguments.port is not None or arguments.no_open:
-        raise UsageError("--port and --no-open require --browser")
+    check_pairs(arguments, (Pair("--port", "--browser", True), Pair("--no-open", "--browser", True)))
     style = _character_set()
     failures: list[str] = []
     print("nnc: train small neural networks fast")

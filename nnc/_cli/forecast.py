@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from nnc._cli import outputs, tables
-from nnc._cli.arguments import UsageError, build_parser
+from nnc._cli.arguments import UsageError
 from nnc._cli.formats import EmptyTableError, TextOptions, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.paths import UNFINISHED
@@ -19,18 +19,9 @@ from nnc.forecast import Forecaster
 if TYPE_CHECKING:
     from argparse import Namespace
 
-# Options that time series do not support.
-TABLE_OPTIONS = "drop", "task", "loss", "quantiles", "preset", "members", "max_seconds", "watch", "resume", "log"
-IMAGE_OPTIONS = "images", "labels", "invert", "epochs", "threads"
-
 
 def train(arguments: Namespace) -> int:
     """Train a Forecaster on a table in long format, save it and print its report; return the exit status."""
-    defaults = build_parser().parse_args(["train"])
-    for name in (*TABLE_OPTIONS, *IMAGE_OPTIONS):
-        value = getattr(arguments, name)
-        if value != getattr(defaults, name):
-            raise UsageError(f"--{name.replace('_', '-')} must not be used with --forecast, got {value!r}")
     if arguments.data is None or arguments.target is None or arguments.time is None:
         raise UsageError("--forecast requires DATA, --target COLUMN and --time COLUMN")
     screen = Screen(arguments.quiet)

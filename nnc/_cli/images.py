@@ -18,7 +18,7 @@ import numpy as np
 
 import nnc
 from nnc._cli import image_notes
-from nnc._cli.arguments import UsageError, build_parser
+from nnc._cli.arguments import UsageError
 from nnc._cli.image_notes import Images
 from nnc._cli.models import refuse_existing, select_network
 from nnc._cli.numbers import build_predictions
@@ -50,7 +50,6 @@ MIN_STEPS = 1500  # if --epochs is not passed, train at least this number of ste
 LEARNING_RATE = 4e-3  # maximum learning rate of the one-cycle schedule
 GRAY_MODES = ("1", "L")  # names of the modes of gray images in Pillow
 MAX_SKIPPED_NAMES = 5  # maximum number of skipped files whose names are printed
-TABLE_OPTIONS = ("drop", "task", "loss", "quantiles", "preset", "members", "jobs")
 
 
 # ----------------------------------------------------------------------------- training on images
@@ -58,7 +57,6 @@ TABLE_OPTIONS = ("drop", "task", "loss", "quantiles", "preset", "members", "jobs
 
 def train(arguments: Namespace) -> int:
     """Run `nnc train --images`, which trains the default network for small images; return the exit status."""
-    _refuse_table_options(arguments)
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
     images, image_labels, digest = _read_labelled_images(arguments, screen)
@@ -145,16 +143,6 @@ def _print_facts(facts: dict[str, str], output: str) -> None:
     print_text("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
     print_text()
     print_text(f"saved to {output}; to use it: nnc predict {shlex.quote(output)} FOLDER")
-
-
-def _refuse_table_options(arguments: Namespace) -> None:
-    """Raise UsageError if an argument is passed that is only for tables."""
-    if arguments.data is not None or arguments.target is not None:
-        raise UsageError("expected either DATA and --target, or --images, got both")
-    defaults = build_parser().parse_args(["train"])
-    for name in TABLE_OPTIONS:
-        if getattr(arguments, name) != getattr(defaults, name):
-            raise UsageError(f"--{name} is only for tables, not for --images")
 
 
 def _encode_classes(folder: str, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:

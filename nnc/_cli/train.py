@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from nnc._cli import tables
-from nnc._cli.arguments import UsageError
+from nnc._cli.arguments import UsageError, check_pairs
 from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.paths import UNFINISHED
 from nnc._cli.runs import (
@@ -21,6 +21,7 @@ from nnc._cli.runs import (
     show_report,
 )
 from nnc._cli.screen import ProgressBar, Screen, TrainingPlot, format_record
+from nnc._registry.capabilities import Pair
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
@@ -35,33 +36,35 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
     from nnc.tabular.estimator import TableEstimator
 
-# Options that are only for images; the values are hints that end the error message if the data are a table.
-IMAGE_OPTIONS = {
-    "epochs": "",
-    "invert": "",
-    "labels": "",
-    "threads": "; for a table, --jobs sets the number of networks trained in parallel",
-}
+TABLE_OPTIONS = ("--drop", "--task", "--loss", "--quantiles", "--preset", "--members")
+LONG_RUN_OPTIONS = ("--max-seconds", "--watch", "--resume", "--log")
+IMAGE_OPTIONS = ("--epochs", "--invert", "--labels", "--threads")
+FORECAST_OPTIONS = ("--time", "--id", "--known", "--past", "--static", "--season")
+# Options that exclude or require the options for forecasts and for images.
+PAIRS = (
+    *(Pair(name, "--forecast", True, "the number of future values to forecast") for name in FORECAST_OPTIONS),
+    *(Pair(name, "--forecast", False) for name in (*TABLE_OPTIONS, *LONG_RUN_OPTIONS, "--images", *IMAGE_OPTIONS)),
+    *(Pair(name, "--images", False, "because it is only for tables") for name in (*TABLE_OPTIONS, "--jobs")),
+    *(Pair(name, "--images", True) for name in IMAGE_OPTIONS[:-1]),
+    Pair("--threads", "--images", True, "", "for a table, --jobs sets the number of networks trained in parallel"),
+)
 
 
 def run(arguments: Namespace) -> int:
     """Run `nnc train` and return the exit status."""
+    check_pairs(arguments, PAIRS)
     if arguments.forecast is not None:
         from nnc._cli.forecast import train as train_forecaster
 
         return train_forecaster(arguments)
-    for name in ("time", "id", "known", "past", "static", "season"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name} requires --forecast N, the number of future values to forecast")
     if arguments.images is not None:
+        if arguments.data is not None or arguments.target is not None:
+            raise UsageError("expected either DATA and --target, or --images, got both")
         from nnc._cli.images import train
 
         return train(arguments)
     if arguments.data is None or arguments.target is None:
         raise UsageError("expected either DATA and --target COLUMN, or --images FOLDER")
-    for name, hint in IMAGE_OPTIONS.items():
-        if getattr(arguments, name) not in (None, False):
-            raise UsageError(f"--{name} is only for --images, not for a table{hint}")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
