@@ -1,5 +1,6 @@
 """Tests of the commands demo, inspect, predict, compare and config, of the command line, and of the examples."""
 
+import csv
 import io
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc._cli import demo as demo_command
+from nnc._cli.formats import parse_records
 from nnc._cli.main import main
 from nnc.datasets import load_digits
 
@@ -483,3 +485,13 @@ def test_every_example_has_a_test():
     # web_service.py. The other three modules are imported by examples.
     others = {"mnist.py", "search_with_optuna.py", "cart.py", "latency.py", "picture.py", "web_service.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | others
+
+
+def test_long_cells_are_read_without_changing_the_limit_of_csv():
+    limit = csv.field_size_limit()
+    records = parse_records(iter([f"a,{'x' * (limit + 1)}\n", "b,c\n"]), ",")
+    line, (_, cell) = next(records)
+    assert (line, len(cell)) == (1, limit + 1)
+    assert csv.field_size_limit() == limit
+    assert [*records] == [(2, ["b", "c"])]
+    assert csv.field_size_limit() == limit

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20  # number of bytes (or characters of text) that one read operation returns
 SAMPLE_BYTES = 1 << 16  # number of bytes (or characters of text) at the start of a file that are used for detection
+MAX_CELL_CHARACTERS = 2**31 - 1  # maximum number of characters in a cell, the largest that csv accepts everywhere
 MAX_SAMPLE_RECORDS = 50  # maximum number of records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 # Encodings that the error message for a file that is not UTF-8 suggests.
@@ -176,10 +177,16 @@ class TableFile:
 
 def parse_records(lines: Iterator[str], separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line number (from 1) and the cells of each record in a text; an empty line has no cells."""
-    csv.field_size_limit(sys.maxsize if sys.maxsize <= 2**31 else 2**31 - 1)
     reader = csv.reader(lines, delimiter=separator, strict=strict)
     line = 1
-    for record in reader:
+    while True:
+        limit = csv.field_size_limit(MAX_CELL_CHARACTERS)  # the limit of csv is global, so it is restored
+        try:
+            record = next(reader, None)
+        finally:
+            csv.field_size_limit(limit)
+        if record is None:
+            return
         yield line, record
         line = reader.line_num + 1
 
