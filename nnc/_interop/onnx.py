@@ -20,6 +20,7 @@ from nnc._interop.program import (
     SCALE_SIGNS,
     Writer,
     build_program,
+    join_titles,
     require_range,
     scale_functions,
     sequence_window,
@@ -122,7 +123,7 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
     results = [graph.operations(program.operations, "X") for program in programs]
     mean = results[0] if len(results) == 1 else graph.node("Mean", *results)
     outputs = graph.outputs(programs[0], mean)
-    title = ", ".join(dict.fromkeys(program.title for program in programs))
+    title = join_titles(program.title for program in programs)
     return graph.model(title, ("X", dtype, programs[0].shape), outputs)
 
 

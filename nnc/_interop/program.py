@@ -191,7 +191,12 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
 def build_members(documents: Iterable[dict[str, Any]]) -> tuple[list[tuple[Operation, ...]], str]:
     """Return the operations of each network of an ensemble, and the distinct layer sizes of the networks as text."""
     _, operations, sizes = zip(*map(build_operations, documents), strict=True)
-    return list(operations), ", ".join(dict.fromkeys("-".join(map(str, widths)) for widths in sizes))
+    return list(operations), join_titles("-".join(map(str, widths)) for widths in sizes)
+
+
+def join_titles(titles: Iterable[str]) -> str:
+    """Return the title of an ensemble: the different titles of its networks."""
+    return ", ".join(dict.fromkeys(titles))
 
 
 def _count(shape: Shape) -> int:
@@ -231,7 +236,7 @@ def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any],
     if len(built) == 1:
         return [first.replace(self_test=self_test)]
     first, *others = (member.replace(stream_obstacle="an ensemble has no stream()") for member in built)
-    title = ", ".join(dict.fromkeys(member.title for member in built))
+    title = join_titles(member.title for member in built)
     dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"
     return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
 
