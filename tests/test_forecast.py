@@ -273,9 +273,10 @@ def test_third_of_missing_values_gives_no_warning():
 @pytest.mark.parametrize(
     ("lengths", "season", "message"),
     [
-        ((60, 20), 12, "1 of 2 series are shorter than three seasons of 12 steps: 1;"),
-        ((15, 120), 24, "1 of 2 series are shorter than three seasons of 24 steps: 0;"),
+        ((60, 20), 12, "1 of 2 series have less than three seasons of 12 steps: 1;"),
+        ((15, 120), 24, "1 of 2 series have less than three seasons of 24 steps: 0;"),
         ((3, 60), 12, "1 of 2 series have fewer than 10 observations: 0;"),
+        ((20,), 12, "^the series has less than three seasons of 12 steps; its forecasts are mixed"),
     ],
 )
 def test_short_series_give_a_warning(lengths, season, message):

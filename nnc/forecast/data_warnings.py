@@ -116,14 +116,16 @@ def _short_series_message(panel: Panel, names: Sequence[object], season: int) ->
     counts = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.values])
     few = [name for name, n in zip(names, counts, strict=True) if n < ADVISED_OBSERVATIONS]
     short = [name for name, n in zip(names, panel.lengths, strict=True) if season > 1 and n < 3 * season]
-    found, problem = few, f"have fewer than {ADVISED_OBSERVATIONS} observations"
+    found, problem = few, f"fewer than {ADVISED_OBSERVATIONS} observations"
     effect = "forecasts and intervals are unreliable"
     if not few:
-        found, problem = short, f"are shorter than three seasons of {season} steps"
+        found, problem = short, f"less than three seasons of {season} steps"
         effect = "forecasts are mixed with the last season (seasonal naive member), unless the season is clear"
     if not found:
         return None
-    return f"{len(found)} of {len(names)} series {problem}: {describe_names(found)}; their {effect}"
+    if len(names) == 1:
+        return f"the series has {problem}; its {effect}"
+    return f"{len(found)} of {len(names)} series have {problem}: {describe_names(found)}; their {effect}"
 
 
 def _naive_message(model: ForecastModel) -> str | None:
