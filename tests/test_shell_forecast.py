@@ -128,7 +128,7 @@ def test_forecast_models_are_described_and_exported(capsys):
         (["export", "m.json", "--c", "--members", "1"], 2, "--members requires a table model"),
         (["export", "m.json", "--c"], 1, "got none: its forecasts are statistical only; use nnc predict"),
         (["export", "m.json", "--js"], 1, "got none: its forecasts are statistical only; use nnc predict"),
-        (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model"),
+        (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model; use nnc predict or nnc inspect"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments, status, message, capsys):

@@ -95,7 +95,8 @@ async def respond(request: Request) -> Response:
             if len(body) > MAX_BODY_BYTES:
                 return json_response({"error": f"the request must have at most {MAX_BODY_BYTES} bytes"}, 413)
     except ClientDisconnect:
-        return json_response({"error": "the request must be complete"}, 400)  # nobody receives this response
+        # Starlette requires a response, although the client has closed the connection.
+        return json_response({"error": "the request must be complete"}, 400)
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:

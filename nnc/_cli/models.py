@@ -32,7 +32,8 @@ def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
     model = load_any(path)
     if isinstance(model, Forecaster):
         raise ValueError(
-            f"MODEL must be a network, an ensemble or a table model, got {path}, which is a forecast model"
+            f"MODEL must be a network, an ensemble or a table model, got {path}, which is a forecast model; use nnc "
+            "predict or nnc inspect, or Forecaster.backtest in Python for its errors"
         )
     return model
 

@@ -172,34 +172,31 @@ def _is_regression(y: pl.Series, numbers: pl.Series | None, task: str | None, sc
 
     `numbers` is the result of `_read_numbers`.
     """
+    labels, quantity = y.drop_nulls(), None
+    if numbers is None or task == "classification":
+        quantity = find_quantity(np.array(labels.unique(maintain_order=True).to_list()), len(labels))
+    if numbers is None and quantity is not None:
+        raise TableFileError(
+            f"--target must be a column of numbers or of classes, got numbers such as {quantity!r} in {y.name!r}, but "
+            "other text in more than a tenth of its cells; leave cells without a number empty"
+        )
+    if quantity is not None:
+        raise TableFileError(
+            f"--task classification requires a target with classes, got {quantity!r} in {y.name!r}; pass --task "
+            "regression"
+        )
     if numbers is None:
-        labels = y.drop_nulls()
-        quantity = find_quantity(np.array(labels.unique(maintain_order=True).to_list()), len(labels))
-        if quantity is not None:
-            raise TableFileError(
-                f"--target must be a column of numbers or of classes, got numbers such as {quantity!r} in {y.name!r}, "
-                "but other text in more than a tenth of its cells; leave cells without a number empty"
-            )
         if task == "regression":
-            raise TableFileError(
-                f"--task regression requires a numeric target, got the text {y.drop_nulls()[0]!r} in {y.name!r}"
-            )
+            found = f"got the text {labels[0]!r} in {y.name!r}"
+            raise TableFileError(f"--task regression requires a numeric target, {found}")
         return False
-    if task == "classification":
-        labels = y.drop_nulls()
-        quantity = find_quantity(np.array(labels.unique(maintain_order=True).to_list()), len(labels))
-        if quantity is not None:
-            raise TableFileError(
-                f"--task classification requires a target with classes, got {quantity!r} in {y.name!r}; pass --task "
-                "regression"
-            )
     if task is not None:
         return task == "regression"
     values = numbers.drop_nulls()
     n, is_integer = values.n_unique(), bool((values == values.round()).all())
     is_regression = not (is_integer and are_classes(n, len(values)))
     if is_integer:
-        n_classes = y.drop_nulls().n_unique()  # texts that are not numbers are classes, too
+        n_classes = labels.n_unique()  # texts that are not numbers are classes, too
         choice, other = ("a number", "classification") if is_regression else (f"{n_classes} classes", "regression")
         screen.print(
             f"the target {y.name} has {n:,} different integer values: treated as {choice} (change with --task {other})"
