@@ -516,8 +516,7 @@ def test_resumed_fit_replaces_best_checkpoint_only_by_better_one(tmp_path):
     assert NeuralNetwork.load(best).evaluate_loss(XV, YV) < nnc.from_json(before.decode()).evaluate_loss(XV, YV)
 
 
-@pytest.mark.serial
-@pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])
+@pytest.mark.parametrize("rule", [pytest.param("max_seconds", marks=pytest.mark.serial), "interrupt"])
 def test_checkpoint_saves_last_complete_epoch_if_next_is_cut_short(tmp_path, rule):
     """The fit can only detect after the validation of an epoch that this epoch is the last complete one."""
     path, calls = tmp_path / "net.json", []

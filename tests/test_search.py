@@ -219,7 +219,6 @@ def test_diverged_trials_come_last():
     assert np.isinf(losses[-1])
 
 
-@pytest.mark.serial
 def test_max_seconds_ends_search():
     result = run_search(epochs=10**7, trials=3, max_seconds=0.3)
     assert np.isfinite(result.loss)

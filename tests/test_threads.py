@@ -281,7 +281,6 @@ print("done")
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_signal_handler_may_save_network_during_fit(optimizer):
