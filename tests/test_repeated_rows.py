@@ -96,3 +96,12 @@ def test_rows_in_order_of_time_and_explicit_validation_rows_are_not_grouped():
         build_network().fit(X, Y, validation="last", **options)
         build_network().fit(X, Y, validation=(ROWS, NOISE), **options)
         build_network().fit(X, Y, **options)
+
+
+def test_copies_are_found_in_wide_rows_and_nearly_equal_rows_are_not():
+    rng = np.random.default_rng(6)
+    wide = np.repeat(rng.standard_normal((20, 300)), 5, axis=0)
+    target = np.repeat(rng.standard_normal(20), 5)
+    assert len(np.unique(find_copies(wide, target))) == 20
+    wide[:, 7] = rng.standard_normal(100)
+    assert find_copies(wide, target) is None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIN_REPEATED_ROWS, MIN_REPEATED_FRACTION = 10, 0.01  # with fewer rows that equal an earlier one, none is repeated
 NUMERIC_KINDS = "biuf"  # dtype kinds of real numbers
 BLOCK_VALUES = 1 << 16  # number of values that are hashed at once, to save memory
+MAX_SCREENED_INPUTS = 64  # rows are first compared in at most this number of inputs
 FIRST_TARGET_KEY = 1 << 32  # key of the first target in hashes; columns have smaller keys
 MIN_SHUFFLED_RATIO = 3.0  # minimum ratio of the number of these rows to their number in shuffled columns
 # A column shows that equal rows are natural if pairs of rows that differ only in this column are at least
@@ -101,13 +102,12 @@ def find_copies(X: Any, y: NDArray[Any], classes: NDArray[Any] | None = None) ->
     if n < MIN_REPEATED_ROWS or target is None or inputs.dtype.kind not in NUMERIC_KINDS:
         return None
     matrix = inputs.reshape(n, -1)
-    if not _is_repeated(_count_repeated(matrix[:, 0]), n):  # quick check: copies repeat the first input
+    # Copies are equal in the first input, in some inputs at equal distances, and in all inputs.
+    if not _is_repeated(_count_repeated(matrix[:, 0]), n):
         return None
-    size = max(1, BLOCK_VALUES // matrix.shape[1])
-    keys = np.array([mix(key) for key in range(matrix.shape[1])], np.uint64)
-    blocks = [_hash(matrix[first : first + size], keys).sum(axis=1) for first in range(0, n, size)]
-    if not _is_repeated(_count_repeated(np.concatenate(blocks)), n):
-        return None
+    for step in (-(-matrix.shape[1] // MAX_SCREENED_INPUTS), 1):
+        if not _is_repeated(_count_repeated(_hash_rows(matrix[:, ::step])), n):
+            return None
     if target.dtype.kind not in NUMERIC_KINDS:
         target = np.unique(target, return_inverse=True)[1]
     return group_copies(lambda: matrix.T, target, seed=0)
@@ -137,6 +137,14 @@ def _is_repeated(n_repeated: int, n: int) -> bool:
 def _target_hashes(y: NDArray[Any]) -> Iterator[Hashes]:
     """Yield hashes (n,) of the values of each target."""
     return _hashes(y.reshape(len(y), -1).T, FIRST_TARGET_KEY)
+
+
+def _hash_rows(matrix: NDArray[Any]) -> Hashes:
+    """Return hashes (n,) of the rows of a matrix of numbers; equal rows have the same hash."""
+    n, k = matrix.shape
+    size, keys = max(1, BLOCK_VALUES // k), np.array([mix(key) for key in range(k)], np.uint64)
+    blocks = [_hash(matrix[first : first + size], keys).sum(axis=1) for first in range(0, n, size)]
+    return np.concatenate(blocks)
 
 
 def _hashes(columns: Iterable[NDArray[Any]], first_key: int) -> Iterator[Hashes]:
