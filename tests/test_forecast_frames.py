@@ -336,11 +336,11 @@ def fit(frame, **columns):
             "got 'forecast'; rename",
         ),
         (ValueError, lambda: fit(MONTHS.rename(columns={"shop": "lower_80"}), id="lower_80"), "got 'lower_80'; rename"),
-        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "a month number .* got 202013; correct"),
+        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "a month number .* got 202013 in row 0"),
         (
             ValueError,
             lambda: fit(CODES.assign(date=CODES["date"].where(CODES.index != 10, 202013))),
-            "a month number such as 202401 in each row, got 202013; correct it",
+            "a month number such as 202401, got 202013 in row 10 of column 'date'",
         ),
         (
             ValueError,

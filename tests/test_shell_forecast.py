@@ -123,6 +123,7 @@ def test_forecast_models_are_described_and_exported(capsys):
         ([*TRAIN, "--id", "shops"], 1, "--id must be a column of sales.csv"),
         (TRAIN, 1, "twice"),
         (["train", "text.csv", *TRAIN[2:]], 1, "line 3, column 2 (sales) of text.csv: expected numbers, found 'much'"),
+        (["train", "codes.csv", *TRAIN[2:]], 1, "line 3, column 1 (month) of codes.csv: expected a month number"),
         (["predict", "m.json", "--classes"], 2, "--id and --classes must not be used with m.json"),
         (["predict", "m.json", "sales.csv"], 2, "DATA must not be used with m.json, which needs no future values"),
         (["export", "m.json", "--c", "--members", "1"], 2, "--members requires a table model"),
@@ -135,6 +136,8 @@ def test_invalid_arguments_are_rejected(arguments, status, message, capsys):
     from nnc.forecast import Forecaster
 
     write_sales()
+    codes = "".join(f"{code},1\n" for code in (202011, 202013, 202101, 202102))
+    Path("codes.csv").write_text(f"month,sales\n{codes}", encoding="utf-8")
     Path("text.csv").write_text("month,sales\n2020-01-01,1\n2020-02-01,much\n", encoding="utf-8")
     if arguments[1] == "m.json":
         Forecaster(2, 1, members="statistics").fit(np.arange(20.0)).save("m.json")

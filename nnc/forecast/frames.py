@@ -139,11 +139,10 @@ class Layout:
             if self.time_type != "number":
                 dates = read_date_numbers(times, self.time_type)
                 if np.isnan(dates).any():
+                    row = int(np.isnan(dates).argmax())
                     example = "202401" if self.time_type == "month number" else "20240131"
-                    raise ValueError(
-                        f"time must be a {self.time_type} such as {example} in each row, got "
-                        f"{times[np.isnan(dates).argmax()]:.15g}; correct it"
-                    )
+                    expected = f"a {self.time_type} such as {example}"
+                    raise _cell_error(column, row, "time", expected, f"{times[row]:.15g}")
                 times = dates
         else:
             times = _values(column, read_dates, "time", "dates such as 2024-01-31, 2024-01 or 2024-Q1")
@@ -448,10 +447,13 @@ def _values(column: Column, convert: Callable[[Column], Column], argument: str, 
     try:
         return convert(column).values.astype(np.float64)
     except CellError as error:
-        cell = column.cell(error.row)
-        prefix, suffix = f"{argument} must be {expected}, got {cell} in row ", f" of column {column.name!r}"
-        reason = f"expected {expected}, found {cell}"
-        raise CellError(column.name, error.row, reason, prefix, suffix) from None
+        raise _cell_error(column, error.row, argument, expected, column.cell(error.row)) from None
+
+
+def _cell_error(column: Column, row: int, argument: str, expected: str, cell: str) -> CellError:
+    """Return the error for a cell that is not as `expected`."""
+    prefix, suffix = f"{argument} must be {expected}, got {cell} in row ", f" of column {column.name!r}"
+    return CellError(column.name, row, f"expected {expected}, found {cell}", prefix, suffix)
 
 
 def check_distinct(times: Floats, name: Hashable, are_dates: bool) -> None:
