@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from headers import run_header
 from test_forecast import monthly
 from test_forecast_seasons import seasonal_walk
 
@@ -181,46 +180,3 @@ def test_other_models_are_rejected(tmp_path, model):
         Forecaster.load(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"the content is a forecast model; load it with nnc\.load"):
         nnc.NeuralNetwork.load(tmp_path / "f.json")
-
-
-# -------------------------------------------------------------------------------------------- exports
-
-
-@pytest.fixture(scope="module", params=["arrays", "covariates", "naive"])
-def exported(request, model, naive_model):
-    """Return a model whose corrections have weights, the inputs of its exports, and their outputs."""
-    if request.param == "covariates":  # changes depend on a past covariate and on a static feature
-        pytest.importorskip("nnc.tabular", exc_type=ImportError)
-        pd = pytest.importorskip("pandas")
-        signal, sign = np.random.default_rng(0).normal(size=(12, 60)), np.where(np.arange(12) % 2, 3, -3)[:, None]
-        y = 1000 + np.cumsum(np.roll(sign * signal, 1, axis=1), axis=1)
-        columns = {"y": y, "signal": signal, "time": np.arange(60), "id": np.arange(12)[:, None], "kind": sign}
-        frame = pd.DataFrame({name: np.broadcast_to(values, y.shape).ravel() for name, values in columns.items()})
-        model = Forecaster(3, 1).fit(frame, id="id", time="time", target="y", past=["signal"], static=["kind"])
-    elif request.param == "naive":
-        model = naive_model
-    arrays, forecast = model.export_inputs(), model.predict()
-    forecast = forecast if isinstance(forecast, np.ndarray) else forecast["forecast"].to_numpy().reshape(-1, 3)
-    assert any(model.weights_.values())
-    return model, arrays["inputs"], (forecast - arrays["offset"]) / arrays["factor"]
-
-
-def test_c_export_gives_the_corrected_forecasts(exported, tmp_path):
-    model, inputs, expected = exported
-    model.to_c(tmp_path / "model.h")
-    np.testing.assert_allclose(run_header(tmp_path, inputs), expected, rtol=1e-5)
-
-
-def test_onnx_export_gives_the_corrected_forecasts(exported, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    model, inputs, expected = exported
-    model.to_onnx(tmp_path / "model.onnx")
-    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"X": inputs})[0], expected, rtol=1e-5)
-
-
-def test_export_without_corrections_raises_an_error(tmp_path):
-    plain = Forecaster(3, 1, members="statistics").fit(monthly(30))
-    for export in (plain.to_c, plain.to_onnx):
-        with pytest.raises(ValueError, match="the model must have corrections to be exported"):
-            export(tmp_path / "model.x")

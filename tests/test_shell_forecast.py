@@ -80,7 +80,7 @@ def test_predict_without_data_names_the_future_values_that_the_model_needs(capsy
     assert f"nnc: m.json needs future values: {expected}" in capsys.readouterr().err
 
 
-def test_forecast_models_are_described_and_exported(capsys):
+def test_inspect_describes_forecast_models(capsys):
     from nnc.forecast import Forecaster
 
     t, rng = np.arange(80), np.random.default_rng(0)
@@ -92,14 +92,6 @@ def test_forecast_models_are_described_and_exported(capsys):
     assert (facts["kind"], facts["horizon"], facts["series"]) == ("Forecaster", 3, [0, 1, 2, 3, 4, 5])
     assert (facts["columns"], facts["needs_future"], facts["weights"]) == (None, False, model.weights_)
     assert [network["layers"] for network in facts["networks"]] == [list(network.sizes) for network in model.networks_]
-    for path, export in (("m.onnx", model.to_onnx), ("m.h", model.to_c)):
-        assert main(["export", "m.json", "-o", path]) == 0
-        content = Path(path).read_bytes()
-        export(path)
-        assert Path(path).read_bytes() == content
-    assert main(["export", "m.json", "--js"]) == 1
-    assert "m.json, a forecast model; use --onnx or --c, or export one of its networks" in capsys.readouterr().err
-    assert main(["export", "m.json", "--js", "--network", "2"]) == 0
     write_sales()
     assert main([*TRAIN, "--id", "shop", "-q", "-f"]) == 0
     capsys.readouterr()
@@ -126,9 +118,7 @@ def test_forecast_models_are_described_and_exported(capsys):
         (["train", "codes.csv", *TRAIN[2:]], 1, "line 3, column 1 (month) of codes.csv: expected a month number"),
         (["predict", "m.json", "--classes"], 2, "--id and --classes must not be used with m.json"),
         (["predict", "m.json", "sales.csv"], 2, "DATA must not be used with m.json, which needs no future values"),
-        (["export", "m.json", "--c", "--members", "1"], 2, "--members requires a table model"),
-        (["export", "m.json", "--c"], 1, "got none: its forecasts are statistical only; use nnc predict"),
-        (["export", "m.json", "--js"], 1, "got none: its forecasts are statistical only; use nnc predict"),
+        (["export", "m.json", "--c"], 1, "got the forecast model m.json, which cannot be exported; use nnc predict"),
         (["evaluate", "m.json", "sales.csv"], 1, "which is a forecast model; use nnc predict or nnc inspect"),
     ],
 )

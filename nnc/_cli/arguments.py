@@ -205,22 +205,51 @@ def _add_count(command: argparse._ActionsContainer, name: str, description: str,
     command.add_argument(name, metavar="N", type=_parse_count, help=description, **settings)
 
 
-def _add_quiet(command: argparse.ArgumentParser) -> None:
+def _add_quiet(command: argparse._ActionsContainer) -> None:
     command.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
-def _add_invert(command: argparse.ArgumentParser) -> None:
+def _add_invert(command: argparse._ActionsContainer) -> None:
     command.add_argument("--invert", action="store_true", help="invert images: exchange dark and light")
 
 
-def _add_output(command: argparse.ArgumentParser, description: str, **settings: Any) -> None:
+def _add_output(command: argparse._ActionsContainer, description: str, **settings: Any) -> None:
     command.add_argument("-o", "--output", metavar="FILE", help=description, **settings)
     command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
-def _add_series_options(command: argparse.ArgumentParser) -> None:
-    """Add the options for time series to the parser of `nnc train`."""
-    series = command.add_argument_group("time series (a row of DATA is one time of one series)")
+def _add_table_options(tables: argparse._ActionsContainer) -> None:
+    """Add the options that are only for tables to the arguments of `nnc train`."""
+    tables.add_argument("--drop", metavar="COLUMN,...", type=_parse_names, default=[], help="columns to ignore")
+    tables.add_argument(
+        "--task",
+        choices=("classification", "regression"),
+        help="type of the task (default: inferred from the values of the target)",
+    )
+    tables.add_argument(
+        "--loss",
+        choices=("squared_error", "absolute_error", "poisson"),
+        help="loss for regression: squared_error and poisson predict the mean, absolute_error predicts the median "
+        "(default: poisson if the target is never negative and its skewness exceeds 0.5, else squared_error)",
+    )
+    tables.add_argument(
+        "--quantiles",
+        metavar="Q,...",
+        type=_parse_quantiles,
+        help="for regression: quantiles to predict instead of the mean, such as 0.1,0.5,0.9",
+    )
+    tables.add_argument(
+        "--preset",
+        type=_parse_preset,
+        metavar="{fast,default}",
+        default="default",
+        help="training effort (default: %(default)s)",
+    )
+    _add_count(tables, "--members", "number of networks (default: depends on the preset and the number of rows)")
+
+
+def _add_series_options(series: argparse._ActionsContainer) -> None:
+    """Add the options that are only for time series to the arguments of `nnc train`."""
     _add_count(series, "--forecast", "forecast the next N values of the target")
     series.add_argument("--time", metavar="COLUMN", help="column with the dates, or numbers, of the rows")
     for role, description in (
@@ -252,59 +281,45 @@ def _train(command: argparse.ArgumentParser) -> None:
         help="CSV, TSV, JSON lines, Parquet or Feather file, optionally compressed by gzip; - reads standard input",
     )
     command.add_argument("--target", metavar="COLUMN", help="column to predict")
-    command.add_argument(
+    _add_quiet(command)
+    _add_table_options(command.add_argument_group("tables"))
+    images = command.add_argument_group("images")
+    images.add_argument(
         "--images",
         metavar="FOLDER",
         help="train on images instead of a table: a folder with one subfolder for each class, or an IDX file",
     )
-    command.add_argument("--labels", metavar="FILE", help="IDX file with the labels of --images")
-    _add_invert(command)
-    _add_series_options(command)
-    _add_output(command, "model file to write (default: %(default)s)", default="model.json")
-    command.add_argument("--drop", metavar="COLUMN,...", type=_parse_names, default=[], help="columns to ignore")
-    command.add_argument(
-        "--task",
-        choices=("classification", "regression"),
-        help="type of the task (default: inferred from the values of the target)",
-    )
-    command.add_argument(
-        "--loss",
-        choices=("squared_error", "absolute_error", "poisson"),
-        help="loss for regression: squared_error and poisson predict the mean, absolute_error predicts the median "
-        "(default: poisson if the target is never negative and its skewness exceeds 0.5, else squared_error)",
-    )
-    command.add_argument(
-        "--quantiles",
-        metavar="Q,...",
-        type=_parse_quantiles,
-        help="for regression: quantiles to predict instead of the mean, such as 0.1,0.5,0.9",
-    )
-    command.add_argument(
-        "--preset",
-        type=_parse_preset,
-        metavar="{fast,default}",
-        default="default",
-        help="training effort (default: %(default)s)",
-    )
-    _add_count(command, "--members", "number of networks (default: depends on the preset and the number of rows)")
-    _add_count(command, "--epochs", "number of passes over the images; only with --images")
-    command.add_argument(
-        "--max-seconds", metavar="S", type=_parse_seconds, help="stop after this time and save the best model so far"
-    )
-    _add_count(command, "--jobs", "number of networks trained in parallel; only for tables (default: all cores)")
-    _add_count(command, "--threads", "maximum number of threads; only with --images (default: all cores)")
-    command.add_argument(
+    images.add_argument("--labels", metavar="FILE", help="IDX file with the labels of --images")
+    _add_invert(images)
+    _add_count(images, "--epochs", "number of passes over the images")
+    _add_count(images, "--threads", "maximum number of threads (default: all cores)")
+    _add_series_options(command.add_argument_group("time series (a row of DATA is one time of one series)"))
+    training = command.add_argument_group("training")
+    training.add_argument(
         "--seed",
         metavar="N",
         type=_parse_seed,
         default=0,
         help="random seed; the same seed gives the same model (default: %(default)s)",
     )
-    command.add_argument("--watch", action="store_true", help="plot losses and scores in the terminal while training")
-    command.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    command.add_argument("--log", metavar="FILE", help="write the numbers of each epoch to this file, as JSON lines")
-    command.add_argument("--report", metavar="FILE", help="write the training report to this file, as HTML")
-    _add_quiet(command)
+    _add_count(training, "--jobs", "number of networks trained in parallel; not for images (default: all cores)")
+    training.add_argument(
+        "--max-seconds",
+        metavar="S",
+        type=_parse_seconds,
+        help="stop after this time and save the best model so far; not for time series",
+    )
+    for name, description in (
+        ("--watch", "plot losses and scores in the terminal while training"),
+        ("--resume", "continue an interrupted run"),
+    ):
+        training.add_argument(name, action="store_true", help=f"{description}; not for time series")
+    files = command.add_argument_group("files")
+    _add_output(files, "model file to write (default: %(default)s)", default="model.json")
+    files.add_argument("--report", metavar="FILE", help="write the training report to this file, as HTML")
+    files.add_argument(
+        "--log", metavar="FILE", help="write the numbers of each epoch to this file, as JSON lines; not for time series"
+    )
     _add_text_options(command)
 
 

@@ -24,22 +24,19 @@ def run(arguments: Namespace) -> int:
     check_distinct({"MODEL": arguments.file}, {"--output": output})
     model = load_any(arguments.file)
     refuse_existing(output, arguments.force)
-    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble, Forecaster)):
+    if isinstance(model, Forecaster):
+        raise ValueError(
+            "MODEL must be a network, an ensemble or a model of a table, got the forecast model "
+            f"{arguments.file}, which cannot be exported; use nnc predict, or nnc.load in Python"
+        )
+    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
         raise UsageError(
             f"--members requires a table model, but {arguments.file} is another model; use --network instead"
         )
-    if isinstance(model, Forecaster) and not model.networks_:
-        raise ValueError(
-            f"{arguments.file} must have corrections to be exported, got none: its forecasts are statistical only; use "
-            "nnc predict"
-        )
     if arguments.network is None and not hasattr(model, f"to_{arguments.format}"):
-        kind, inputs = "a model of a table", "encoded columns"
-        if isinstance(model, Forecaster):
-            kind, inputs = "a forecast model", "scaled observations and forecasts"
         raise ValueError(
-            f"--{arguments.format} cannot export {arguments.file}, {kind}; use --onnx or --c, or export one of its "
-            f"networks, whose inputs are {inputs}, with --network N"
+            f"--{arguments.format} cannot export {arguments.file}, a model of a table; use --onnx or --c, or export "
+            "one of its networks, whose inputs are encoded columns, with --network N"
         )
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = select_network(model, arguments.network or 1)

@@ -11,7 +11,6 @@ import numpy as np
 from nnc import _serialization
 from nnc._parallel.members import Members
 from nnc._serialization.models import load_model
-from nnc._utils import disk
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
 from nnc._utils.refit import all_or_nothing
@@ -421,70 +420,6 @@ class Forecaster(SuggestsAttributes):
             forecaster = cls(**settings)
         vars(forecaster).update(attributes)
         return forecaster
-
-    def export_inputs(self) -> dict[str, Floats]:
-        """Return the inputs of the exported model for the next forecast of each series.
-
-        Returns
-        -------
-        dict of arrays
-            "inputs" (series, n_in): the last observations, oldest first, the statistical forecast, and the forecasts of
-            the members for three steps, all seasonally adjusted; then past covariates and static features. "factor" and
-            "offset" (series, horizon): seasonal indices. The forecast is output * factor + offset, before the effects
-            of known covariates. Series must have as many observations as the networks read.
-        """
-        from nnc.forecast.export import export_inputs
-
-        windows = self._fitted().predict(self._panel).windows
-        arrays = {"inputs": export_inputs(windows), "factor": windows.factor, "offset": windows.offset}
-        return {name: values[self._rows] for name, values in arrays.items()}
-
-    def to_c(self, path: Any, name: str | None = None) -> None:
-        """Export the corrections as a C99 (or C++11) header, which requires only math.h.
-
-        The networks correct a statistical forecast, which is an input of the function `name_predict(in, out)`: the
-        header contains the networks with the scaling of their inputs, not the statistical members. `export_inputs`
-        returns the inputs.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            Output file, which is replaced atomically as in `save`.
-        name : str, optional
-            Prefix of all names in the header. Default: the name of the file without its extension.
-
-        Raises
-        ------
-        OSError, ValueError
-            The file cannot be written, `name` is not a C identifier, or the model has no corrections.
-        """
-        from nnc._interop.c_source import name_from_path
-        from nnc._interop.forecast import to_c_forecast
-        from nnc.forecast.export import build_forecast_program
-
-        program = build_forecast_program(self._fitted().predict(self._panel))
-        disk.write_text(path, to_c_forecast(program, name_from_path(path) if name is None else name), "model")
-
-    def to_onnx(self, path: Any) -> None:
-        """Export the corrections as an ONNX model with the input "X" (n, n_in) and a float64 output (n, horizon).
-
-        As in `to_c`, the statistical forecast is a part of the inputs, which `export_inputs` returns.
-
-        Parameters
-        ----------
-        path : str, os.PathLike or binary file
-            Output file.
-
-        Raises
-        ------
-        OSError, ValueError
-            The file cannot be written, or the model has no corrections.
-        """
-        from nnc._interop.forecast import to_onnx_forecast
-        from nnc.forecast.export import build_forecast_program
-
-        program = build_forecast_program(self._fitted().predict(self._panel))
-        disk.replace_file(path, to_onnx_forecast(program), "model")
 
     def report(self) -> Report:
         """Return a report of the fit: series, members, intervals.

@@ -58,9 +58,6 @@ class Windows(NamedTuple):
         forecasts.
     nonnegative : bool array (windows,)
         Whether no observation is negative, so that forecasts are not negative either.
-    raw : array (windows, lookback + horizon + 3 * members)
-        Inputs of exported models in adjusted units: the last observations, oldest first, the statistical forecast, and
-        the forecasts of each member for three steps.
     """
 
     series: Ints
@@ -73,7 +70,6 @@ class Windows(NamedTuple):
     offset: Floats
     inputs: Floats
     nonnegative: Bools
-    raw: Floats
 
     def is_adjusted(self) -> Bools:
         """Return whether the windows (windows,) are seasonally adjusted."""
@@ -93,11 +89,6 @@ class Windows(NamedTuple):
 def lookback(season: int) -> int:
     """Return the number of observations that the networks read."""
     return min(max(2 * season, MIN_LOOKBACK), max(MAX_LOOKBACK, season + 1))
-
-
-def spread_steps(horizon: int) -> list[int]:
-    """Return the steps at which the networks read the forecasts of the members."""
-    return [0, horizon // 2, horizon - 1]
 
 
 def max_history(season: int) -> int:
@@ -183,11 +174,10 @@ def _build_block(Y: Floats, n: Ints, season: int, horizon: int, naive_share: flo
         seasonal_change = np.nansum(np.abs(level[:, season:] - level[:, :-season]), 1) / np.maximum(n - season, 1)
         share = np.where(n > season + 2, naive_share, 0.0)[:, None]
         spread = _mix(spread, np.maximum(seasonal_change, min_scale)[:, None], share)
-    steps = spread_steps(horizon)
+    steps = [0, horizon // 2, horizon - 1]  # steps at which the networks read the forecasts of the members
     differences = (forecasts - base[:, None])[:, :, steps].reshape(rows, 3 * len(MEMBERS))
-    raw = np.concatenate([recent[:, ::-1], base, forecasts[:, :, steps].reshape(rows, 3 * len(MEMBERS))], 1)
     inputs = np.concatenate([recent[:, 1:] - last, base - last, differences], 1) / scale
-    return base, naive, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0, raw
+    return base, naive, scale, spread, factor, offset, np.arcsinh(inputs / SQUASH) * SQUASH, lowest >= 0
 
 
 def _forecast(Y: Floats, n: Ints, season: int, horizon: int, positive: bool) -> tuple[Floats, Floats, Floats]:
