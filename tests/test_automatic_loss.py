@@ -240,7 +240,7 @@ def test_fit_many_chooses_loss_of_each_network():
 
 def test_rejected_fit_many_chooses_no_loss():
     networks = [build_network(2), build_network(1)]
-    with pytest.raises(ValueError, match="scale_y must be None for the loss"):
+    with pytest.raises(ValueError, match="scale_y requires a loss with targets that can be scaled"):
         nnc.fit_many([*networks, build_network(1, scale_y="standardize")], X, TWO_CLASSES * 1, epochs=2, lr=0.1)
     with pytest.raises(ValueError, match="epochs must be"):
         nnc.fit_many(networks, X, TWO_CLASSES, epochs=-1)

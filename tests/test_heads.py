@@ -479,13 +479,13 @@ def test_invalid_quantiles_raise(create, error, message):
         (lambda: Heads(Head(1)), TypeError, "heads must be a list of nnc.Head"),
         (lambda: Heads([Head(1)], missing="yes"), TypeError, "missing must be"),
         (lambda: network([4, 6]), ValueError, "loss must have heads with 6 outputs in total, got 5"),
-        (lambda: network([4, 5], output="tanh"), ValueError, "output must be None if the loss has heads"),
+        (lambda: network([4, 5], output="tanh"), ValueError, "a loss with heads or quantiles requires"),
         (
             lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
             ValueError,
-            "scale_y must be None for the heads bce of 3 sigmoid",
+            "scale_y requires a loss with targets that can be scaled",
         ),
-        (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
+        (lambda: network(scale_y="pixels"), ValueError, "scale_y must scale each target"),
         (
             lambda: network(loss=WITH_MISSING, scale_y="standardize").evaluate_loss(*random_data(network())),
             ValueError,

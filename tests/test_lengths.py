@@ -542,7 +542,7 @@ def test_ensemble_predicts_means_of_sequences_of_different_lengths(at_each_step,
         with pytest.raises(ValueError, match="X must be an array for intervals of outputs at each step, got a list"):
             nnc.Ensemble(networks).predict_interval(list_X)
         for X_i, y_i in ((list_X, list_y), (np.nan_to_num(X), np.nan_to_num(y))):
-            with pytest.raises(ValueError, match="networks must have one row of outputs per sequence for conformal"):
+            with pytest.raises(ValueError, match="conformal requires one row of outputs per sequence"):
                 nnc.Ensemble(networks).conformal(X_i, y_i, 0.5)
     else:
         low, high = nnc.Ensemble(networks).conformal(list_X, y, 0.5).predict_interval(list_X)

@@ -1115,7 +1115,9 @@ def test_predict_classes_returns_labels_or_thresholds():
     net = NeuralNetwork([1, 3], loss="mse", init=[[[-1, 0, 1]]])
     assert np.array_equal(net.predict_classes([-1, 0.5]), [0, 2])
     for output in ("identity", "tanh"):
-        message = f"predict_classes needs two or more outputs or a sigmoid output, got one {output} output"
+        message = (
+            f"predict_classes requires two or more outputs, a sigmoid output or the loss 'hinge', got 1 {output} output"
+        )
         assert_raises(ValueError, message, NeuralNetwork([1, 1], output=output).predict_classes, [1])
 
 

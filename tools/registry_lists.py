@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from nnc import layers  # noqa: E402
 from nnc._registry import activations, capabilities, initializers, losses, optimizers  # noqa: E402
+from nnc._registry.heads import Head, Heads  # noqa: E402
 from nnc._training import schedules  # noqa: E402
 from nnc.layers import Input, layer_classes_by_type  # noqa: E402
 
@@ -132,7 +133,7 @@ EXAMPLES = {
         **{row.name: row for row in LOSS_ROWS},
         "a function": SimpleNamespace(),
         "nnc.LeastSquares": SimpleNamespace(has_residuals=True),
-        "nnc.Heads": losses.Composite(),
+        "nnc.Heads": Heads([Head(1)]),
     },
     "layer": example_layers(),
 }

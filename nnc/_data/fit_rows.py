@@ -9,8 +9,8 @@ import numpy as np
 from nnc._data import targets
 from nnc._data.batch import Batch, unpack_batch
 from nnc._data.sequences import Sequences
+from nnc._registry.capabilities import check
 from nnc._utils.arrays import not_finite_error
-from nnc._utils.checks import pluralize
 
 if TYPE_CHECKING:
     from nnc._data.converter import DataConverter
@@ -73,13 +73,7 @@ def apply_class_weight(converter: DataConverter, data: Data, class_weight: Any) 
     if class_weight is None:
         return data
     n_out = converter.model.sizes[-1]
-    if not converter.loss.is_classification or (converter.loss.target_type == "multilabel" and n_out > 1):
-        raise ValueError(
-            f"class_weight requires a loss for one class per row, got {converter.model.loss!r} and "
-            f"{pluralize(n_out, 'output')}"
-        )
-    if converter.class_steps > 1:
-        raise ValueError("class_weight requires one class per row, got a class for each step of sequences")
+    check("class_weight", converter.model)
     classes = np.arange(max(2, n_out)) if converter.classes is None else converter.classes
     if converter.loss.target_type == "plus_minus_one" and n_out == 1 and converter.classes is None:
         classes = np.array([-1, 1])

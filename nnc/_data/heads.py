@@ -52,11 +52,6 @@ def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
     Only targets of regression losses are scaled.
     """
     scaled = _is_scaled(heads)
-    if not scaled.any():
-        raise ValueError(
-            f"scale_y must be None for the heads {heads}, because none of their losses has targets that can be scaled, "
-            f"got {scaler!r}; leave it out"
-        )
     if isinstance(scaler, Pixels) and not scaled.all():
         raise ValueError(
             f"scale_y must scale each target for the heads {heads}, got {scaler!r}, which would scale the targets of "

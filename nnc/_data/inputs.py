@@ -76,11 +76,10 @@ class InputConversion:
     ) -> None:
         self.model, self.has_automatic_loss = model, has_automatic_loss
         self.loss = losses.ROWS[model.loss]
-        if scaler_y is not None and self.loss.target_type not in ("continuous", "output_gradient"):
-            raise ValueError(
-                f"scale_y must be None for the loss {self.loss.name!r}, whose targets cannot be scaled, got "
-                f"{scaler_y!r}; leave it out"
-            )
+        if scaler_y is not None:
+            from nnc._registry.capabilities import check
+
+            check("scale_y", model)
         self.set_scalers(scaler_X, scaler_y)
         self.scaling_X: Scaling | None = (
             None if scaler_X is None else scaler_X.scaling_without_data("scale_X", model.input_shape)

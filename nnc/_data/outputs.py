@@ -79,11 +79,6 @@ class OutputConversion(InputConversion):
         from nnc._registry.capabilities import check
 
         check("predict_classes", model)
-        output = activations.ROWS[model.activations[-1]]
-        if model.sizes[-1] == 1 and self.loss.target_type != "plus_minus_one" and not output.probability:
-            raise ValueError(
-                f"predict_classes needs two or more outputs or a sigmoid output, got one {output.name} output"
-            )
         return self._index(P)
 
     def check_probabilities(self) -> None:
@@ -93,10 +88,6 @@ class OutputConversion(InputConversion):
         from nnc._registry.capabilities import check
 
         check("predict_proba", self.model)
-        if self.loss.target_type == "plus_minus_one":
-            raise ValueError(
-                f"predict_proba requires a loss with probabilities, got {self.model.loss!r}; predict returns margins"
-            )
         if not output.probability or self.scaler_y is not None or several:
             raise ValueError(
                 "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', got "

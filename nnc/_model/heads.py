@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.capabilities import check
 from nnc._registry.heads import Heads
 from nnc._registry.losses import Quantile
 
@@ -125,15 +126,10 @@ class HeadsLoss:
 
 def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
     """Return the loss for heads or several quantiles; raise ValueError if the output layer does not match."""
+    check("a loss with heads or quantiles", stack=stack)
     heads = Heads.of_quantiles(loss, stack.sizes[-1]) if isinstance(loss, Quantile) else loss
     if heads.n_out != stack.sizes[-1]:
         raise ValueError(f"loss must have heads with {stack.sizes[-1]} outputs in total, got {heads.n_out}: {heads}")
-    if stack.activations[-1] != "identity":
-        output = stack.activations[-1]
-        raise ValueError(
-            f"output must be None if the loss has heads or quantiles, because each head has its own activation, "
-            f"got {output!r}"
-        )
     return HeadsLoss(heads)
 
 

@@ -95,11 +95,6 @@ class Parameters(SuggestsAttributes):
             )
         custom = heads = None
         if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
-            if len(stack.output_shape) > 1:
-                raise ValueError(
-                    "loss must be a function or a named loss with one output per target if the last layer is applied "
-                    f"to each step of sequences, got {loss!r}"
-                )
             from nnc._model.heads import heads_loss
 
             heads = heads_loss(loss, stack)

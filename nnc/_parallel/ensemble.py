@@ -11,6 +11,7 @@ from nnc._data.conformal import ConformalIntervals, ConformalSets, check_level
 from nnc._parallel.fit import check_networks
 from nnc._parallel.members import Members
 from nnc._registry import activations, losses
+from nnc._registry.capabilities import check
 from nnc._utils.arrays import as_real_array
 from nnc._utils.attributes import SuggestsAttributes
 
@@ -198,22 +199,13 @@ class Ensemble(SuggestsAttributes):
             mutually exclusive classes.
         """
         level = check_level("level", level)
+        check("conformal", self.networks[0].model)
         converter, X = self._converter.bind(X)
         data = converter.data(X, y)
         if self._converter.loss.is_classification:
             converter.check_probabilities()
             index = converter.true_class_index(data)
-            if index.shape != (len(data.X),):
-                found = "several binary outputs" if index.ndim == 2 else "a class for each step of sequences"
-                raise ValueError(
-                    f"networks must predict one class per row for conformal prediction, got {found} with the loss "
-                    f"{self.networks[0].loss_name!r}"
-                )
             return ConformalSets(self.predict_proba, X, index, level)
-        if len(converter.model.stack.output_shape) == 2:
-            raise ValueError(
-                "networks must have one row of outputs per sequence for conformal prediction, got outputs at each step"
-            )
         median_deviation = np.median(self._moments(X)[1], axis=0)
         median_deviation = np.where(median_deviation > 0, median_deviation, 1)
 

@@ -109,6 +109,33 @@ WEIGHTED_LOSS = Property(
     "a named loss, such as 'mse', or nnc.LeastSquares",
     lambda loss: getattr(loss, "has_residuals", False) or NAMED_LOSS.holds(loss),
 )
+SCALED_TARGETS = Property(
+    "loss",
+    "a loss with targets that can be scaled",
+    lambda loss: not _target_types(loss).isdisjoint({"continuous", "output_gradient"}),
+)
+PROBABILITIES = Property("loss", "a loss with probabilities", lambda loss: "plus_minus_one" not in _target_types(loss))
+CLASSES = Property(
+    "model",
+    "two or more outputs, a sigmoid output or the loss 'hinge'",
+    lambda model: (
+        model.sizes[-1] > 1
+        or activations.ROWS[model.activations[-1]].probability
+        or losses.ROWS[model.loss].target_type == "plus_minus_one"
+    ),
+)
+EXCLUSIVE_CLASSES = Property(
+    "model",
+    "a loss without several binary outputs",
+    lambda model: model.sizes[-1] == 1 or losses.ROWS[model.loss].target_type != "multilabel",
+)
+CLASS_LOSS = Property("model", "a loss for one class per row", lambda model: losses.ROWS[model.loss].is_classification)
+ROW_OUTPUTS = Property(
+    "stack", "one row of outputs per sequence, not one per step", lambda stack: len(stack.output_shape) == 1
+)
+NO_OUTPUT_ACTIVATION = Property(
+    "stack", "an output layer without activation", lambda stack: stack.activations[-1] == "identity"
+)
 NO_BATCH_NORM = Property("layer", "a network without BatchNorm", lambda layer: not layer.kind.normalizes)
 NO_DROPOUT = Property("layer", "a network without Dropout layers", lambda layer: layer.kind.type != "dropout")
 ROW_LAYERS = Property(
@@ -180,6 +207,12 @@ def _cells(names: tuple[str, ...]) -> Property:
         f"one of the activations {', '.join(names)} in a SimpleRNN",
         lambda layer: layer.kind.type != "simple_rnn" or layer.kind.activation in names,
     )
+
+
+def _target_types(loss: Any) -> set[str]:
+    """Return the types of the targets of a loss or of its heads, see LossRow."""
+    heads = getattr(loss, "heads", None)
+    return {getattr(row, "target_type", "continuous") for row in ([loss] if heads is None else [h.row for h in heads])}
 
 
 def _has_mlp_output(activation: str, loss: losses.LossRow) -> bool:
@@ -279,6 +312,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             "choose a named loss or remove BatchNorm",
         ),
     ),
+    "a loss with heads or quantiles": (
+        Need(ROW_OUTPUTS, remedy="use a function or a named loss with one output per target"),
+        Need(NO_OUTPUT_ACTIVATION, "because each head has its own activation", "leave output out"),
+    ),
+    "scale_y": (Need(SCALED_TARGETS, remedy="leave scale_y out"),),
     "fit_batches": (
         Need(FIRST_ORDER, remedy="use another optimizer, or call fit"),
         Need(COUNTS_EPOCHS, "because the number of batches of an epoch is unknown", "pass a schedule without PerStep"),
@@ -295,8 +333,10 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "parameter_jacobian": tuple(
         Need(row, remedy="use vjp, which supports all layers") for row in (VECTORS, NO_BATCH_NORM)
     ),
-    "predict_classes": (_HEADS,),
-    "predict_proba": (_HEADS,),
+    "predict_classes": (_HEADS, Need(CLASSES)),
+    "predict_proba": (_HEADS, Need(PROBABILITIES, remedy="predict returns margins")),
+    "conformal": (Need(EXCLUSIVE_CLASSES), Need(ROW_OUTPUTS)),
+    "class_weight": (Need(CLASS_LOSS), Need(EXCLUSIVE_CLASSES), Need(ROW_OUTPUTS)),
     "score": (_HEADS,),
     "nnc.compare": (Need(NO_DROPOUT, "because the plain-Python reference has none"),),
     "explain_step": (
