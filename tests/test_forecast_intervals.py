@@ -37,7 +37,7 @@ def test_intervals_of_single_series_cover_their_level_at_the_last_step(count):
     assert 0.75 <= np.mean(inside) <= 0.85
 
 
-@pytest.mark.filterwarnings("ignore:.*shorter than three seasons")
+@pytest.mark.filterwarnings("ignore:.*less than three seasons")
 @pytest.mark.parametrize("n", [24, 27, pytest.param(32, marks=pytest.mark.exhaustive)])
 def test_intervals_of_two_to_three_seasons_cover_their_level(n):
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_intervals_of_two_to_three_seasons_cover_their_level(n):
     assert 0.7 <= inside.mean() <= 0.9
 
 
-@pytest.mark.filterwarnings("ignore:.*shorter than three seasons")
+@pytest.mark.filterwarnings("ignore:.*less than three seasons")
 def test_intervals_of_two_seasons_are_as_narrow_as_the_noise():
     rng = np.random.default_rng(0)
     y = 100 + 5 * np.sin(np.arange(24) * np.pi / 6) + rng.normal(0, 0.1, 24)

@@ -81,7 +81,7 @@ def test_clear_season_of_less_than_three_cycles_is_as_accurate_as_last_season(n)
     for slope in (0, 0.5):
         t = np.arange(n + 12)
         y = 100 + slope * t + 10 * np.sin(2 * np.pi * t / 12) + 0.3 * np.random.default_rng(n).normal(size=n + 12)
-        with pytest.warns(ForecastWarning, match="shorter than three seasons"):
+        with pytest.warns(ForecastWarning, match="less than three seasons"):
             forecast = Forecaster(12, 12, members="statistics").fit(y[:n]).predict()
         assert np.abs(forecast - y[n:]).mean() < (1.4 if slope == 0 else 0.4) * np.abs(y[n - 12 : n] - y[n:]).mean()
 
@@ -117,7 +117,7 @@ def test_two_weeks_of_hours_are_forecast_as_accurately_as_by_the_last_week(weeke
     day = 20 * np.sin(2 * np.pi * hours / 24)
     y = 100 + day + weekend * (hours // 24 % 7 >= 5) + 4 * np.random.default_rng(0).normal(size=len(hours))
     model = Forecaster(24, members="statistics")
-    with pytest.warns(ForecastWarning, match="shorter than three seasons of 168 steps"):
+    with pytest.warns(ForecastWarning, match="less than three seasons of 168 steps"):
         model.fit(y[:-24])
     assert np.abs(model.predict() - y[-24:]).mean() < 1.3 * np.abs(y[-192:-168] - y[-24:]).mean()
 
