@@ -72,7 +72,7 @@ def test_schedules_give_same_bits_in_fit_batches_and_with_threads(n_threads):
         ({"dropout": [DROPOUT]}, "dropout must be a number, or a list with one number per hidden layer (here 2)"),
         (
             {"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3},
-            "dropout must be a schedule of a fixed length if",
+            "a fit without epochs requires a schedule of a fixed length",
         ),
     ],
 )

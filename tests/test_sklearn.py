@@ -532,7 +532,7 @@ def test_validation_data_gives_validation_loss(solver):
     assert getattr(model, "validation_scores_", None) is None
     plain = sklearn_mlp.MLPRegressor("poisson", **SMALL, solver=solver, alpha=0).fit(X[60:], y[60:])
     assert_same(plain, model, 1e-7)
-    with pytest.raises(ValueError, match="together"):
+    with pytest.raises(ValueError, match="X_val must be left out without y_val"):
         model.fit(X, y, X_val=X_val)
 
 

@@ -354,6 +354,12 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
         Pair("verbose", "progress", False),
     ),
     "fit_many": (Pair("n_jobs", "executor", False, "which has its own workers"),),
+    "MLPRegressor.fit": (
+        Pair("X_val", "y_val", True, remedy="pass both"),
+        Pair("y_val", "X_val", True, remedy="pass both"),
+        Pair("sample_weight_val", "X_val", True),
+        Pair("dY_weight", "dY", True),
+    ),
     "to_c": (Pair("calibrate", "dtype='int8'", True), Pair("validation", "dtype='int8'", True)),
 }
 

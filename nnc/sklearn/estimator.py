@@ -6,6 +6,7 @@ from abc import abstractmethod
 from itertools import pairwise
 from math import prod
 from numbers import Integral, Real
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from nnc._model.data import Data
 from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
 from nnc._registry.activations import HIDDEN
+from nnc._registry.capabilities import PAIRS, check_arguments
 from nnc._registry.losses import parse_loss
 from nnc._registry.optimizers import SGD, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
@@ -292,10 +294,10 @@ class Estimator:
         self : object
             The trained model.
         """
-        if (X_val is None) != (y_val is None):
-            raise ValueError(
-                f"X_val and y_val must be passed together, got only {'y_val' if X_val is None else 'X_val'}"
-            )
+        given = SimpleNamespace(
+            X_val=X_val, y_val=y_val, sample_weight_val=sample_weight_val, dY=dY, dY_weight=dY_weight
+        )
+        check_arguments(PAIRS["MLPRegressor.fit"], given, {"dY_weight": 1.0})
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         slopes = None if dY is None else (dY, dY_weight)
         return self._fit(X, y, sample_weight=sample_weight, validation=validation, slopes=slopes)
