@@ -180,7 +180,7 @@ OPTIONS = {
     "truncate": 2,
 }
 # Values of the options in PAIRS.
-PAIRED = OPTIONS | {"dY_weight": 2.0, "warm_up": 1, "verbose": 1, "progress": True}
+PAIRED = OPTIONS | {"dY_weight": 2.0, "warm_up": 1, "min_delta": 0.1, "patience": 1, "verbose": 1, "progress": True}
 METHODS = {
     "derivatives": lambda net, X, y: net.derivatives(X),
     "parameter_jacobian": lambda net, X, y: net.parameter_jacobian(X),

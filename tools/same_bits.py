@@ -124,7 +124,7 @@ TRAINING = {
     "shuffle": True, "sample_weight": None, "lengths": None, "truncate": None, "warm_up": 0, "class_weight": None,
     "validation": None, "dY": None, "dY_weight": 1.0,
     "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None,
-    "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None,
+    "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": None, "monitor": None,
     "restore_best": False, "target_loss": None, "max_seconds": None, "callback": None, "progress": False,
     "verbose": 0, "n_threads": 1,
 }  # fmt: skip

@@ -351,6 +351,7 @@ PAIRS: dict[str, tuple[Pair, ...]] = {
         Pair("dropout", "dY", False, "because a mask has no derivative", "use l2 or weight_decay"),
         Pair("dY_weight", "dY", True),
         Pair("warm_up", "truncate", True),
+        Pair("min_delta", "patience", True),
         Pair("verbose", "progress", False),
     ),
     "fit_many": (Pair("n_jobs", "executor", False, "which has its own workers"),),
