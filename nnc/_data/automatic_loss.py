@@ -58,7 +58,7 @@ def choose_loss(y: Any, output_shape: tuple[int, ...], is_batch: bool = False) -
         A batch for one output has a single integer value, which may be one of two classes or a number.
     """
     values = targets.as_label_array(y)
-    if values.ndim == 0:  # the conversion of the targets raises an error for a single value
+    if values.ndim == 0:  # return any loss if y is a single value; the training then raises an error about its shape
         return "mse"
     steps, n_out = output_shape[0] if len(output_shape) == 2 else 1, output_shape[-1]
     labels = targets.as_labels(y, len(values), steps)

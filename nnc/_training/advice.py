@@ -36,8 +36,9 @@ MAX_WASTED_FRACTION = 0.1  # warn if tiny learning rates wasted more than this f
 LARGE_LOSS_RATIO = 0.01
 # minimum number of validation rows for detecting overfitting; the loss of fewer rows is too noisy
 MIN_VALIDATION_ROWS = 20
-OVERFIT_VAL_RATIO = 1.5  # overfitting: last / lowest validation loss exceeds this number
-OVERFIT_LOSS_DECREASE = 0.5  # overfitting: since the best epoch, the training loss fell by more than this fraction
+# A network overfits if the last validation loss exceeds the lowest one by this factor, and if the training loss has
+# fallen by more than this fraction since the epoch with the lowest validation loss.
+OVERFIT_VAL_RATIO, OVERFIT_LOSS_DECREASE = 1.5, 0.5
 
 
 class TrainingWarning(UserWarning):
@@ -293,7 +294,7 @@ def _overfitting(run: TrainingLoop, history: History) -> str:
         return ""
     best = int(val_loss.argmin())
     lowest, last = float(val_loss[best]), float(val_loss[-1])
-    decrease = OVERFIT_LOSS_DECREASE * abs(loss[best])  # a training loss may be negative
+    decrease = OVERFIT_LOSS_DECREASE * abs(loss[best])  # use the absolute value, because some losses may be negative
     if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < loss[best] - decrease):
         return ""
     # Do not warn: the increase of the loss is only a rounding error.

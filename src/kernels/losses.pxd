@@ -51,12 +51,12 @@ cdef inline bint from_logits(int loss) noexcept nogil:
 
 
 cdef inline bint has_target_range(int loss) noexcept nogil:
-    # Return whether the targets of the loss must be in a range. Other losses accept all numbers.
+    # Return whether the loss accepts only some numbers as targets, such as those from 0 to 1.
     return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON or loss == HINGE
 
 
 cdef inline bint is_target(int loss, real y) noexcept nogil:
-    # Return whether y is in the range of targets of the loss.
+    # Return whether the loss accepts the target y.
     if loss == BCE or loss == CROSS_ENTROPY:
         return 0 <= y <= 1
     if loss == POISSON:
