@@ -615,7 +615,7 @@ INVALID_ARGUMENTS = [
     ({"target_loss": np.nan}, "target_loss must be a number, got nan"),
     ({"l1": np.array([0.1, 0.2])}, r"l1 must be a number, got ndarray of shape \(2,\)"),
     ({"dropout": [[0.1, 0.2], [0.1]]}, r"dropout must be a number, or a list .* \(here 1\), got \[\[0.1"),
-    ({"warm_up": X}, r"warm_up must be left out without truncate, got ndarray of shape \(60, 3\)"),
+    ({"warm_up": X}, r"warm_up must be a whole number, got ndarray of shape \(60, 3\)"),
     ({"verbose": X}, r"verbose must be 0, 1 or 2, got ndarray of shape \(60, 3\)"),
     ({"callback": X}, r"callback must be a function that .*, got ndarray of shape \(60, 3\)"),
     ({"reset_optimizer": "yes"}, "reset_optimizer must be True or False, got 'yes'"),

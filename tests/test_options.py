@@ -32,6 +32,10 @@ def test_fit_has_all_options_in_their_order_and_with_their_defaults():
     assert others == {"self", "X", "y", "lengths"}
 
 
+def test_defaults_of_fit_do_not_count_as_given():
+    assert FitArguments(**options_of(NeuralNetwork.fit)).given() == {}
+
+
 @pytest.mark.parametrize(
     ("function", "place"), [(NeuralNetwork.stepper, "in_stepper"), (Problem.fit, "in_equations")], ids=["step", "pde"]
 )

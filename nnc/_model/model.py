@@ -89,6 +89,7 @@ class Model:
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
     has_dropout: bool
+    input_dropout_rates: list[float]
     saturation_ranges: list[tuple[float, float] | None]
     core: ModuleType
     engine: Any
@@ -128,7 +129,7 @@ class Model:
         stack = self.stack
         self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
         self.has_image_input, self.uses_lanes = stack.has_image_input, stack.uses_lanes
-        self.has_dropout = stack.has_dropout
+        self.has_dropout, self.input_dropout_rates = stack.has_dropout, stack.input_dropout_rates
         self._store_learning_options()
         self.saturation_ranges = [activations.ROWS[name].saturation_range for name in self.activations[:-1]]
         self.core = cores.load_core(self.dtype, *(() if self.uses_lanes else stack.widths))

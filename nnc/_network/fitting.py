@@ -43,13 +43,13 @@ class Fitting(Parameters):
         warm_up: int = 0,
         class_weight: Any = None,
         dY: ArrayLike | None = None,
-        dY_weight: float = 1.0,
+        dY_weight: float = 1,
         validation: Any = None,
         metrics: Any = (),
-        l1: float = 0.0,
-        l2: float = 0.0,
+        l1: float = 0,
+        l2: float = 0,
         weight_decay: float | Schedule | Callable[[int], float] | None = None,
-        dropout: Any = 0.0,
+        dropout: Any = 0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         max_norm: float | None = None,
@@ -128,7 +128,7 @@ class Fitting(Parameters):
             output also (n, n_in). NaN marks a derivative that is not given. Requires a squared error as loss, and the
             layers and activations that `derivatives` requires. `fit_many`, `fit_batches` and `train_step` have no dY,
             because their rows have targets of the outputs only; a fit with epochs=1 is a single step.
-        dY_weight : float, default 1.0
+        dY_weight : float, default 1
             Weight of the derivatives in the loss. The loss of a row is the squared error of y, plus dY_weight / n_in
             times the sum of the squared errors of the given derivatives, both computed from scaled X and y. Validation
             rows that are passed as arrays have no derivatives, so val_loss is then that of y only.

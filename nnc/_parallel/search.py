@@ -23,7 +23,6 @@ from nnc._training.defaults import selects_settings, with_automatic_settings
 from nnc._training.options import uses_automatic_settings
 from nnc._training.plan import Plan
 from nnc._training.schedules import Schedule
-from nnc._training.start import with_checked_batches
 from nnc._training.trainable import adopt_converter
 from nnc._utils.checks import allow_none, check_bool, check_count, check_positive, short_repr
 from nnc._utils.notices import warn_user
@@ -433,7 +432,7 @@ def _train(
             first_round_options = ("optimizer", "lr", "preset", "reset_optimizer")
             trial_options = {name: value for name, value in trial_options.items() if name not in first_round_options}
         for fold, (network, n) in enumerate(zip(trial.networks, held_out.sizes, strict=True)):
-            plan = with_checked_batches(Plan.of(network, FitArguments(**trial_options)))
+            plan = Plan.of(network, FitArguments(**trial_options))
             network_arguments = plan.arguments
             if not trial.epochs and uses_automatic_settings(network_arguments, plan.previous):
                 if not network_arguments.sets_rate:

@@ -19,7 +19,7 @@ from nnc._training.history import History
 from nnc._training.options import uses_automatic_settings
 from nnc._training.plan import Plan
 from nnc._training.preparation import build_loop, with_options
-from nnc._training.start import begin, with_checked_batches
+from nnc._training.start import begin
 from nnc._training.state import continued
 from nnc._training.threads import SLICE_SECONDS, avoid_caller_processor
 from nnc._training.trainable import adopt_converter
@@ -109,13 +109,14 @@ class Job:
         if not hasattr(self, "converted_data"):  # convert the data for a job that was sent from another process
             self.convert(source)
         self.network.model.check_parameters()
-        # another thread may have trained the network since `convert`
+        # Read streams and state again: `convert` ran without the training lock, so another thread may have trained the
+        # network in the meantime.
         self.plan = with_options(self.plan._replace(streams=self.network.streams, previous=self.network.state))
         self.seconds = self.estimate()
 
     def convert(self, source: Source) -> None:
         """Convert the data for the network, and add automatic settings to the arguments of its `fit`."""
-        plan = with_checked_batches(Plan.of(self.network, self.arguments).with_converter(self.converter))
+        plan = Plan.of(self.network, self.arguments, converter=self.converter)
         self.may_select = False
         if uses_automatic_settings(plan.arguments, plan.previous):
             from nnc._training.defaults import selects_settings, with_automatic_settings

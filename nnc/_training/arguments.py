@@ -6,14 +6,25 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import compress
+from numbers import Integral
+from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc._utils import processors
-from nnc._utils.checks import check_bool, check_count, check_not_nan, check_not_negative, check_positive
+from nnc._utils.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_not_nan,
+    check_not_negative,
+    check_positive,
+    short_repr,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeAlias
+    from typing import Self, TypeAlias
 
     from numpy.typing import ArrayLike
 
@@ -27,11 +38,15 @@ if TYPE_CHECKING:
     Measure: TypeAlias = str | Metric | Callable[..., float]
     Callback: TypeAlias = Callable[[Record], Any]
 
-MAX_THREADS = 64  # limit of `n_threads`, unless the computer has more processors
+MAX_THREADS = 64  # largest value of `n_threads` on a computer with at most this number of processors
+PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 
 
 class FitArguments(NamedTuple):
-    """Unchecked arguments of `NeuralNetwork.fit`, except X, y and lengths, with the defaults of that method."""
+    """Arguments of `NeuralNetwork.fit`, except X, y and lengths, with the defaults of that method.
+
+    Defaults are None, (), bools and small integers, of which Python has one object each: `given` compares with `is`.
+    """
 
     epochs: int | None = None
     lr: Rate | None = None
@@ -45,13 +60,13 @@ class FitArguments(NamedTuple):
     warm_up: int = 0
     class_weight: str | Mapping[Any, float] | None = None
     dY: ArrayLike | None = None
-    dY_weight: float = 1.0
+    dY_weight: float = 1
     validation: float | str | LastRows | Sequence[ArrayLike] | None = None
     metrics: Measure | Sequence[Measure] = ()
-    l1: float = 0.0
-    l2: float = 0.0
+    l1: float = 0
+    l2: float = 0
     weight_decay: Rate | None = None
-    dropout: Rate | Sequence[Rate] = 0.0
+    dropout: Rate | Sequence[Rate] = 0
     clip_norm: float | None = None
     clip_value: float | None = None
     max_norm: float | None = None
@@ -78,22 +93,19 @@ class FitArguments(NamedTuple):
         return any(getattr(self, name) is not None for name in STOPPING)
 
     def given(self) -> dict[str, Any]:
-        """Return the arguments that differ from their defaults, by name."""
-        changed = {}
-        for name, default in DEFAULTS.items():
-            value = getattr(self, name)
-            if type(value) is not type(default) or value != default:
-                changed[name] = value
-        return changed
+        """Return the arguments that are not the objects of their defaults, by name."""
+        return {name: getattr(self, name) for name in compress(DEFAULTS, map(is_not, self, DEFAULTS.values()))}
 
-    def checked(self, name: str) -> Any:
-        """Return the value of an option that has a check, after this check."""
-        value = getattr(self, name)
-        if value is DEFAULTS[name]:
-            return value
-        check = OPTIONS[name].check
-        assert check is not None
-        return check(name, value)
+    def checked(self) -> tuple[Self, dict[str, Any]]:
+        """Return the arguments after all checks without the network and the data, and those of `given`.
+
+        A checked value has a built-in type; for example, a NumPy integer becomes an int.
+        """
+        given, changes = self.given(), {}
+        for name, value in given.items():
+            if name in CHECKS and (result := CHECKS[name](name, value)) is not value:
+                changes[name] = result
+        return (self._replace(**changes), {**given, **changes}) if changes else (self, given)
 
 
 class Option(NamedTuple):
@@ -126,11 +138,32 @@ def check_threads(name: str, value: int) -> int:
     return threads if threads <= MAX_THREADS else min(threads, max(MAX_THREADS, processors.cpu_count()))
 
 
+def check_restore_best(name: str, value: bool | str) -> bool | str:
+    """Check `restore_best`: a bool or "last"."""
+    if isinstance(value, str) and value != "last":
+        raise ValueError(f'{name} must be True, False or "last", got {short_repr(value)}')
+    return value if isinstance(value, str) else check_bool(name, value)
+
+
+def check_progress(name: str, value: bool | str) -> bool | str:
+    """Check `progress`: a bool or "plot"."""
+    if isinstance(value, str):
+        return check_choice(name, value, ("plot",), ", True or False")
+    return check_bool(name, value)
+
+
+def check_verbose(name: str, value: int) -> int:
+    """Check `verbose`: 0, 1 or 2."""
+    if not isinstance(value, Integral) or value not in (0, 1, 2):
+        raise ValueError(f"{name} must be 0, 1 or 2, got {short_repr(value)}")
+    return int(value)
+
+
 OPTIONS = {
     "epochs": Option(check_count, in_equations=True),
     "lr": Option(in_stepper=True, in_equations=True),
     "optimizer": Option(in_stepper=True, in_equations=True),
-    "preset": Option(),
+    "preset": Option(partial(check_choice, choices=PRESETS)),
     "reset_optimizer": Option(check_bool, in_stepper=True, in_equations=True),
     "batch_size": Option(check_count, in_batches=False),
     "shuffle": Option(check_bool, in_batches=False),
@@ -153,15 +186,16 @@ OPTIONS = {
     "patience": Option(check_count, ends=True),
     "min_delta": Option(check_not_negative),
     "monitor": Option(),
-    "restore_best": Option(),
+    "restore_best": Option(check_restore_best),
     "target_loss": Option(check_not_nan, ends=True, in_equations=True),
     "max_seconds": Option(check_positive, ends=True, in_equations=True),
     "callback": Option(ends=True, in_equations=True),
-    "progress": Option(in_many=False, in_equations=True),
-    "verbose": Option(in_many=False, in_equations=True),
+    "progress": Option(check_progress, in_many=False, in_equations=True),
+    "verbose": Option(check_verbose, in_many=False, in_equations=True),
     "n_threads": Option(check_threads, in_many=False, in_equations=True),
 }
 DEFAULTS: Mapping[str, Any] = FitArguments._field_defaults
+CHECKS = {name: option.check for name, option in OPTIONS.items() if option.check is not None}
 STOPPING = [name for name, option in OPTIONS.items() if option.ends]
 CORE_OPTIONS = [name for name, option in OPTIONS.items() if option.in_core]
 BATCH_OPTIONS = [name for name, option in OPTIONS.items() if option.in_batches]

@@ -99,8 +99,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
         return _fill_around_rate(arguments, n, model, previous_state)
     batch_size = arguments.batch_size or default_batch_size(n)
     result = arguments._replace(batch_size=batch_size)
-    resets = arguments.checked("reset_optimizer")
-    continues = previous_state is not None and previous_state.is_automatic and not resets
+    continues = previous_state is not None and previous_state.is_automatic and not arguments.reset_optimizer
     epochs = arguments.epochs
     if epochs is None and has_stopping_rule(arguments):
         result = result._replace(lr=LEARNING_RATE)
@@ -109,7 +108,7 @@ def fill_arguments(arguments: FitArguments, n: int, model: Model, previous_state
         result = result._replace(epochs=default_epochs(n, batch_size))
     elif continues and previous_state is not None and isinstance(previous_state.schedule, PerStep):
         end, epoch = previous_state.schedule.epochs or 0, previous_state.epoch
-        if 0 < epoch < end and arguments.checked("epochs") <= (previous_state.max_epochs or end) - epoch:
+        if 0 < epoch < end and epochs <= (previous_state.max_epochs or end) - epoch:
             return result._replace(lr=previous_state.schedule, epochs=min(epochs, end - epoch))
     return result._replace(lr=PerStep(default_schedule(model)), optimizer=OPTIMIZER, reset_optimizer=True)
 

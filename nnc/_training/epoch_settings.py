@@ -62,7 +62,7 @@ def schedule_settings(
         An argument is not a schedule, a function or a number, or the network or the optimizer does not support it.
     """
     epochs, decay, dropout = arguments.epochs, arguments.weight_decay, arguments.dropout
-    last_epoch = None if epochs is None else state.epoch + arguments.checked("epochs")
+    last_epoch = None if epochs is None else state.epoch + epochs
     rates = model.stack.hidden_dropout_rates(dropout) if callable(dropout) else dropout
     if not isinstance(rates, (list, tuple)):
         rates = []

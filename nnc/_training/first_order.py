@@ -151,7 +151,7 @@ class FirstOrder:
     @property
     def epoch(self) -> int:
         """Number of complete epochs."""
-        epoch = int(self.training.epoch)
+        epoch: int = self.training.epoch
         return epoch if self.source is None else self.source.count_epochs(epoch)
 
     # ------------------------------------------------------------------------------------------ threads and the core

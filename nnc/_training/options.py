@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -11,13 +10,7 @@ from nnc._registry import losses
 from nnc._registry.capabilities import PAIRS, check, check_arguments
 from nnc._registry.optimizers import optimizer_from_dict
 from nnc._training.arguments import CORE_OPTIONS, DEFAULTS
-from nnc._utils.checks import (
-    check_bool,
-    check_choice,
-    check_fraction,
-    check_not_negative,
-    short_repr,
-)
+from nnc._utils.checks import check_choice, check_fraction, check_not_negative, short_repr
 from nnc._utils.random import DROPOUT
 
 if TYPE_CHECKING:
@@ -44,7 +37,6 @@ MIN_RELATIVE_IMPROVEMENT = 1e-4
 # names that metrics must not have, because a Record or a History uses them
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "refit", "network")
 MAX_EPOCHS = 10_000_000  # limit of a fit without `epochs`, whose history then takes 80 MB for each column
-PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 # options that need a certain network or optimizer, whatever the rows are
 CHECKED_OPTIONS = ("l1", "weight_decay", "dropout", "clip_norm", "clip_value", "max_norm", "metrics", "truncate")
 
@@ -157,7 +149,7 @@ def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None
     so only its arguments count.
     """
     if arguments.preset is not None:
-        return check_choice("preset", arguments.preset, PRESETS) == "auto"
+        return arguments.preset == "auto"
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
     starts_anew = arguments.epochs is None and not arguments.ends_training
@@ -165,51 +157,63 @@ def uses_automatic_settings(arguments: FitArguments, state: TrainingState | None
 
 
 def checked_options(
-    arguments: FitArguments, model: Model, state: TrainingState, network: Trainable, preset: str
+    arguments: FitArguments,
+    given: Mapping[str, Any],
+    model: Model,
+    state: TrainingState,
+    network: Trainable,
+    preset: str,
+    copies: str | None,
 ) -> TrainingOptions:
-    """Return the options of a fit, after checking all arguments that do not depend on the data.
+    """Return the options of a fit, after checking them together with the network and the optimizer.
 
-    `network` and `preset` are described at `TrainingOptions`.
+    `given` are the arguments that are not their defaults; TrainingOptions describes `network`, `preset` and `copies`.
     """
-    epochs = arguments.checked("epochs")
+    epochs, patience, min_delta = arguments.epochs, arguments.patience, arguments.min_delta
     if epochs is None and not arguments.ends_training:
         raise TypeError(
             "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
-    check_arguments(PAIRS["fit"], arguments, DEFAULTS)
-    check_options(arguments, model, state)
-    threads = arguments.checked("n_threads")
+    check_arguments([pair for pair in PAIRS["fit"] if pair.argument in given], arguments, DEFAULTS)
+    check_options(given, model, state)
     dropout, epoch_settings = arguments.dropout, None
     if arguments.weight_decay is not None or callable(dropout) or isinstance(dropout, (list, tuple)):
         from nnc._training.epoch_settings import schedule_settings
 
         arguments, epoch_settings = schedule_settings(arguments, model, state)
-    core_settings = settings(arguments, model, state)
-    fields = _stopping_fields(arguments, epochs)
+    core_settings, fields = settings(arguments, model, state), {}
     if _is_set(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
-        fields.update(_metric_fields(arguments, model))
+        fields = _metric_fields(arguments, model)
+    is_relative = epochs is None and patience is not None and min_delta is None
+    restores = patience is not None if arguments.restore_best is None else arguments.restore_best
     return TrainingOptions(
-        epochs,
-        core_settings,
-        arguments.batch_size,
-        n_threads=threads,
+        epochs=epochs,
+        settings=core_settings,
+        batch_size=arguments.batch_size,
+        n_threads=arguments.n_threads,
+        patience=patience,
+        min_delta=min_delta or 0.0,
+        min_relative_delta=MIN_RELATIVE_IMPROVEMENT if is_relative else 0.0,
+        restore_best="last" if restores == "last" else "first" if restores else "",
+        target_loss=arguments.target_loss,
+        max_seconds=arguments.max_seconds,
         epoch_settings=epoch_settings,
         callbacks=callbacks_of(arguments.callback),
         display=_display(arguments, epochs, state),
         network=network,
         preset=preset,
+        copies=copies,
         **fields,
     )
 
 
-def check_options(arguments: FitArguments, model: Model, state: TrainingState) -> None:
+def check_options(given: Mapping[str, Any], model: Model, state: TrainingState) -> None:
     """Raise ValueError if the network or the optimizer does not have what an option of a fit or of a layer needs."""
     optimizer = state.optimizer
     for name in CHECKED_OPTIONS:
-        value: Any = getattr(arguments, name)
-        if value is not None and not (isinstance(value, (float, int, list, tuple)) and not value):
+        if name in given and not (isinstance(given[name], (float, int, list, tuple)) and not given[name]):
             check(name, model, optimizer=optimizer)
-    if model.has_dropout or model.stack.input_dropout_rates:
+    if model.has_dropout or model.input_dropout_rates:
         check("a layer with dropout", optimizer=optimizer)
     if model.has_learning_options:
         kinds = [layer.kind for layer in model.stack.parametric_layers if not layer.kind.frozen]
@@ -268,43 +272,15 @@ def settings_from_dict(document: dict[str, Any], converter: DataConverter) -> di
     }
 
 
-def _stopping_fields(arguments: FitArguments, epochs: int | None) -> dict[str, Any]:
-    """Check the stopping rules and `restore_best`, and return them as fields of TrainingOptions."""
-    names = ("patience", "target_loss", "max_seconds", "min_delta")
-    fields = {name: value for name in names if (value := arguments.checked(name)) is not None}
-    if arguments.patience is not None:
-        fields["restore_best"] = "first"
-    if arguments.min_delta is None and epochs is None and arguments.patience is not None:
-        fields["min_relative_delta"] = MIN_RELATIVE_IMPROVEMENT
-    if arguments.restore_best is not None:
-        fields["restore_best"] = _parse_restore_best(arguments.restore_best)
-    return fields
-
-
-def _parse_restore_best(restore_best: bool | str) -> str:
-    """Convert the argument `restore_best` of `fit` to "first", "last" or "", the values of `TrainingOptions`."""
-    if isinstance(restore_best, str):
-        if restore_best == "last":
-            return restore_best
-        raise ValueError(f'restore_best must be True, False or "last", got {short_repr(restore_best)}')
-    return "first" if check_bool("restore_best", restore_best) else ""
-
-
 def _display(arguments: FitArguments, epochs: int | None, state: TrainingState) -> Progress | Lines | LivePlot | None:
-    """Check the arguments `progress` and `verbose`, and return the display that they describe."""
+    """Return the display that the arguments `progress` and `verbose` describe."""
     progress, verbose = arguments.progress, arguments.verbose
-    if isinstance(progress, str):
-        check_choice("progress", progress, ("plot",), ", True or False")
-    else:
-        progress = check_bool("progress", progress)
-    if not isinstance(verbose, Integral) or verbose not in (0, 1, 2):
-        raise ValueError(f"verbose must be 0, 1 or 2, got {short_repr(verbose)}")
+    if not (progress or verbose):
+        return None
     if progress == "plot":
         from nnc._training.live import LivePlot
 
         return LivePlot()
-    if not (progress or verbose):
-        return None
     from nnc._training.callbacks import Lines, Progress
 
     return Progress(epochs, state.epoch) if progress else Lines(epochs, state.epoch, verbose == 2)
@@ -317,7 +293,7 @@ def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
 
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
     """Return the core's settings for a fit, such as penalties and clipping, except the optimizer's constants."""
-    core_settings: dict[str, Any] = {}
+    core_settings: dict[str, Any] = {name: value for name in CORE_OPTIONS if (value := getattr(arguments, name))}
     if model.has_learning_options or state.frozen_steps:
         if all(model.frozen or [False]):
             raise ValueError(
@@ -325,20 +301,17 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
                 "set trainable = True for one of net.layers"
             )
         core_settings["learning"] = model.core_learning_options(state.frozen_steps)
-    for name in CORE_OPTIONS:
-        if (value := arguments.checked(name)) != DEFAULTS[name]:
-            core_settings[name] = value
     decay = arguments.weight_decay
     if decay is not None:  # 1.0 is a placeholder for a weight decay that a function sets before each epoch
         core_settings["decay"] = 1.0 if callable(decay) else check_not_negative("weight_decay", decay)
-    if arguments.checked("regularize_bias"):
+    if arguments.regularize_bias:
         core_settings["biases_too"] = True
     if model.has_dropout or not _is_zero(arguments.dropout):
         # The cast is valid, because schedule_settings() has replaced scheduled dropout rates by placeholders.
         dropout = cast("float | Sequence[float]", arguments.dropout)
         core_settings.update(dropout_settings(dropout, model, state))
-    if input_rates := model.stack.input_dropout_rates:
-        core_settings.update(input_dropout=input_rates, drop_key=state.streams.key(DROPOUT))
+    if model.input_dropout_rates:
+        core_settings.update(input_dropout=model.input_dropout_rates, drop_key=state.streams.key(DROPOUT))
     return core_settings
 
 

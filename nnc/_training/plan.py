@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nnc._data.batch import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Self
 
     from nnc._data.converter import DataConverter
@@ -34,10 +34,10 @@ class Plan(NamedTuple):
     ----------
     network : NeuralNetwork or Problem
         Value of `network` in a Record.
-    given : FitArguments
-        Arguments of the caller.
+    given : dict
+        Checked arguments of the caller that are not their defaults, by name.
     arguments : FitArguments
-        The same arguments, with the automatic settings and the validation rows that the preparation has chosen.
+        All arguments, with the automatic settings and the validation rows that the preparation has chosen.
     model : Model
         Model to train: that of the network, or another one with the same parameters, for the number of steps of the
         rows, for a loss that is chosen from the targets, or for targets with derivatives.
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
     """
 
     network: Any
-    given: FitArguments
+    given: Mapping[str, Any]
     arguments: FitArguments
     model: Model
     converter: DataConverter
@@ -85,10 +85,20 @@ class Plan(NamedTuple):
     minimizer: Minimizer | None = None
 
     @classmethod
-    def of(cls, network: Trainable, arguments: FitArguments, rows: Batch = NO_ROWS) -> Self:
-        """Return the plan of a training of this network."""
-        model, converter, streams, state = network.model, network.converter, network.streams, network.state
-        return cls(network, arguments, arguments, model, converter, streams, state, rows)
+    def of(
+        cls,
+        network: Trainable,
+        arguments: FitArguments,
+        rows: Batch = NO_ROWS,
+        converter: DataConverter | None = None,
+    ) -> Self:
+        """Return the plan of a training of this network, after all checks of `FitArguments.checked`.
+
+        `converter` is the conversion from which the training starts. Default: that of the network.
+        """
+        converter = converter or network.converter
+        arguments, given = arguments.checked()
+        return cls(network, given, arguments, converter.model, converter, network.streams, network.state, rows)
 
     def with_converter(self, converter: DataConverter) -> Self:
         """Return the plan with a data conversion and the model of this conversion."""

@@ -34,22 +34,18 @@ def begun_state(plan: Plan) -> TrainingState:
         arguments.lr,
         arguments.epochs,
         plan.streams,
-        arguments.checked("reset_optimizer"),
+        arguments.reset_optimizer,
     )
 
 
 def with_options(plan: Plan) -> Plan:
     """Return the plan with state and options, after checking all arguments that do not depend on the data."""
     arguments, state = plan.arguments, begun_state(plan)
-    state.is_automatic = plan.is_automatic and not plan.given.sets_rate
+    state.is_automatic = plan.is_automatic and "lr" not in plan.given and "optimizer" not in plan.given
     preset = "auto" if plan.is_automatic else "plain"
-    options = checked_options(arguments, plan.model, state, plan.network, preset)
-    if plan.copies is not None:
-        options = options._replace(copies=plan.copies)
-    if arguments.truncate is not None:
-        from nnc._training.truncation import check_truncation
-
-        check_truncation(arguments)
+    options = checked_options(arguments, plan.given, plan.model, state, plan.network, preset, plan.copies)
+    if arguments.truncate is not None and arguments.warm_up >= arguments.truncate:
+        raise ValueError(f"warm_up must be less than truncate={arguments.truncate}, got {arguments.warm_up}")
     return plan._replace(state=state, options=options)
 
 

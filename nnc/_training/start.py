@@ -46,7 +46,8 @@ def fit_arrays(
     """Train a network on arrays; see `NeuralNetwork.fit`."""
     # the training lock protects the training state
     with network.model.training_lock:
-        plan = Plan.of(network, arguments, Batch(X, y, arguments.sample_weight, lengths, arguments.dY))
+        rows = Batch(X, y, arguments.sample_weight, lengths, arguments.dY)
+        plan = Plan.of(network, arguments, rows, network.converter.copy_for_fit())
         for step in STEPS:
             plan = step(plan)
         run = build_loop(plan)
@@ -68,6 +69,8 @@ def begin(network: Trainable, run: TrainingLoop) -> None:
 
 def with_loss_for_targets(plan: Plan, is_batch: bool = False) -> Plan:
     """Return the plan with a chosen loss if that of the network is "auto"."""
+    if not plan.converter.has_automatic_loss:
+        return plan
     rows = plan.rows
     return plan.with_converter(converter_for_targets(plan.converter, rows.X, rows.y, rows.lengths, is_batch))
 
@@ -75,6 +78,8 @@ def with_loss_for_targets(plan: Plan, is_batch: bool = False) -> Plan:
 def with_steps(plan: Plan) -> Plan:
     """Return the plan for the number of steps of the longest sequence of the training and validation rows."""
     rows = plan.rows
+    if rows.lengths is None and len(plan.model.input_shape) != 2:
+        return plan
     converter, X = bind_rows(plan.converter, rows.X, rows.lengths, plan.arguments.validation)
     plan = plan.with_converter(converter)
     return plan if X is rows.X and rows.lengths is None else plan._replace(rows=rows._replace(X=X, lengths=None))
@@ -94,32 +99,19 @@ def bind_rows(
     return converter.bind(X, lengths, steps, trims=True)
 
 
-def with_checked_batches(plan: Plan) -> Plan:
-    """Return the plan with checked `shuffle` and `batch_size`; `batch_size` becomes a Python int."""
-    arguments = plan.arguments
-    arguments.checked("shuffle")
-    if (size := arguments.checked("batch_size")) is arguments.batch_size:
-        return plan
-    arguments = arguments._replace(batch_size=size)
-    return plan._replace(given=arguments, arguments=arguments)
-
-
 def with_array(plan: Plan) -> Plan:
-    """Return the plan with X as an array, and with a copy of the converter, which learns from the rows."""
-    converter, rows, custom = plan.converter.copy_for_fit(), plan.rows, plan.model.custom
+    """Return the plan with X as an array; the converter learns column names."""
+    converter, rows, custom = plan.converter, plan.rows, plan.model.custom
     X = rows.X if isinstance(rows.X, np.memmap) else converter.array(rows.X, learn=True)
-    if X is not rows.X:
-        rows = rows._replace(X=X)
     has_weights = rows.sample_weight is not None and custom is not None and custom.has_residuals
-    if has_weights and converter.converts_by_batch(rows.X):
-        check("sample_weight of nnc.LeastSquares", memmap=rows.X)
-    return plan._replace(converter=converter, rows=rows)
+    if has_weights and converter.converts_by_batch(X):
+        check("sample_weight of nnc.LeastSquares", memmap=X)
+    return plan if X is rows.X else plan._replace(rows=rows._replace(X=X))
 
 
 def with_derivatives(plan: Plan) -> Plan:
     """Return the plan for targets with derivatives if `dY` is passed, with checked derivatives."""
     rows, arguments, model = plan.rows, plan.arguments, plan.model
-    weight = arguments.checked("dY_weight")
     if rows.dY is None:
         return plan
     from nnc._data.slopes import as_slopes
@@ -127,7 +119,7 @@ def with_derivatives(plan: Plan) -> Plan:
 
     check("dY", model, memmap=rows.X if plan.converter.converts_by_batch(rows.X) else None)
     rows = rows._replace(dY=as_slopes(model, rows.dY, rows.X.shape[0]))
-    return plan._replace(model=model_with_slopes(model, weight), rows=rows)
+    return plan._replace(model=model_with_slopes(model, arguments.dY_weight), rows=rows)
 
 
 def with_split(plan: Plan) -> Plan:
@@ -149,7 +141,7 @@ def with_settings(plan: Plan) -> Plan:
 
 def with_dataset(plan: Plan) -> Plan:
     """Return the plan with converted rows, or with a function that reads and converts one batch after the other."""
-    arguments, converter, X, size = plan.arguments, plan.converter, plan.rows.X, plan.given.batch_size
+    arguments, converter, X, size = plan.arguments, plan.converter, plan.rows.X, plan.given.get("batch_size")
     if (
         size is not None
         and arguments.truncate is None
@@ -174,7 +166,6 @@ def with_selected_settings(plan: Plan) -> Plan:
 STEPS = (
     with_loss_for_targets,
     with_steps,
-    with_checked_batches,
     with_array,
     with_derivatives,
     with_split,
@@ -219,9 +210,9 @@ def fit_batches(network: Trainable, batches: Batches, settings: Mapping[str, Any
         first, start_epoch = with_first_batch(start_epoch)
         plan = plan._replace(rows=unpack_batch(first))
     with network.model.training_lock:
-        plan = with_loss_for_targets(Plan.of(network, plan.arguments, plan.rows), is_batch=True)
-        converter = plan.converter.copy_for_fit()
-        plan = with_batch_options(plan._replace(converter=converter))
+        plan = Plan.of(network, plan.arguments, plan.rows, network.converter.copy_for_fit())
+        plan = with_batch_options(with_loss_for_targets(plan, is_batch=True))
+        converter = plan.converter
         run = build_loop(plan._replace(start_epoch=lambda: map(converter.batch, start_epoch())))
         begin(network, run)
         history = run.run()

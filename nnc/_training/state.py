@@ -16,7 +16,7 @@ from nnc._registry.capabilities import check
 from nnc._registry.optimizers import optimizer_from_dict, parse_optimizer
 from nnc._training.history import History
 from nnc._utils.arrays import constant_array, to_lists
-from nnc._utils.checks import check_count, check_positive, check_real
+from nnc._utils.checks import check_positive, check_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +175,7 @@ class TrainingState:
             if isinstance(lr, type):
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
-                state.set_schedule(lr, None if epochs is None else check_count("epochs", epochs))
+                state.set_schedule(lr, epochs)
                 state.rates(state.epoch, state.epoch + 1)  # raise an error if `lr` returns no valid number
             else:
                 state.lr, state.schedule, state.plateau = check_positive("lr", lr), None, None

@@ -109,11 +109,12 @@ class GeneralStep:
         if network.state is None and optimizer is None and lr is None:
             lr = DEFAULT_RATE
         arguments = self.options._replace(optimizer=optimizer, lr=lr, epochs=1, reset_optimizer=self.resets)
-        state = begun_state(Plan.of(network, arguments))
+        plan = Plan.of(network, arguments)
+        state = begun_state(plan)
         state.is_automatic = state.is_automatic and self.optimizer is None
         check("a single step", optimizer=state.optimizer)
-        check_options(self.options, network.model, state)
-        self.settings = settings(self.options, network.model, state)
+        check_options(plan.given, plan.model, state)
+        self.settings = settings(plan.arguments, plan.model, state)
         return state
 
     def is_outdated(self, network: Trainable) -> bool:

@@ -120,17 +120,18 @@ class ThreadTuner:
         Result of the last comparison, or the first candidate before the first comparison.
     """
 
+    is_trial = is_proposed = False
+    rows, seconds, switches = 0.0, -WARM_UP_SECONDS, 0
+    work_seconds = comparison_interval = 0.0
+
     def __init__(self, candidates: Sequence[int], limit: Callable[[], int] | None = None) -> None:
         self.candidates, self.limit = candidates, limit
         self.count_switches = processors.count_involuntary_switches
-        self.best, self.max_threads = candidates[0], candidates[-1]
+        self.best = self.previous_best = candidates[0]
+        self.max_threads = candidates[-1]
         self.throughput: dict[int, float] = {}
         self.trials: list[int] = []
         self.trial_throughput: dict[int, float] = {}
-        self.is_trial = self.is_proposed = False
-        self.rows, self.seconds, self.switches = 0.0, -WARM_UP_SECONDS, 0
-        self.work_seconds, self.comparison_interval = 0.0, 0.0
-        self.previous_best = candidates[0]
 
     def next(self, rows_left: float) -> tuple[int, float]:
         """Return the number of threads and the duration in seconds of the next slice.
@@ -174,7 +175,8 @@ class ThreadTuner:
         weight = 1.0 if self.is_proposed else min(1.0, seconds / AVERAGING_SECONDS)
         self.throughput[n_threads] += weight * (rows / seconds - average)
         self.is_proposed = False
-        self.choose()
+        if len(self.candidates) > 1:
+            self.choose()
         if self.best != self.previous_best:
             self.comparison_interval = min(self.comparison_interval, CHANGE_INTERVAL_SECONDS)
 

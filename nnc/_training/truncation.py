@@ -21,15 +21,7 @@ from nnc._training.first_order import FirstOrder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._training.arguments import FitArguments
     from nnc._training.plan import Plan
-
-
-def check_truncation(arguments: FitArguments) -> None:
-    """Raise an error if `truncate` or `warm_up` is invalid."""
-    steps = arguments.checked("truncate")
-    if arguments.checked("warm_up") >= steps:
-        raise ValueError(f"warm_up must be less than truncate={steps}, got {arguments.warm_up}")
 
 
 def split_into_chunks(data: Data, steps: int, truncate: int, warm_up: int, batch_size: int) -> tuple[Data, Any]:
