@@ -51,8 +51,6 @@ def test_all_losses_and_optimizers_train(name):
         before = net.evaluate_loss(X, targets(name))
         net.fit(X, targets(name), optimizer=optimizer, lr=None if optimizer == "lbfgs" else 1e-3, epochs=3)
         assert net.evaluate_loss(X, targets(name)) < before, optimizer
-    with pytest.raises(ValueError, match="'levenberg_marquardt' requires a network without images"):
-        network(name).fit(X, targets(name), optimizer="levenberg_marquardt", epochs=1)
 
 
 @ALL_NETWORKS

@@ -535,8 +535,6 @@ def test_interrupt_cancels_fits_that_have_not_started(enable_ctrl_c):
 def test_fit_many_rejects_invalid_executor():
     with pytest.raises(TypeError, match="executor must have the method submit"):
         nnc.fit_many(regressors(), X, Y, epochs=1, executor=3)
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="n_jobs must be left out with executor"):
-        nnc.fit_many(regressors(), X, Y, epochs=1, executor=executor, n_jobs=2)
 
 
 def mean_square(P, Y):

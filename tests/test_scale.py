@@ -332,9 +332,6 @@ def test_second_order_optimizers_train_scale(optimizer):
     penalized.fit(X, Y, epochs=20, optimizer=optimizer, l2=1.0, regularize_bias=True)
     assert abs(unpenalized.layers[0].W).max() > 0.1 > abs(penalized.layers[0].W).max()
     assert abs(unpenalized.weights[1]).max() < 0.1
-    net.layers[0].lr_factor = 6.0
-    with pytest.raises(ValueError, match="lr_factor requires an optimizer that has a learning rate"):
-        net.fit(X, Y, epochs=1, optimizer=optimizer)
 
 
 def test_best_and_last_finite_weights_include_scale():

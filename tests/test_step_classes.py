@@ -178,11 +178,6 @@ def test_wrong_labels_of_steps_raise_error(change, message):
         build_network().fit(*change(X, y), epochs=1)
 
 
-def test_functions_for_one_class_per_row_refuse_classes_of_steps():
-    net, (X, y) = build_network(), random_data(9)
-    with pytest.raises(ValueError, match="class_weight requires one row of outputs per sequence"):
-        net.fit(X, y, epochs=1, class_weight="balanced")
-    with pytest.raises(ValueError, match="conformal requires one row of outputs per sequence"):
-        nnc.Ensemble([net, net.copy()]).conformal(X, y)
+def test_softmax_at_each_step_needs_two_classes():
     with pytest.raises(ValueError, match="got 1; for two classes in one output use loss='bce'"):
         build_network(classes=1)
