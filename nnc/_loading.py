@@ -41,7 +41,8 @@ def load(path: Any, loss: LossFunction | None = None) -> Any:
     TypeError
         The network has a custom loss function, and `loss` is not given.
     ImportError
-        The file contains a table model or a model of frames, and the extra `[tables]` is not installed.
+        The file contains a table model and the extra `[tables]` is not installed, or a forecast model of frames and the
+        extra `[frames]` is not installed.
     OSError
         The file cannot be read; the message names the cause and a remedy.
     ModelFileError
@@ -68,7 +69,8 @@ def from_json(text: str, loss: LossFunction | None = None) -> Any:
     TypeError
         `text` is not a str, or the network has a custom loss function and `loss` is not given.
     ImportError
-        The text contains a table model or a model of frames, and the extra `[tables]` is not installed.
+        The text contains a table model and the extra `[tables]` is not installed, or a forecast model of frames and the
+        extra `[frames]` is not installed.
     ModelFileError
         The text does not contain a model that this version of nnc can read.
     """

@@ -1,12 +1,15 @@
 """Tests of nnc.forecast on frames: frequencies, covariates, dates of forecasts, irregular times and errors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from nnc.forecast import Forecaster, ForecastWarning
 from nnc.forecast.frequency import infer_frequency
 
-pytest.importorskip("nnc.tabular", exc_type=ImportError)
+pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
 
 
@@ -194,7 +197,7 @@ def test_forecasts_continue_times_across_clock_changes_and_within_seconds(times,
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "UTC+05:30", "UTC"])
 def test_local_times_convert_back_to_timestamps(zone):
-    from nnc.tabular.zones import local_time, utc_time
+    from nnc._tables.zones import local_time, utc_time
 
     timestamps = np.arange(1704067200, 1735689600, 1800.0)
     restored = utc_time(local_time(timestamps, zone), zone)
@@ -379,3 +382,14 @@ def test_grid_points_convert_to_the_same_dates(frequency):
 def test_counter_that_passes_month_numbers_remains_a_counter():
     frame = pd.DataFrame({"step": np.arange(202001, 202301), "y": np.arange(300.0) % 7})
     assert Forecaster(2, 7).fit(frame, time="step", target="y").predict()["step"].tolist() == [202301, 202302]
+
+
+def test_forecasts_of_frames_need_no_scikit_learn():
+    pytest.importorskip("pandas")
+    code = (
+        "import sys; sys.modules['sklearn'] = None; import pandas as pd; from nnc.forecast import Forecaster; "
+        "frame = pd.DataFrame({'month': pd.date_range('2020-01-01', periods=48, freq='MS'), 'sales': range(48)}); "
+        "print(len(Forecaster(6).fit(frame, time='month', target='sales').predict()))"
+    )
+    completed = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert completed.stdout == "6\n", completed.stderr

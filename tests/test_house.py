@@ -39,14 +39,15 @@ MAY_IMPORT = {
     "_parallel": ABOVE,
     "dask": {"forecast", "_parallel", "sklearn", *ABOVE},
     "sklearn": {"_parallel", *ABOVE},
-    "tabular": {"_parallel", "_report", *ABOVE},
+    "_tables": {"_utils", "_interop", "_training"},
+    "tabular": {"_parallel", "_report", "_tables", *ABOVE},
     "_report": ABOVE,
-    "forecast": {"_parallel", "_report", "tabular", *ABOVE},
+    "forecast": {"_parallel", "_report", "_tables", *ABOVE},
     "pde": {"_network", *NETWORK},
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"_utils", "_inspection", "layers", "reference"},
-    "_cli": {"_browser", "_report", "forecast", "tabular", *ABOVE},
+    "_cli": {"_browser", "_report", "_tables", "forecast", "tabular", *ABOVE},
 }
 NUMPY_FREE = (
     "_utils.checks",

@@ -21,8 +21,8 @@ import nnc  # noqa: E402
 from nnc import _serialization  # noqa: E402
 from nnc._drawing.svg import text_width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
+from nnc._tables.features import EXTENDED, PLAIN  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, read_table  # noqa: E402
-from nnc.tabular.features import EXTENDED, PLAIN  # noqa: E402
 from nnc.tabular.recipe import (  # noqa: E402
     CANDIDATES,
     CROSS_ENTROPY,

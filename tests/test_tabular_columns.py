@@ -13,8 +13,8 @@ pytest.importorskip("sklearn", "1.9")
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnc._tables.features import EXTENDED, PLAIN
 from nnc.tabular import Schema, read_table
-from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.training_rows import learn_schema
 
 rng = np.random.default_rng(0)

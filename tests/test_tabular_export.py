@@ -9,12 +9,12 @@ from headers import run_header
 pytest.importorskip("sklearn", "1.9")
 pd = pytest.importorskip("pandas")
 
+from nnc._tables.categories import Category  # noqa: E402
+from nnc._tables.encoding import Encoding  # noqa: E402
+from nnc._tables.encodings import ENCODINGS, Number  # noqa: E402
+from nnc._tables.features import EXTENDED, PLAIN  # noqa: E402
 from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
-from nnc.tabular.categories import Category  # noqa: E402
-from nnc.tabular.encoding import Encoding  # noqa: E402
-from nnc.tabular.encodings import ENCODINGS, Number  # noqa: E402
 from nnc.tabular.export import build_table_program  # noqa: E402
-from nnc.tabular.features import EXTENDED, PLAIN  # noqa: E402
 
 UBSAN = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 import nnc
+from nnc._tables.cells import CellError
 from nnc._training.loop import TrainingLoop
 from nnc.tabular import TableClassifier, TableRegressor, held_out, read_table
-from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
 
 # Some targets are functions of a column, which gives this warning.

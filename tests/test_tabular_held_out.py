@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 
 import nnc
 from nnc._report.outcomes import ClassScores
+from nnc._tables.features import PLAIN
 from nnc.tabular import TableClassifier, TableRegressor
-from nnc.tabular.features import PLAIN
 from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CROSS_ENTROPY, Task, fit_target_scaling
 from nnc.tabular.snapshots import N_PARTS
@@ -180,9 +180,9 @@ def test_predictions_of_part_do_not_depend_on_its_labels(kind, set_limit):
     """Other labels for one part of the held-out rows do not change the predictions of this part."""
     # The rule that stops a training early depends on the labels of all held-out rows, so it is disabled.
     set_limit("nnc.tabular.training.MAX_BEST_EPOCH_FRACTION", -1)
-    from nnc.tabular.frames import read_table
+    from nnc._tables.frames import read_table
+    from nnc._tables.schema import Schema
     from nnc.tabular.model import TableModel
-    from nnc.tabular.schema import Schema
     from nnc.tabular.target import Target
 
     rng = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 pd = pytest.importorskip("pandas")
 
+from nnc._tables.cells import CellError  # noqa: E402
 from nnc.tabular import Schema, TableRegressor, read_table  # noqa: E402
-from nnc.tabular.cells import CellError  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 import nnc
+from nnc._tables.features import EXTENDED
+from nnc._tables.schema import Schema
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.features import EXTENDED
 from nnc.tabular.recipe import N_FOLDS
-from nnc.tabular.schema import Schema
 from nnc.tabular.training_rows import encode_rows, learn_schema, split_into_folds
 
 LEVELS, N = 40, 400

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnc
+from nnc._tables.cells import CellError
 from nnc.tabular import ColumnWarning, Schema, TableRegressor, read_table
-from nnc.tabular.cells import CellError
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.lognormal(6, 2, 60).round(2)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
+from nnc._tables.words import MAX_WORDS, Words, split_words
 from nnc.tabular import Schema, TableClassifier, TableRegressor, read_table
-from nnc.tabular.words import MAX_WORDS, Words, split_words
 
 ADJECTIVES, NOUNS = ("Good", "bad", "old", "NEW"), ("tea", "coffee", "Käse", "don't", "soup")
 
@@ -90,9 +90,9 @@ def test_vocabulary_is_limited(set_limit):
     rng = np.random.default_rng(0)
     texts = [" ".join(f"w{j}" for j in rng.permutation(400)[:150]) for _ in range(60)]
     assert len(learn_words(texts).words) == MAX_WORDS
-    set_limit("nnc.tabular.words.MAX_WORD_VALUES", 100 * len(texts))
+    set_limit("nnc._tables.words.MAX_WORD_VALUES", 100 * len(texts))
     assert len(learn_words(texts).words) == 100
-    set_limit("nnc.tabular.words.MAX_WORD_VALUES", len(texts) - 1)
+    set_limit("nnc._tables.words.MAX_WORD_VALUES", len(texts) - 1)
     assert learn_words(texts).width == 0
 
 

@@ -16,9 +16,9 @@ from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
+from nnc._tables.format_search import MAX_UNREADABLE_FRACTION
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.format_search import MAX_UNREADABLE_FRACTION
 from nnc.tabular.temperature import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._cli.formats import TableFile
+    from nnc._tables.text_values import NumberFormat
     from nnc.tabular.estimator import TableEstimator
-    from nnc.tabular.text_values import NumberFormat
 
 REGRESSION_METRICS = {"r2": "R^2", "rmse": "root mean squared error", "mae": "mean absolute error"}
 CLASSIFICATION_METRICS = {

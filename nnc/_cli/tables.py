@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from nnc._cli.formats import TableFileError, is_empty_line
+from nnc._tables.cells import BOOLEAN_TEXTS, CELL_REMEDY, EMPTY_CELL_TEXTS, MISSING_TEXTS, CellError, merges_integers
 from nnc._utils.names import find_similar_name
-from nnc.tabular.cells import BOOLEAN_TEXTS, CELL_REMEDY, EMPTY_CELL_TEXTS, MISSING_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
 
 BATCH_ROWS = 50_000  # number of rows that are read and predicted at a time
-# Pattern of a number, as in nnc.tabular.cells. Digits with a leading 0 do not match, as they may be a postal code.
+# Pattern of a number, as in nnc._tables.cells. Digits with a leading 0 do not match, as they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
 # Error messages of nnc.tabular begin with the name of the invalid argument, which this pattern matches.
 ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")
@@ -80,7 +80,7 @@ def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[in
     file : TableFile
         Table file that is read.
     kinds : mapping of str to str
-        Kind of each column to convert, one of nnc.tabular.cells.KINDS.
+        Kind of each column to convert, one of nnc._tables.cells.KINDS.
 
     Yields
     ------

@@ -22,12 +22,12 @@ from nnc._cli.runs import (
 )
 from nnc._cli.screen import ProgressBar, Screen, TrainingPlot, format_record
 from nnc._registry.capabilities import Pair
+from nnc._tables.format_search import find_format
+from nnc._tables.text_values import NumberFormat
 from nnc._utils.checks import pluralize
 from nnc.tabular import TableClassifier, TableRegressor, read_table
-from nnc.tabular.format_search import find_format
 from nnc.tabular.recipe import choose_member_count
 from nnc.tabular.target import are_classes, find_quantity
-from nnc.tabular.text_values import NumberFormat
 from nnc.tabular.training import total_epochs
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 The input "X" (n, inputs) has raw numbers in float64, with NaN for missing values. A text is passed as its index in the
 levels of its column; the metadata "columns" lists these levels as JSON. Free text is passed as its number of words and
-bit masks of words, see nnc/tabular/words.py. The outputs have the names that onnx.py describes. If the model predicts
+bit masks of words, see nnc/_tables/words.py. The outputs have the names that onnx.py describes. If the model predicts
 quantiles, there is also the output "quantiles" (n, quantiles, targets).
 """
 

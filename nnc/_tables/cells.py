@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._tables.zones import zone_name
 from nnc._utils.checks import short_repr
 from nnc._utils.containers import MISSING_TYPES, is_missing, is_real_type
-from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

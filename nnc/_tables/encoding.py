@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.tabular.cells import Column
+    from nnc._tables.cells import Column
 
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]

@@ -18,13 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas
-from nnc._utils import fields
-from nnc._utils.checks import check_finite, pluralize, short_repr
-from nnc._utils.value import field
-from nnc.tabular.categories import Category, OrderedCategory
-from nnc.tabular.cells import Column, as_dates, as_numbers
-from nnc.tabular.dates import CALENDAR_RANGES, DAY_SECONDS, PART_FORMULAS, PART_PERIODS, circle_table, date_parts
-from nnc.tabular.encoding import (
+from nnc._tables.categories import Category, OrderedCategory
+from nnc._tables.cells import Column, as_dates, as_numbers
+from nnc._tables.dates import CALENDAR_RANGES, DAY_SECONDS, PART_FORMULAS, PART_PERIODS, circle_table, date_parts
+from nnc._tables.encoding import (
     SMALLEST_NORMAL,
     Encoding,
     LeftOut,
@@ -39,7 +36,10 @@ from nnc.tabular.encoding import (
     scale_factor,
     text_list,
 )
-from nnc.tabular.words import Words
+from nnc._tables.words import Words
+from nnc._utils import fields
+from nnc._utils.checks import check_finite, pluralize, short_repr
+from nnc._utils.value import field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc._utils.checks import short_repr
-from nnc.tabular.cells import Column, is_missing_text, merges_integers
-from nnc.tabular.text_values import (
+from nnc._tables.cells import Column, is_missing_text, merges_integers
+from nnc._tables.text_values import (
     CURRENCY,
     DATE_PATTERNS,
     DATE_TIME_PATTERNS,
@@ -26,6 +25,7 @@ from nnc.tabular.text_values import (
     TimeFormat,
     is_ambiguous,
 )
+from nnc._utils.checks import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

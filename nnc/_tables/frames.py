@@ -3,7 +3,7 @@
     table = read_table(frame)
     table.names, [column.kind for column in table.columns]
 
-narwhals, on which scikit-learn depends, reads frames column by column. Numbers are not copied. Frequent kinds of pandas
+narwhals reads frames column by column. Numbers are not copied. Frequent kinds of pandas
 columns are read directly, because narwhals takes longer than the prediction of one row.
 """
 
@@ -16,20 +16,20 @@ from importlib.util import find_spec
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw  # narwhals is always installed, because scikit-learn depends on it
+import narwhals.stable.v2 as nw
 import numpy as np
 
+from nnc._tables import cells
+from nnc._tables.zones import zone_name
 from nnc._utils.checks import pluralize, short_repr
 from nnc._utils.containers import as_array, column_names
-from nnc.tabular import cells
-from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.tabular.cells import Column
+    from nnc._tables.cells import Column
 
     # Parts of a table: column names or None, shape (rows, columns), and for each column the arguments of
     # cells.read_column after `name`.

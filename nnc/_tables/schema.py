@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._tables import encodings
+from nnc._tables.categories import Category
+from nnc._tables.cells import KINDS, Column, as_booleans, as_numbers
+from nnc._tables.encoding import Encoding, IgnoresValues, LeftOut
+from nnc._tables.encodings import Binary, Date, Number
+from nnc._tables.features import PLAIN, FeatureSet
+from nnc._tables.format_search import find_format
+from nnc._tables.frames import Table
+from nnc._tables.notices import ColumnWarning
+from nnc._tables.text_values import DateFormat, NumberFormat, TimeFormat, read_format
+from nnc._tables.words import Words
+from nnc._tables.zones import local_time
 from nnc._utils import fields
 from nnc._utils.checks import check_count, pluralize, short_repr
 from nnc._utils.names import find_similar_name
 from nnc._utils.notices import warn_user
-from nnc.tabular import encodings
-from nnc.tabular.categories import Category
-from nnc.tabular.cells import KINDS, Column, as_booleans, as_numbers
-from nnc.tabular.encoding import Encoding, IgnoresValues, LeftOut
-from nnc.tabular.encodings import Binary, Date, Number
-from nnc.tabular.features import PLAIN, FeatureSet
-from nnc.tabular.format_search import find_format
-from nnc.tabular.frames import Table
-from nnc.tabular.notices import ColumnWarning
-from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, read_format
-from nnc.tabular.words import Words
-from nnc.tabular.zones import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._interop.table import RawColumn
-    from nnc.tabular.format_search import FormatSearch
-    from nnc.tabular.text_values import Format
+    from nnc._tables.format_search import FormatSearch
+    from nnc._tables.text_values import Format
 
 
 BLOCK_ROWS = 1 << 13  # number of rows that are encoded at a time, so that temporary arrays fit into the cache
@@ -63,7 +63,7 @@ class ColumnDescription(NamedTuple):
     column : str
         Name of the column.
     kind : str
-        Kind of the column, one of nnc.tabular.cells.KINDS.
+        Kind of the column, one of nnc._tables.cells.KINDS.
     encoding : str
         Encoding, such as "a number, scaled", "12 categories, 3 % missing" or "left out: all values are equal".
     """
@@ -81,7 +81,7 @@ class ColumnSchema(NamedTuple):
     name : str
         Name of the column.
     kind : str
-        One of nnc.tabular.cells.KINDS.
+        One of nnc._tables.cells.KINDS.
     encoding : Encoding
     format : Format or None
         Format that reads text as numbers or dates. None if the column is not text, or is encoded as text.

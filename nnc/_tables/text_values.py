@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from nnc._tables.cells import Column, is_missing_text, iso_date, wrong_kind_error
+from nnc._tables.encoding import from_members, text_list
+from nnc._tables.notices import ColumnWarning
+from nnc._tables.zones import local_moment, offset_name
 from nnc._utils import fields
 from nnc._utils.notices import warn_user
 from nnc._utils.value import Value, field
-from nnc.tabular.cells import Column, is_missing_text, iso_date, wrong_kind_error
-from nnc.tabular.encoding import from_members, text_list
-from nnc.tabular.notices import ColumnWarning
-from nnc.tabular.zones import local_moment, offset_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class Format(Value):
     Parameters
     ----------
     missing : tuple of str
-        Unreadable texts of the training rows. They count as missing, like the texts in nnc.tabular.cells.MISSING_TEXTS.
+        Unreadable texts of the training rows. They count as missing, like the texts in nnc._tables.cells.MISSING_TEXTS.
 
     Attributes
     ----------

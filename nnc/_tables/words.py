@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.table import ColumnFormulas, RawColumn
+from nnc._tables.cells import Column, as_levels, wrong_kind_error
+from nnc._tables.encoding import WithIndicator, text_list
 from nnc._utils.checks import check_positive, pluralize, short_repr
 from nnc._utils.value import field
-from nnc.tabular.cells import Column, as_levels, wrong_kind_error
-from nnc.tabular.encoding import WithIndicator, text_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

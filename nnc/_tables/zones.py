@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from nnc.tabular.dates import DAY_SECONDS
+from nnc._tables.dates import DAY_SECONDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@
     model.update(y_new), model.backtest(windows=5), print(model.report())
     model.save("forecast.json"), nnc.load("forecast.json")
 
-Arrays need only NumPy. Frames and series of pandas and polars need the extra `[tables]`.
+Arrays need only NumPy. Frames and series of pandas and polars need the extra `[frames]`.
 """
 
 from typing import TYPE_CHECKING

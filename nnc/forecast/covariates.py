@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from nnc._tables.frames import Table
+    from nnc._tables.schema import Schema
     from nnc.forecast.statistics import Bools, Floats, Ints
-    from nnc.tabular.frames import Table
-    from nnc.tabular.schema import Schema
 
 
 def unexpected_missing(schema: Schema, table: Table) -> dict[str, Bools]:

@@ -232,8 +232,8 @@ def _parse_effects(members: dict[str, Any], n: int, columns: int) -> Effects:
 
 def _parse_layout(members: dict[str, Any]) -> Layout:
     """Create the layout of a frame from a JSON object."""
+    from nnc._tables.schema import Schema
     from nnc.forecast.frames import ROLES, Layout
-    from nnc.tabular.schema import Schema
 
     where = "layout."
     texts = {key: fields.member(members, key, str, where=where) for key in LAYOUT_TEXTS}

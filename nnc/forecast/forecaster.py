@@ -160,7 +160,7 @@ class Forecaster(SuggestsAttributes):
         TypeError
             `y` or an argument has a wrong type.
         ImportError
-            `y` is a frame, and the extra `[tables]` is not installed.
+            `y` is a frame, and the extra `[frames]` is not installed.
 
         Warns
         -----

@@ -1,4 +1,4 @@
-"""Frames in long format: read series with dates and covariates, and write forecasts (extra `[tables]`)."""
+"""Frames in long format: read series with dates and covariates, and write forecasts (extra `[frames]`)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from nnc.forecast.reading import (
 try:
     import narwhals.stable.v2 as nw
 
+    from nnc._tables.cells import CellError, Column, as_numbers
+    from nnc._tables.dates import circle_table, date_parts
+    from nnc._tables.frames import Table, read_table
+    from nnc._tables.schema import Schema
+    from nnc._tables.zones import local_time, utc_time
     from nnc.forecast.times import MONTH_TEXT, date_texts, number_type, read_date_numbers, read_dates
-    from nnc.tabular.cells import CellError, Column, as_numbers
-    from nnc.tabular.dates import circle_table, date_parts
-    from nnc.tabular.frames import Table, read_table
-    from nnc.tabular.schema import Schema
-    from nnc.tabular.zones import local_time, utc_time
 except ImportError as error:
     raise ImportError(
-        f'forecasts of frames need the extra [tables] ({error}); install it with pip install "nnc-cython[tables]"'
+        f'forecasts of frames need the extra [frames] ({error}); install it with pip install "nnc-cython[frames]"'
     ) from error
 
 if TYPE_CHECKING:

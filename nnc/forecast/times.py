@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._tables.cells import Column, as_dates
 from nnc.forecast.frequency import DAY_SECONDS, to_dates
-from nnc.tabular.cells import Column, as_dates
 
 if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats

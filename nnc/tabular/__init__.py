@@ -18,12 +18,12 @@ The encoding of the columns is also available separately, as input of any networ
 from typing import TYPE_CHECKING
 
 try:
+    from nnc._tables.frames import Table, read_table
+    from nnc._tables.notices import ColumnWarning
+    from nnc._tables.schema import Schema
     from nnc._training.advice import LeakageWarning
     from nnc.tabular.classifier import TableClassifier
-    from nnc.tabular.frames import Table, read_table
-    from nnc.tabular.notices import ColumnWarning
     from nnc.tabular.regressor import TableRegressor
-    from nnc.tabular.schema import Schema
 except ImportError as error:
     from nnc._utils.packages import missing_package
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnc._serialization import ModelFileError
 from nnc._serialization.models import load_model
+from nnc._tables.frames import read_table
 from nnc._team import Interrupt
 from nnc._utils import disk
 from nnc._utils.arrays import as_weights
@@ -21,7 +22,6 @@ from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
 from nnc.tabular.export import build_table_program
-from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nnc._interop.table import TableProgram
     from nnc._network import NeuralNetwork
     from nnc._report.page import Report
-    from nnc.tabular.frames import Table
+    from nnc._tables.frames import Table
     from nnc.tabular.recipe import Task
     from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target

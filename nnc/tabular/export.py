@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nnc._interop.program import Program, build_members
 from nnc._interop.table import TableNetwork, TableProgram
-from nnc.tabular.notices import ColumnWarning
+from nnc._tables.notices import ColumnWarning
 
 if TYPE_CHECKING:
     from nnc.tabular.model import TableModel

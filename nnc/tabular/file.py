@@ -37,13 +37,13 @@ from nnc import _serialization
 from nnc._data.scaling import Scaling
 from nnc._parallel.members import Members, check_sizes
 from nnc._report.outcomes import ClassOutcomes, ClassScores, NumberOutcomes
+from nnc._tables.features import EXTENDED, PLAIN
+from nnc._tables.schema import Schema
 from nnc._utils import disk, fields
-from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import MAX_SAVED_IMPORTANCE_COLUMNS, TableModel
 from nnc.tabular.recipe import CANDIDATES, CROSS_ENTROPY, ENGINE_LOSSES, FORMER_PRESET, PRESETS, SQUARED_ERROR, Task
-from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
 from nnc.tabular.snapshots import N_PARTS, HeldOut, with_params
 from nnc.tabular.target import Target

@@ -19,9 +19,9 @@ from nnc._utils.notices import warn_user
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.tabular.cells import Column
-    from nnc.tabular.frames import Table
-    from nnc.tabular.schema import Schema
+    from nnc._tables.cells import Column
+    from nnc._tables.frames import Table
+    from nnc._tables.schema import Schema
 
     Floats = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ import numpy as np
 from nnc._data.conformal import check_level, classes_within, half_width, quantile
 from nnc._data.metrics import METRICS
 from nnc._parallel.members import Members
-from nnc.tabular.cells import CellError
+from nnc._tables.cells import CellError
+from nnc._tables.features import PLAIN
 from nnc.tabular.explain import integrated_gradients
-from nnc.tabular.features import PLAIN
 from nnc.tabular.intervals import calibrate, spread_inputs
 from nnc.tabular.selection import best_members
 from nnc.tabular.snapshots import EPSILON, HeldOut
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from nnc._data.scaling import Scaling
     from nnc._report.outcomes import ClassOutcomes, NumberOutcomes
-    from nnc.tabular.features import FeatureSet
-    from nnc.tabular.frames import Table
+    from nnc._tables.features import FeatureSet
+    from nnc._tables.frames import Table
+    from nnc._tables.schema import Schema
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
-    from nnc.tabular.schema import Schema
     from nnc.tabular.selection import Gain
     from nnc.tabular.snapshots import ImportanceData
     from nnc.tabular.target import Target

@@ -17,11 +17,11 @@ from nnc._network import NeuralNetwork
 from nnc._registry.heads import Head, Heads
 from nnc._registry.losses import CrossEntropy, Quantile
 from nnc._registry.optimizers import Adam
+from nnc._tables.features import EXTENDED, PLAIN, FeatureSet
 from nnc._training.schedules import CosineLogLR, PerStep
 from nnc._utils.checks import check_choice
 from nnc._utils.value import Value, field
 from nnc.layers import Dense, Input, Scale
-from nnc.tabular.features import EXTENDED, PLAIN, FeatureSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

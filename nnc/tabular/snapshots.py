@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nnc._network import NeuralNetwork
     from nnc._report.outcomes import ClassScores
-    from nnc.tabular.features import FeatureSet
+    from nnc._tables.features import FeatureSet
     from nnc.tabular.recipe import Task
 
 N_PARTS = 10  # number of parts into which the held-out rows of a fold are divided

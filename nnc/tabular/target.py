@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._data import targets
+from nnc._tables.cells import CellError, read_column
+from nnc._tables.format_search import find_format
+from nnc._tables.notices import ColumnWarning
+from nnc._tables.text_values import NumberFormat, read_format
 from nnc._utils import fields
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import pluralize
 from nnc._utils.notices import warn_user
-from nnc.tabular.cells import CellError, read_column
-from nnc.tabular.format_search import find_format
-from nnc.tabular.notices import ColumnWarning
-from nnc.tabular.text_values import NumberFormat, read_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.tabular.cells import Column
+    from nnc._tables.cells import Column
 
 # Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and on average at least
 # MIN_ROWS_PER_CLASS rows for each value.

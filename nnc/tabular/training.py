@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
     from nnc._data.folds import Folds
     from nnc._network import NeuralNetwork
+    from nnc._tables.features import FeatureSet
     from nnc._training.callbacks import Record
     from nnc._training.divergence import DivergedError
     from nnc._training.history import History
-    from nnc.tabular.features import FeatureSet
     from nnc.tabular.recipe import Candidate, Task
 
 CHECKPOINT_SECONDS = 5.0  # minimum time in seconds between two checkpoints, each of which contains all networks

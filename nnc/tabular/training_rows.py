@@ -21,22 +21,22 @@ import numpy as np
 from nnc._data.folds import Folds, stratify
 from nnc._data.repeated_rows import describe_copies, group_copies
 from nnc._data.scaling import Standardize
+from nnc._tables.categories import Category
+from nnc._tables.encodings import Number, compress
+from nnc._tables.features import EXTENDED, PLAIN
+from nnc._tables.schema import N_BINS, Schema
 from nnc._training.advice import LeakageWarning
 from nnc._utils.checks import pluralize
 from nnc._utils.notices import warn_user
-from nnc.tabular.categories import Category
-from nnc.tabular.encodings import Number, compress
-from nnc.tabular.features import EXTENDED, PLAIN
 from nnc.tabular.recipe import N_FOLDS
-from nnc.tabular.schema import N_BINS, Schema
 from nnc.tabular.snapshots import N_PARTS
 from nnc.tabular.training import MAX_EXTENDED_VALUES, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.tabular.encoding import Encoding
-    from nnc.tabular.frames import Table
+    from nnc._tables.encoding import Encoding
+    from nnc._tables.frames import Table
 
     Floats = NDArray[np.float64]
 
