@@ -8,13 +8,14 @@ from __future__ import annotations
 # Packages of each extra for users; a test compares them with pyproject.toml.
 EXTRAS = {
     "browser": ("starlette>=0.40", "uvicorn>=0.30"),
-    "cli": ("scikit-learn>=1.9", "polars>=1.34", "rich>=13.7", "argcomplete>=3.3", "pillow>=10.3"),
+    "cli": ("narwhals>=2", "scikit-learn>=1.9", "polars>=1.34", "rich>=13.7", "argcomplete>=3.3", "pillow>=10.3"),
     "dask": ("distributed>=2025.3", "dask[array,dataframe]>=2025.3"),
+    "frames": ("narwhals>=2",),
     "plot": ("matplotlib>=3.8",),
     "progress": ("tqdm>=4.66",),
     "river": ("river>=0.22",),
     "sklearn": ("scikit-learn>=1.7",),
-    "tables": ("scikit-learn>=1.9",),
+    "tables": ("narwhals>=2", "scikit-learn>=1.9"),
     "tensorboard": ("tensorboardX>=2.6",),
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnc._utils.checks import pluralize, short_repr
 from nnc._utils.notices import warn_user
+from nnc._utils.packages import install_command
 from nnc.forecast.covariates import ignored_columns, ranges, unexpected_missing
 from nnc.forecast.frequency import DAY_SECONDS, Frequency, infer_frequency, of_series, show_time, to_dates
 from nnc.forecast.indexes import as_frame
@@ -35,7 +36,7 @@ try:
     from nnc.forecast.times import MONTH_TEXT, date_texts, number_type, read_date_numbers, read_dates
 except ImportError as error:
     raise ImportError(
-        f'forecasts of frames need the extra [frames] ({error}); install it with pip install "nnc-cython[frames]"'
+        f"forecasts of frames need the extra [frames] ({error}); install it with {install_command('frames')}"
     ) from error
 
 if TYPE_CHECKING:
