@@ -72,9 +72,7 @@ def test_future_values_far_outside_the_past_give_a_warning():
     y = monthly(40) + X
     model = Forecaster(2, 1, members="statistics").fit(y, X)
     model.predict([-9, 19])
-    with pytest.warns(
-        ForecastWarning, match=r"^column 0 of X has 100 in row 1 \(in fit: from 0 to 10\); the effect"
-    ):
+    with pytest.warns(ForecastWarning, match=r"^column 0 of X has 100 in row 1 \(in fit: from 0 to 10\); the effect"):
         model.predict([5, 100])
     pytest.importorskip("nnc.tabular", exc_type=ImportError)
     pd = pytest.importorskip("pandas")

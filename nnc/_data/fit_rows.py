@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnc._data.splits import LastRows
     from nnc._model.data import Data
 
+
 def convert_validation(converter: DataConverter, validation: Any) -> Data | None:
     """Convert the validation data (X, y, ...) passed to `fit`, see `unpack_batch`; return None for None."""
     if validation is None:
