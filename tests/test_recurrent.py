@@ -396,7 +396,7 @@ def test_wrong_shape_of_targets_at_each_step_is_reported():
 
 @pytest.mark.parametrize("loss", [nnc.Quantile([0.1, 0.9]), nnc.Heads([nnc.Head(1), nnc.Head(1)])])
 def test_outputs_at_each_step_refuse_heads(loss):
-    with pytest.raises(ValueError, match="loss must be a function or a named loss with one output per target"):
+    with pytest.raises(ValueError, match="quantiles requires one row of outputs per sequence, not one per step"):
         build_network_with_steps(loss=loss)
 
 

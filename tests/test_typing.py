@@ -15,7 +15,7 @@ import pytest
 import nnc
 from nnc._data import scaling
 from nnc._registry import activations, choices, initializers, losses, optimizers
-from nnc._training import options
+from nnc._training import arguments
 
 SCRIPT = """
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_mypy_accepts_script_of_user(tmp_path):
         (choices.InitializerName, initializers.NAMES),
         (choices.OptimizerName, optimizers.NAMES),
         (choices.ScalerName, scaling.SCALERS),
-        (choices.PresetName, options.PRESETS),
+        (choices.PresetName, arguments.PRESETS),
     ],
 )
 def test_types_of_names_match_tables(literal, names):
