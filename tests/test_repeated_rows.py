@@ -105,3 +105,8 @@ def test_copies_are_found_in_wide_rows_and_nearly_equal_rows_are_not():
     assert len(np.unique(find_copies(wide, target))) == 20
     wide[:, 7] = rng.standard_normal(100)
     assert find_copies(wide, target) is None
+
+
+def test_inputs_without_columns_are_refused_before_rows_are_compared():
+    with pytest.raises(ValueError, match=r"^X must have 2 columns to fit this network, got 0 columns"):
+        NeuralNetwork([2, 3, 1]).fit(np.zeros((40, 0)), np.zeros(40), epochs=1, validation=0.2)

@@ -101,6 +101,8 @@ def find_copies(X: Any, y: NDArray[Any], classes: NDArray[Any] | None = None) ->
     target = y if y.dtype.kind in NUMERIC_KINDS else classes
     if n < MIN_REPEATED_ROWS or target is None or inputs.dtype.kind not in NUMERIC_KINDS:
         return None
+    if not inputs.size:
+        return None  # the check of X then raises an error about its shape
     matrix = inputs.reshape(n, -1)
     # Copies are equal in the first input, in some inputs at equal distances, and in all inputs.
     if not _is_repeated(_count_repeated(matrix[:, 0]), n):
