@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import NeuralNetwork
+from nnc import NeuralNetwork, pde
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import document
 from nnc._serialization.training import TRAINING_KEYS
@@ -30,6 +30,18 @@ def validator():
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     return jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_schema_defines_each_name_once_and_all_that_it_refers_to():
+    text = (DOCS / "nnc-network.schema.json").read_text(encoding="utf-8")
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        assert len(set(names)) == len(names), names
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=unique)
+    assert {*re.findall(r'"\$ref": "#/\$defs/(\w+)"', text)} <= {*SCHEMA["$defs"]}
 
 
 def test_schema_contains_all_names():
@@ -75,6 +87,19 @@ def test_schema_accepts_checkpoints_of_all_optimizers():
         options = {} if second_order else {"lr": nnc.Warmup(nnc.StepLR(0.01, step_size=2), epochs=1), "batch_size": 5}
         net.fit(X, y, epochs=2, optimizer=name, validation=(X, y), **options)
         checks.validate(json.loads(net.to_json(checkpoint=True)))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_files_of_equations_match_schema(checkpoint, tmp_path):
+    checks = validator()
+    net = NeuralNetwork([1, 3, 1], activation="tanh", loss="mse", seed=0)
+    term = pde.Residual(lambda p, u, k: u.d("x0") + k * u, np.linspace(0, 1, 8)[:, None])
+    problem = pde.Problem(net, term, coefficients={"k": 1.0})
+    problem.fit(epochs=3, lr=1e-3)
+    problem.save(tmp_path / "problem.json", checkpoint=checkpoint)
+    document = json.loads((tmp_path / "problem.json").read_text(encoding="utf-8"))
+    assert document["problem"]["coefficients"].keys() == {"k"}
+    checks.validate(document)
 
 
 @pytest.mark.parametrize(
