@@ -163,7 +163,7 @@ def check_pairs(arguments: argparse.Namespace, pairs: Iterable[Pair]) -> None:
         for values in (arguments, defaults)
     )
     try:
-        check_arguments(pairs, argparse.Namespace(**given), default)
+        check_arguments(pairs, given, default)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

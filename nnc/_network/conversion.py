@@ -117,8 +117,6 @@ class Conversion(Files):
             is not valid text. `calibrate` is missing with "int8", or `calibrate` or `validation` is given without
             "int8".
         """
-        from types import SimpleNamespace
-
         from nnc._interop.c_source import name_from_path, to_c
         from nnc._registry.capabilities import PAIRS, check_arguments
         from nnc._utils import disk
@@ -129,8 +127,7 @@ class Conversion(Files):
 
             text, report = to_c_int8(self, name, calibrate, validation)
         else:
-            given = {"dtype='int8'": None, "calibrate": calibrate, "validation": validation}
-            check_arguments(PAIRS["to_c"], SimpleNamespace(**given), {})
+            check_arguments(PAIRS["to_c"], {"calibrate": calibrate, "validation": validation}, {})
             text, report = to_c([self._export_document("to_c")], name, self._dtype_name(dtype), self.predict), None
         disk.write_text(path, text, "network")
         return report

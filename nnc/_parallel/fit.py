@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from time import perf_counter
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -208,7 +207,7 @@ def check_executor(executor: Any, n_jobs: Any) -> None:
         raise TypeError(
             f"executor must have the method submit, like executors of concurrent.futures, got {short_repr(executor)}"
         )
-    check_arguments(PAIRS["fit_many"], SimpleNamespace(executor=executor, n_jobs=n_jobs), {})
+    check_arguments(PAIRS["fit_many"], {"executor": executor, "n_jobs": n_jobs}, {})
 
 
 def check_networks(name: str, networks: Any) -> list[NeuralNetwork]:

@@ -109,8 +109,8 @@ class Job:
         if not hasattr(self, "converted_data"):  # convert the data for a job that was sent from another process
             self.convert(source)
         self.network.model.check_parameters()
-        # Read streams and state again: `convert` ran without the training lock, so another thread may have trained the
-        # network in the meantime.
+        # Another thread may have trained the network since `convert`, which runs without the training lock. Therefore
+        # the plan takes the current streams and the current state.
         self.plan = with_options(self.plan._replace(streams=self.network.streams, previous=self.network.state))
         self.seconds = self.estimate()
 

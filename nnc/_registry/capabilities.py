@@ -406,25 +406,29 @@ def check(use: str, model: Any = None, **parts: Any) -> None:
                 raise ValueError(f"{use} requires {text}{because}, got {DESCRIPTIONS[part_name](part)}{instead}")
 
 
-def check_arguments(pairs: Iterable[Pair], arguments: Any, defaults: Mapping[str, Any]) -> None:
+def check_arguments(pairs: Iterable[Pair], arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raise ValueError if an argument excludes or requires another one.
 
     Parameters
     ----------
     pairs : iterable of Pair
         Pairs to check.
-    arguments : object
-        Arguments as attributes.
+    arguments : mapping
+        Arguments by name. Those that are missing are not passed.
     defaults : mapping
         Defaults of the arguments, which count as not passed. The default None may be missing.
     """
+
+    def is_passed(name: str) -> bool:
+        return name in arguments and _differs(arguments[name], defaults.get(name))
+
     for name, other, requires, reason, remedy in pairs:
-        value = getattr(arguments, name)
-        if _differs(value, defaults.get(name)) and _differs(getattr(arguments, other), defaults.get(other)) != requires:
+        if is_passed(name) and is_passed(other) != requires:
             because = reason and f", {reason}"
             instead = remedy and f"; {remedy}"
             relation = "without" if requires else "with"
-            raise ValueError(f"{name} must be left out {relation} {other}{because}, got {short_repr(value)}{instead}")
+            found = short_repr(arguments[name])
+            raise ValueError(f"{name} must be left out {relation} {other}{because}, got {found}{instead}")
 
 
 def _differs(value: Any, default: Any) -> bool:

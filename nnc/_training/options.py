@@ -174,7 +174,7 @@ def checked_options(
         raise TypeError(
             "epochs must be set if no other argument ends the training (patience, target_loss, max_seconds or callback)"
         )
-    check_arguments([pair for pair in PAIRS["fit"] if pair.argument in given], arguments, DEFAULTS)
+    check_arguments(PAIRS["fit"], given, DEFAULTS)
     check_options(given, model, state)
     dropout, epoch_settings = arguments.dropout, None
     if arguments.weight_decay is not None or callable(dropout) or isinstance(dropout, (list, tuple)):

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from itertools import pairwise
 from math import prod
 from numbers import Integral, Real
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -294,9 +293,13 @@ class Estimator:
         self : object
             The trained model.
         """
-        given = SimpleNamespace(
-            X_val=X_val, y_val=y_val, sample_weight_val=sample_weight_val, dY=dY, dY_weight=dY_weight
-        )
+        given = {
+            "X_val": X_val,
+            "y_val": y_val,
+            "sample_weight_val": sample_weight_val,
+            "dY": dY,
+            "dY_weight": dY_weight,
+        }
         check_arguments(PAIRS["MLPRegressor.fit"], given, {"dY_weight": 1.0})
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         slopes = None if dY is None else (dY, dY_weight)
