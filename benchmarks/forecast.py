@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SETS = ("M3", "M1", "Tourism")
 GROUPS = {"yearly": 1, "quarterly": 4, "monthly": 12, "other": 1}  # number of steps in a season of each group
-LEVELS = (80, 95)
+LEVELS = (80, 95)  # in percent
 STATISTICS = ("AutoETS", "AutoTheta", "AutoARIMA", "AutoCES")
 WAYS = ("nnc", *STATISTICS, "NHITS")
 PACKAGES = {"nnc": "nnc.forecast", "NHITS": "neuralforecast"}  # the methods in STATISTICS need statsforecast
@@ -140,7 +140,7 @@ def nnc_forecaster(way: str, group: list[Series], season: int) -> Iterator[Forec
     start = process_time()
     model = Forecaster(horizon=horizon, season=season, seed=0, n_jobs=1)
     model.fit(frame, id="unique_id", time="ds", target="y")
-    result = model.predict(level=[*LEVELS])
+    result = model.predict(level=[level / 100 for level in LEVELS])
     seconds = (process_time() - start) / len(group)
     columns = ["forecast", *(f"{end}_{level}" for level in LEVELS for end in ("lower", "upper"))]
     yield from split_columns(result[columns].to_numpy(float).reshape(len(group), horizon, -1), seconds)

@@ -51,7 +51,7 @@ def test_result_does_not_depend_on_order_of_series_and_threads(many):
     model, train, _ = many
     order = np.random.default_rng(1).permutation(40)
     other = Forecaster(6, n_jobs=2).fit([train[i] for i in order])
-    expected, actual = (m.predict(level=[80, 95]) for m in (model, other))
+    expected, actual = (m.predict(level=[0.8, 0.95]) for m in (model, other))
     for name, values in expected.items():
         assert values[order].tobytes() == actual[name].tobytes(), name
 
@@ -60,14 +60,14 @@ def test_dict_names_the_series():
     model = Forecaster(3).fit({"a": monthly(50), "b": monthly(40, 1)})
     assert model.ids_ == ["a", "b"]
     before = model.predict()
-    model.update({"b": [120.0, 121.0]})
+    model.append({"b": [120.0, 121.0]})
     assert (model.predict()[0] == before[0]).all()
     assert (model.predict()[1] != before[1]).any()
 
 
 def test_intervals_cover_about_their_level():
     series = [monthly(96 + 12, seed=i, noise=2 + i % 3) for i in range(60)]
-    columns = Forecaster(12).fit([y[:-12] for y in series]).predict(level=[80, 95], quantiles=[0.1])
+    columns = Forecaster(12).fit([y[:-12] for y in series]).predict(level=[0.8, 0.95], quantiles=[0.1])
     actual = np.array([y[-12:] for y in series])
     for level, limits in ((80, (0.73, 0.87)), (95, (0.91, 0.98))):
         inside = (actual >= columns[f"lower_{level}"]) & (actual <= columns[f"upper_{level}"])
@@ -86,7 +86,7 @@ def test_corrections_learn_pattern_without_statistical_model():
         series.append(100 + np.cumsum(changes))
     train, actual = [y[:-4] for y in series], np.array([y[-4:] for y in series])
     learned = Forecaster(4, season=1).fit(train)
-    plain = Forecaster(4, season=1, members="statistics").fit(train)
+    plain = Forecaster(4, season=1, preset="fast").fit(train)
     assert sum(learned.weights_.values()) > 0.5
     assert plain.weights_ == {"linear": 0.0, "networks": 0.0}
     assert np.abs(learned.predict() - actual).mean() < 0.8 * np.abs(plain.predict() - actual).mean()
@@ -96,8 +96,8 @@ def test_corrections_do_not_increase_error_on_random_walks():
     rng = np.random.default_rng(0)
     series = [100 + np.cumsum(rng.normal(size=36)) for _ in range(50)]
     train, actual = [y[:-6] for y in series], np.array([y[-6:] for y in series])
-    auto, statistics = (Forecaster(6, 1, members=members).fit(train).predict() for members in ("auto", "statistics"))
-    assert np.abs(auto - actual).mean() < 1.03 * np.abs(statistics - actual).mean()
+    default, fast = (Forecaster(6, 1, preset=preset).fit(train).predict() for preset in ("default", "fast"))
+    assert np.abs(default - actual).mean() < 1.03 * np.abs(fast - actual).mean()
 
 
 # -------------------------------------------------------------------------------------------- covariates and updates
@@ -120,28 +120,28 @@ def test_known_covariates_may_have_a_threshold():
     rng = np.random.default_rng(0)
     discount = np.where(rng.random((310, 1)) < 0.5, 0.5 * rng.random((310, 1)), 0)
     y = 100 * np.exp(0.6 * (discount[:, 0] > 0.3) + 0.02 * rng.normal(size=310))
-    forecast = Forecaster(10, season=1, members="statistics").fit(y[:300], discount[:300]).predict(discount[300:])
+    forecast = Forecaster(10, season=1, preset="fast").fit(y[:300], discount[:300]).predict(discount[300:])
     assert np.abs(np.log(forecast / y[300:])).mean() < 0.03  # a model that is linear in X has the error 0.039
 
 
 def test_update_equals_fit_of_statistics_on_longer_series():
     y = monthly(100)
-    updated = Forecaster(5, 12, members="statistics").fit(y[:90]).update(y[90:])
-    fitted = Forecaster(5, 12, members="statistics").fit(y)
+    updated = Forecaster(5, 12, preset="fast").fit(y[:90]).append(y[90:])
+    fitted = Forecaster(5, 12, preset="fast").fit(y)
     np.testing.assert_allclose(updated.predict(), fitted.predict(), rtol=1e-12)
 
 
 def test_update_accepts_one_value_for_each_series():
     series, new = [monthly(60, seed=i) for i in range(3)], [[1.0], [2.0], [3.0]]
-    model, other = (Forecaster(3, 12, members="statistics").fit(series) for _ in range(2))
-    assert_equal_forecasts(model.update(np.array(new)), other.update(new))
+    model, other = (Forecaster(3, 12, preset="fast").fit(series) for _ in range(2))
+    assert_equal_forecasts(model.append(np.array(new)), other.append(new))
 
 
 def test_large_errors_widen_intervals_and_small_errors_narrow_them():
     series = [monthly(76, seed=i) for i in range(20)]
     widths = []
     for shift in (0, 500):
-        model = Forecaster(6, 12).fit([y[:-6] for y in series]).update([y[-6:] + shift for y in series])
+        model = Forecaster(6, 12).fit([y[:-6] for y in series]).append([y[-6:] + shift for y in series])
         # The factor of the widths is private. The widths also depend on the scale, which the shift changes.
         widths.append(model._width.mean())
     assert widths[0] == pytest.approx(1, abs=0.05)
@@ -197,7 +197,7 @@ def test_missing_values_at_the_ends_are_dropped():
 
 def test_constant_series_gives_the_constant():
     for value in (7.0, 0.0, -3.0):
-        columns = Forecaster(4).fit(np.full(40, value)).predict(level=95)
+        columns = Forecaster(4).fit(np.full(40, value)).predict(level=0.95)
         np.testing.assert_allclose(columns["forecast"], value, atol=1e-6)
         np.testing.assert_allclose(columns["upper_95"], value, atol=0.1)
 
@@ -209,7 +209,7 @@ def test_forecast_follows_a_level_shift():
 
 def test_counts_with_many_zeros_give_their_mean_and_no_negative_bounds():
     y = np.random.default_rng(0).poisson(0.3, 200)
-    columns = Forecaster(5).fit(y).predict(level=95)
+    columns = Forecaster(5).fit(y).predict(level=0.95)
     assert np.abs(columns["forecast"] - y.mean()).max() < 0.3
     assert columns["lower_95"].min() >= 0
 
@@ -219,23 +219,23 @@ def test_quantiles_below_fraction_of_zeros_are_zero(rate):
     series = [np.random.default_rng(seed).poisson(rate, 120) for seed in range(8)]
     model = Forecaster(12).fit(series)
     for _ in range(2):
-        columns = model.predict(level=[50, 80, 95], quantiles=[0.1, 0.5, 0.9])
+        columns = model.predict(level=[0.5, 0.8, 0.95], quantiles=[0.1, 0.5, 0.9])
         for name in ("lower_50", "lower_80", "lower_95", "quantile_0.1", "quantile_0.5"):
             np.testing.assert_array_equal(columns[name], 0)
         assert (columns["quantile_0.9"] >= columns["forecast"]).all()
-        model.update(np.zeros((8, 12)))  # zeros are inside the intervals, so the widths decrease
+        model.append(np.zeros((8, 12)))  # zeros are inside the intervals, so the widths decrease
     assert (model._width < 1).all()
 
 
 def test_last_zeros_of_counts_leave_finite_intervals():
     y = np.random.default_rng(0).poisson(0.3, 60)
     for length in range(40, 60):
-        columns = Forecaster(3, 1).fit(y[:length]).predict(level=95)
+        columns = Forecaster(3, 1).fit(y[:length]).predict(level=0.95)
         assert 0.4 < columns["upper_95"].max() < 20
 
 
 def test_straight_line_is_continued_inside_its_interval():
-    columns = Forecaster(3).fit(np.arange(30.0)).predict(level=10)
+    columns = Forecaster(3).fit(np.arange(30.0)).predict(level=0.1)
     np.testing.assert_allclose(columns["forecast"], [30, 31, 32])
     assert (columns["lower_10"] <= columns["forecast"]).all()
     assert (columns["forecast"] <= columns["upper_10"]).all()
@@ -248,7 +248,7 @@ def test_negative_values_are_forecast():
 
 def test_intervals_of_few_errors_are_symmetric():
     with pytest.warns(ForecastWarning):
-        columns = Forecaster(3).fit(1000 - np.arange(9.0) ** 2).predict(level=80)
+        columns = Forecaster(3).fit(1000 - np.arange(9.0) ** 2).predict(level=0.8)
     forecast, lower, upper = columns.values()
     assert (lower < forecast).all()
     np.testing.assert_allclose(upper - forecast, forecast - lower)
@@ -262,12 +262,12 @@ def test_constant_covariate_of_an_array_gives_a_warning():
 def test_many_missing_values_give_a_warning():
     y = np.where(np.arange(40) % 2, np.nan, np.arange(40.0))
     with pytest.warns(ForecastWarning, match="1 of 2 series have no value at more than a third of their times: 'b'"):
-        Forecaster(2, 1, members="statistics").fit({"a": np.arange(40.0), "b": y})
+        Forecaster(2, 1, preset="fast").fit({"a": np.arange(40.0), "b": y})
 
 
 def test_third_of_missing_values_gives_no_warning():
     y = np.where(np.arange(30) % 3 == 1, np.nan, np.arange(30.0))
-    Forecaster(2, 1, members="statistics").fit({"a": np.arange(40.0), "b": y})
+    Forecaster(2, 1, preset="fast").fit({"a": np.arange(40.0), "b": y})
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_any_finite_series_gives_finite_ordered_intervals(y, season):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ForecastWarning)
-        columns = Forecaster(3, season).fit(y).predict(level=[80, 95])
+        columns = Forecaster(3, season).fit(y).predict(level=[0.8, 0.95])
     assert all(np.isfinite(values).all() for values in columns.values())
     for level in (80, 95):
         assert (columns[f"lower_{level}"] <= columns[f"upper_{level}"]).all()
@@ -317,11 +317,56 @@ def test_scaled_metrics_leave_out_series_that_repeat_exactly():
     pattern = np.resize([1.0, 3.0, 2.0, 5.0], 40)
     noisy = pattern + np.random.default_rng(0).normal(size=40)
     scores = [
-        Forecaster(4, 4, members="statistics").fit(y).backtest(2).scores for y in (pattern, noisy, [pattern, noisy])
+        Forecaster(4, 4, preset="fast").fit(y).backtest(2).scores for y in (pattern, noisy, [pattern, noisy])
     ]
     assert np.isnan(scores[0]["mase"])
     assert 0 < scores[1]["mase"] < 3
     assert 0 < scores[2]["mase"] < 3
+
+
+def test_names_of_columns_contain_levels_in_percent():
+    columns = fitted().predict(level=[0.29, 0.995])
+    assert list(columns) == ["forecast", "lower_29", "upper_29", "lower_99.5", "upper_99.5"]
+    assert "coverage_99.5" in Forecaster(3, 1, preset="fast").fit(monthly(40)).backtest(2, level=0.995).scores
+
+
+def test_clone_of_scikit_learn_has_the_same_arguments():
+    clone = pytest.importorskip("sklearn.base").clone
+    model = Forecaster(np.int64(4), season=np.int64(12), preset="fast", n_jobs=1, seed=3)
+    copy = clone(model.fit(monthly(60)))
+    assert copy.get_params() == model.get_params()
+    assert copy.horizon is model.horizon
+    np.testing.assert_array_equal(copy.fit(monthly(60)).predict(), model.predict())
+    model.horizon = 5
+    assert len(model.predict()) == 4  # only the next fit uses changed arguments
+
+
+def test_score_compares_forecasts_with_the_last_season():
+    series = [monthly(72, seed=i) + 3 * np.arange(72) for i in range(3)]
+    model = Forecaster(12, 12, preset="fast").fit([y[:60] for y in series])
+    actual = np.array([y[60:] for y in series])
+    naive = np.array([y[48:60] for y in series])
+    scale = np.array([[np.abs(y[12:60] - y[:48]).mean()] for y in series])
+    errors = [(np.abs(actual - forecast) / scale).mean() for forecast in (model.predict(), naive)]
+    assert model.score(list(actual)) == pytest.approx(1 - errors[0] / errors[1])
+    assert model.score(list(actual)) > 0.5
+    assert model.score(list(model.predict())) == 1
+    assert model.score(list(naive)) == -np.inf
+    assert model.score([*actual[:2], actual[2, :4]]) != model.score(list(actual))
+    assert model.score([[*y[60:], 1e9] for y in series]) == model.score(list(actual))  # after the horizon
+    assert np.isnan(Forecaster(4, 4, preset="fast").fit(np.tile([1.0, 2.0, 5.0, 3.0], 10)).score([1.0, 2.0]))
+    with pytest.raises(ValueError, match="one array for each of the 3 series, got 1"):
+        model.score(actual[0])
+
+
+def test_score_with_covariates_uses_those_of_the_new_observations():
+    X = (np.arange(70) % 6 == 0).astype(float)
+    y = 100 + 40 * X + np.random.default_rng(0).normal(size=70)
+    model = Forecaster(8, season=1, preset="fast").fit(y[:60], X[:60])
+    forecast = model.predict(X[60:68])
+    scale = np.abs(np.diff(y[:60])).mean()
+    expected = 1 - (np.abs(y[60:65] - forecast[:5]) / scale).mean() / (np.abs(y[60:65] - y[59]) / scale).mean()
+    assert model.score(y[60:65], X[60:65]) == pytest.approx(expected)
 
 
 def fitted(y=None, X=None):
@@ -332,8 +377,8 @@ def fitted(y=None, X=None):
 @pytest.mark.parametrize(
     ("error", "call", "message"),
     [
-        (ValueError, lambda: Forecaster(0), "horizon must be"),
-        (ValueError, lambda: Forecaster(3, members="networks"), "members must be one of"),
+        (ValueError, lambda: Forecaster(0).fit(monthly(20)), "horizon must be 1 or more, got 0"),
+        (ValueError, lambda: Forecaster(3, preset="best").fit(monthly(20)), "preset must be one of fast, default, got"),
         (ValueError, lambda: Forecaster(3).predict(), "must be fitted before this call"),
         (ValueError, lambda: fitted([1.0, np.inf, 2.0]), "y must be finite, got inf at position 1"),
         (ValueError, lambda: fitted([]), "y must have at least 3 observations, got 0 in 0 values"),
@@ -347,16 +392,16 @@ def fitted(y=None, X=None):
         (ValueError, lambda: fitted([monthly(20)] * 2, np.zeros(20)), "X must be None if y contains several series"),
         (ValueError, lambda: fitted(X=np.zeros(19)), r"X must have shape \(20, covariates\)"),
         (ValueError, lambda: fitted(X=np.full(20, np.nan)), "X must be finite, got NaN or infinity"),
-        (ValueError, lambda: fitted().predict(level=0.9), "level must be at least 1 and below 100, .*, got 0.9"),
-        (ValueError, lambda: fitted().predict(level=120), "level must be at least 1 and below 100, in percent"),
+        (ValueError, lambda: fitted().predict(level=80), "level must be a fraction .* such as 0.8, got 80"),
+        (ValueError, lambda: fitted().backtest(level=[0.8, 1]), "level must be a fraction .* such as 0.8, got 1"),
         (ValueError, lambda: fitted().predict(level=[[8]]), "level must be a number or a list of numbers"),
         (TypeError, lambda: fitted().predict(level="high"), "level must be an array of real numbers"),
         (ValueError, lambda: fitted().predict(quantiles=10), "quantiles must be above 0 and below 1"),
         (TypeError, lambda: fitted().predict(quantiles="x"), "quantiles must be an array of real"),
         (ValueError, lambda: fitted().predict(np.zeros(3)), "X must be None"),
-        (ValueError, lambda: fitted([monthly(20)] * 2).update([1, 2]), "one array for each of the 2 series, got 1"),
-        (ValueError, lambda: fitted(X=np.eye(20)[3]).update([1]), "X must have 1 column as in fit, got 0"),
-        (ValueError, lambda: fitted({"a": monthly(20)}).update({"b": [1]}), "must contain only series of the fit"),
+        (ValueError, lambda: fitted([monthly(20)] * 2).append([1, 2]), "one array for each of the 2 series, got 1"),
+        (ValueError, lambda: fitted(X=np.eye(20)[3]).append([1]), "X must have 1 column as in fit, got 0"),
+        (ValueError, lambda: fitted({"a": monthly(20)}).append({"b": [1]}), "must contain only series of the fit"),
         (ValueError, lambda: fitted().backtest(9), "windows must leave 6 observations"),
         (ValueError, lambda: fitted().backtest(mode="rolling"), "mode must be one of"),
         (TypeError, lambda: Forecaster(3).fit(monthly(20), id="shop"), "id must be None for arrays"),

@@ -19,13 +19,13 @@ def fit_with_warning(y, X):
     """Return the model of y with X, which gives a warning."""
     message = r"column 0 of X can hardly affect the forecasts \(trend and season explain it;"
     with pytest.warns(ForecastWarning, match=message):
-        return Forecaster(12, 12, members="statistics").fit(y, X)
+        return Forecaster(12, 12, preset="fast").fit(y, X)
 
 
 def test_column_that_the_season_explains_gives_a_warning_and_has_no_effect(easter):
     y, X = easter
     model = fit_with_warning(y[:60], X[:60])
-    plain = Forecaster(12, 12, members="statistics").fit(y[:60])
+    plain = Forecaster(12, 12, preset="fast").fit(y[:60])
     np.testing.assert_allclose(model.predict(X[60:]), plain.predict(), rtol=1e-6)
 
 
@@ -34,7 +34,7 @@ def test_smooth_and_seasonal_columns_do_not_spoil_forecasts(name):
     t, y = np.arange(72), monthly(72, noise=3)
     X = {"month": t % 12 + 1, "year": 2019 + t // 12, "line": 10 + 0.5 * t, "growth": 1.02**t}[name]
     model = fit_with_warning(y[:60], X[:60])
-    plain = Forecaster(12, 12, members="statistics").fit(y[:60])
+    plain = Forecaster(12, 12, preset="fast").fit(y[:60])
     errors = [np.abs(forecast - y[60:]).mean() for forecast in (model.predict(X[60:]), plain.predict())]
     assert errors[0] < 1.3 * errors[1]
 
@@ -62,15 +62,15 @@ def test_dates_do_not_spoil_forecasts_of_noisy_days():
     pd = pytest.importorskip("pandas")
     y = 100 + 3 * np.random.default_rng(0).normal(size=1000)
     dated = pd.Series(y[:972], index=pd.date_range("2020-01-01", periods=972))
-    forecast = Forecaster(28, members="statistics").fit(dated).predict()["forecast"]
-    plain = Forecaster(28, 7, members="statistics").fit(y[:972]).predict()
+    forecast = Forecaster(28, preset="fast").fit(dated).predict()["forecast"]
+    plain = Forecaster(28, 7, preset="fast").fit(y[:972]).predict()
     assert np.abs(forecast - y[972:]).mean() < 1.05 * np.abs(plain - y[972:]).mean()
 
 
 def test_future_values_far_outside_the_past_give_a_warning():
     X = np.linspace(0, 10, 40)[np.random.default_rng(0).permutation(40)]
     y = monthly(40) + X
-    model = Forecaster(2, 1, members="statistics").fit(y, X)
+    model = Forecaster(2, 1, preset="fast").fit(y, X)
     model.predict([-9, 19])
     with pytest.warns(ForecastWarning, match=r"^column 0 of X has 100 in row 1 \(in fit: from 0 to 10\); the effect"):
         model.predict([5, 100])

@@ -38,14 +38,14 @@ def test_loaded_model_gives_same_forecasts_and_can_be_updated(name, request, tmp
     model = request.getfixturevalue(name)
     model.save(tmp_path / "f.json")
     for loaded in (nnc.load(tmp_path / "f.json"), Forecaster.load(tmp_path / "f.json"), nnc.from_json(model.to_json())):
-        expected, actual = (m.predict(level=[80], quantiles=0.3) for m in (model, loaded))
+        expected, actual = (m.predict(level=[0.8], quantiles=0.3) for m in (model, loaded))
         assert expected.keys() == actual.keys()
         assert all(expected[name].tobytes() == actual[name].tobytes() for name in expected)
         assert loaded.to_json() == model.to_json()
         assert loaded.naive_share_ == model.naive_share_
         assert loaded.ids_ == model.ids_
         assert str(loaded.report()) == str(model.report())
-        loaded.update({"s1": [100.0]})
+        loaded.append({"s1": [100.0]})
         assert (loaded.predict()[1] != expected["forecast"][1]).all()
 
 
@@ -62,13 +62,13 @@ def edited(model, path, value):
 
 def test_model_with_covariates_and_without_corrections_is_loaded():
     X = np.arange(30.0) % 4 == 0
-    model = Forecaster(3, 1, members="statistics").fit(monthly(30) + 20 * X, X)
+    model = Forecaster(3, 1, preset="fast").fit(monthly(30) + 20 * X, X)
     np.testing.assert_array_equal(nnc.from_json(model.to_json()).predict([1, 0, 0]), model.predict([1, 0, 0]))
 
 
 def test_recipe_is_version_of_statistical_forecasts():
     y = [3.0, 5, 8, 4, 4, 6, 9, 5, 4, 7, 11, 5, 6, 8, 12, 6]
-    forecast = Forecaster(3, 4, members="statistics").fit(y).predict()
+    forecast = Forecaster(3, 4, preset="fast").fit(y).predict()
     # If this fails after an intended change of the statistical forecasts, increase RECIPE and change these numbers.
     np.testing.assert_allclose(forecast, [5.826908485, 8.673931951, 13.279917150], rtol=1e-6)
     assert RECIPE == 1
@@ -82,17 +82,17 @@ def test_older_recipe_gives_a_warning_in_place_of_the_self_test(model):
 
 
 def test_files_without_effective_sample_sizes_have_intervals_of_independent_scores():
-    model = Forecaster(6, 1, members="statistics").fit(100 + np.random.default_rng(3).normal(size=60).cumsum())
+    model = Forecaster(6, 1, preset="fast").fit(100 + np.random.default_rng(3).normal(size=60).cumsum())
     document = json.loads(model.to_json())
     del document["sha256"], document["forecast"]["effective_sizes"]
     loaded = nnc.from_json(json.dumps(document))
-    expected, actual = (m.predict(level=80) for m in (model, loaded))
+    expected, actual = (m.predict(level=0.8) for m in (model, loaded))
     np.testing.assert_array_equal(actual["forecast"], expected["forecast"])
     width = actual["upper_80"] - actual["lower_80"]
     assert width.mean() < (expected["upper_80"] - expected["lower_80"]).mean()
     former = [2.7494414, 3.88829732, 4.9083664, 5.71590047, 6.97517408, 7.64092037]
     np.testing.assert_allclose(width, former, rtol=0.01)
-    assert nnc.from_json(loaded.to_json()).predict(level=80)["upper_80"].tobytes() == actual["upper_80"].tobytes()
+    assert nnc.from_json(loaded.to_json()).predict(level=0.8)["upper_80"].tobytes() == actual["upper_80"].tobytes()
 
 
 def test_files_without_weight_of_the_naive_forecast_keep_their_forecasts(model):
@@ -100,7 +100,7 @@ def test_files_without_weight_of_the_naive_forecast_keep_their_forecasts(model):
     del document["sha256"], document["forecast"]["naive_share"], document["forecast"]["other_seasons"]
     loaded = nnc.from_json(json.dumps(document))
     assert (loaded.naive_share_, model.naive_share_) == (0, 0)
-    assert loaded.predict(level=80)["upper_80"].tobytes() == model.predict(level=80)["upper_80"].tobytes()
+    assert loaded.predict(level=0.8)["upper_80"].tobytes() == model.predict(level=0.8)["upper_80"].tobytes()
 
 
 def test_model_of_frame_is_loaded():
@@ -111,7 +111,7 @@ def test_model_of_frame_is_loaded():
     model = Forecaster(2, 4).fit(frame, time="date", target="y", known=["holiday"])
     future = pd.DataFrame({"date": pd.date_range(dates[-1], periods=3, freq="QE")[1:], "holiday": ["none", "other"]})
     loaded = nnc.from_json(model.to_json())
-    pd.testing.assert_frame_equal(loaded.predict(future, level=80), model.predict(future, level=80), check_exact=True)
+    pd.testing.assert_frame_equal(loaded.predict(future, level=0.8), model.predict(future, level=0.8), check_exact=True)
     assert loaded.frequency_ == "quarterly"
 
 
@@ -131,7 +131,7 @@ def test_report_names_series_members_and_season(model):
     ("path", "value", "message"),
     [
         (("recipe",), 2, "recipe is 2, expected at most 1; load the file with a newer version"),
-        (("settings", "horizon"), 0, "horizon is 0, expected a whole number"),
+        (("settings", "horizon"), 0, "horizon must be 1 or more, got 0"),
         (("settings", "horizon"), 5, "expected"),
         (("season",), "x", "season is"),
         (("rows",), [0] * 20, "rows is a list of 20, expected each index"),

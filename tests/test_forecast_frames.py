@@ -57,7 +57,7 @@ def test_frequency_determines_season_and_dates(frequency, name, season):
 def test_order_of_rows_does_not_matter_and_gaps_are_filled():
     frame = sales("MS", 80)
     first, second = (
-        Forecaster(4).fit(rows, **COLUMNS).predict(level=80) for rows in (frame, frame.sample(frac=1, random_state=0))
+        Forecaster(4).fit(rows, **COLUMNS).predict(level=0.8) for rows in (frame, frame.sample(frac=1, random_state=0))
     )
     pd.testing.assert_frame_equal(first, second.sort_values(["shop", "date"], ignore_index=True), check_exact=True)
     gaps = Forecaster(4).fit(frame.drop(index=[30, 31, 100]), **COLUMNS).predict()
@@ -107,13 +107,13 @@ def test_calendar_features_follow_the_year():
     model = Forecaster(60).fit(frame[:1100], time="date")
     actual = frame["sales"][1100:1160].to_numpy()
     assert np.abs(model.predict()["forecast"] - actual).mean() < 8
-    assert len(model.update(frame[1100:]).predict()) == 60
+    assert len(model.append(frame[1100:]).predict()) == 60
 
 
 def test_counts_of_days_have_no_effects_of_the_calendar():
     counts = np.random.default_rng(0).poisson(0.1, 800)
     series = pd.Series(counts, index=pd.date_range("2020-01-01", periods=800, freq="D"))
-    result = Forecaster(30).fit(series).predict(level=95)
+    result = Forecaster(30).fit(series).predict(level=0.95)
     assert result["forecast"].between(0, 0.3).all()
     assert (result["lower_95"] == 0).all()
 
@@ -121,19 +121,19 @@ def test_counts_of_days_have_no_effects_of_the_calendar():
 def test_update_appends_rows_of_some_series():
     frame = sales("MS", 60)
     model = Forecaster(2).fit(frame[frame["date"] < "2019-06-01"], **COLUMNS)
-    model.update(frame[(frame["date"] >= "2019-06-01") & (frame["shop"] == "s1")])
+    model.append(frame[(frame["date"] >= "2019-06-01") & (frame["shop"] == "s1")])
     assert model.predict()["date"].astype(str).tolist() == ["2019-06-01", "2019-07-01", "2020-01-01", "2020-02-01"]
     with pytest.raises(ValueError, match="y_new must be later than the last observation, got a value 60 steps before"):
-        model.update(frame[frame["shop"] == "s1"])
+        model.append(frame[frame["shop"] == "s1"])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_forecasts_have_the_library_and_types_of_the_frame(library):
     pytest.importorskip(library)
     nw = pytest.importorskip("narwhals")
-    expected = Forecaster(2).fit(sales("MS", 40), **COLUMNS).predict(level=90)
+    expected = Forecaster(2).fit(sales("MS", 40), **COLUMNS).predict(level=0.9)
     frame = nw.from_dict(sales("MS", 40).to_dict("series"), backend=library).to_native()
-    result = Forecaster(2).fit(frame, **COLUMNS).predict(level=90)
+    result = Forecaster(2).fit(frame, **COLUMNS).predict(level=0.9)
     assert type(result) is type(frame)
     result = result if library == "pandas" else result.to_pandas()
     assert list(result.columns) == ["shop", "date", "forecast", "lower_90", "upper_90"]
@@ -189,10 +189,10 @@ def localized(start, n, zone):
 @pytest.mark.filterwarnings("ignore::nnc.forecast.ForecastWarning")
 def test_forecasts_continue_times_across_clock_changes_and_within_seconds(times, n_known):
     frame = pd.DataFrame({"time": times, "y": np.arange(40.0), "x": np.arange(40.0) % 2})
-    model = Forecaster(10, 1, members="statistics").fit(frame[:n_known], time="time", target="y", known=["x"])
+    model = Forecaster(10, 1, preset="fast").fit(frame[:n_known], time="time", target="y", known=["x"])
     future = frame[n_known : n_known + 10]
     assert model.predict(future)["time"].tolist() == future["time"].tolist()
-    assert len(model.update(frame[n_known : n_known + 1]).predict(frame[n_known + 1 : n_known + 11])) == 10
+    assert len(model.append(frame[n_known : n_known + 1]).predict(frame[n_known + 1 : n_known + 11])) == 10
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "UTC+05:30", "UTC"])
@@ -209,11 +209,11 @@ def test_local_times_convert_back_to_timestamps(zone):
 def test_series_of_pandas_with_dates_gives_a_frame():
     index = pd.date_range("2020-01-01", periods=40, freq="MS", name="month")
     series = pd.Series(np.arange(40.0), index, name="sales")
-    result = Forecaster(2).fit(series[:38]).update(series[38:]).predict()
+    result = Forecaster(2).fit(series[:38]).append(series[38:]).predict()
     assert list(result.columns) == ["month", "forecast"]
     assert result["month"].tolist() == list(pd.date_range("2023-05-01", periods=2, freq="MS"))
     assert Forecaster(2).fit(pd.Series(np.arange(40.0))).predict().shape == (2,)
-    assert Forecaster(2).fit(series.rename("month")).update(series[-1:].set_axis(["2023-05"])).predict()[
+    assert Forecaster(2).fit(series.rename("month")).append(series[-1:].set_axis(["2023-05"])).predict()[
         "month"
     ].tolist() == list(pd.date_range("2023-06-01", periods=2, freq="MS"))
 
@@ -221,7 +221,7 @@ def test_series_of_pandas_with_dates_gives_a_frame():
 @pytest.mark.parametrize(("name", "index"), [("time", None), (None, "y"), (5, 3), ("forecast", None)])
 def test_names_of_series_and_index_may_be_any_texts_or_numbers(name, index):
     series = pd.Series(np.arange(40.0), pd.date_range("2020-01-01", periods=40, name=index), name=name)
-    result = Forecaster(2, members="statistics").fit(series).predict()
+    result = Forecaster(2, preset="fast").fit(series).predict()
     assert list(result.columns) == [str(index or "time"), "forecast"]
 
 
@@ -229,12 +229,12 @@ def test_names_of_series_and_index_may_be_any_texts_or_numbers(name, index):
 def test_dates_of_several_series_are_sorted_and_continued(collect):
     dates = pd.date_range("2020-01-01", periods=40, freq="MS")
     series = {0: pd.Series(np.arange(40.0), dates), 1: pd.Series(np.arange(38.0), dates[:38])[::-1]}
-    model = Forecaster(2, 1, members="statistics").fit(collect(series))
+    model = Forecaster(2, 1, preset="fast").fit(collect(series))
     result = model.predict()
     assert result["id"].tolist() == [0, 0, 1, 1]
     assert result["time"].dt.month.tolist() == [5, 6, 3, 4]
     np.testing.assert_allclose(result["forecast"], [40, 41, 38, 39], atol=0.1)
-    assert model.update({1: pd.Series([38.0, 39.0], dates[38:])}).predict()["time"].dt.month.tolist() == [5, 6, 5, 6]
+    assert model.append({1: pd.Series([38.0, 39.0], dates[38:])}).predict()["time"].dt.month.tolist() == [5, 6, 5, 6]
 
 
 def test_covariates_that_are_constant_so_far_give_a_warning_and_no_effect(tmp_path):
@@ -253,13 +253,13 @@ def test_covariates_that_are_constant_so_far_give_a_warning_and_no_effect(tmp_pa
     with pytest.warns(
         ForecastWarning, match=r"known column 'size' cannot affect .* \(it never changes within a series\)"
     ):
-        Forecaster(3, members="statistics").fit(two, **COLUMNS, known=["size"])
+        Forecaster(3, preset="fast").fit(two, **COLUMNS, known=["size"])
 
 
 def test_future_texts_that_did_not_occur_in_fit_give_a_warning():
     frame = sales("MS", 43, shops=1).drop(columns="shop")
     frame["kind"] = [*np.random.default_rng(0).choice(["a", "b"], 42), "new"]
-    model = Forecaster(3, members="statistics").fit(frame[:40], time="date", target="sales", known=["kind"])
+    model = Forecaster(3, preset="fast").fit(frame[:40], time="date", target="sales", known=["kind"])
     with pytest.warns(
         ForecastWarning, match="X has values that did not occur in fit: 'new' of 'kind'; their effect is"
     ):
@@ -270,9 +270,9 @@ def test_missing_values_of_known_columns_are_accepted_if_fit_had_some():
     frame = sales("MS", 43, shops=1, promotions=True).drop(columns="shop")
     frame["kind"] = np.where(frame["promotion"], "price", None)
     columns = {"time": "date", "target": "sales"}
-    Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["kind"]).predict(frame[40:])
+    Forecaster(3, preset="fast").fit(frame[:40], **columns, known=["kind"]).predict(frame[40:])
     frame = frame.assign(number=np.random.default_rng(0).normal(size=43), day=frame["date"])
-    model = Forecaster(3, members="statistics").fit(frame[:40], **columns, known=["number", "day"])
+    model = Forecaster(3, preset="fast").fit(frame[:40], **columns, known=["number", "day"])
     for column, missing in (("number", np.nan), ("day", pd.NaT)):
         damaged = frame.copy()
         damaged.loc[41, column] = missing
@@ -280,7 +280,7 @@ def test_missing_values_of_known_columns_are_accepted_if_fit_had_some():
         with pytest.raises(ValueError, match=f"X {message}"):
             model.predict(damaged[40:])
         with pytest.raises(ValueError, match=f"y_new {message}"):
-            model.update(damaged[40:])
+            model.append(damaged[40:])
 
 
 def test_several_id_columns_identify_a_series():
@@ -328,18 +328,18 @@ def fit(frame, **columns):
         (TypeError, lambda: fit(MONTHS, time=["date", "shop"]), r"time must be .*, got \['date', 'shop'\]"),
         (TypeError, lambda: fit(MONTHS, id=7), "id must be the name of a column or a list of names, got 7"),
         (TypeError, lambda: fit(MONTHS.assign(step=range(80)), id="date", time="step"), "got dates in column 'date'"),
-        (TypeError, lambda: fit(MONTHS).update(np.zeros(3)), "y_new must be a frame in memory, got ndarray"),
-        (ValueError, lambda: fit(NUMBERS).update(NUMBERS.assign(date="soon")), "time must be numbers, got 'soon'"),
-        (TypeError, lambda: Forecaster(2).fit(np.arange(40.0)).update(MONTHS), "array as in fit, got DataFrame"),
-        (ValueError, lambda: fit(ZONED).update(MONTHS), "must have Europe/Berlin as in fit, got no time zone; convert"),
-        (ValueError, lambda: fit(MONTHS).update(ZONED), "must have no time zone as in fit, got Europe/Berlin; convert"),
+        (TypeError, lambda: fit(MONTHS).append(np.zeros(3)), "y_new must be a frame in memory, got ndarray"),
+        (ValueError, lambda: fit(NUMBERS).append(NUMBERS.assign(date="soon")), "time must be numbers, got 'soon'"),
+        (TypeError, lambda: Forecaster(2).fit(np.arange(40.0)).append(MONTHS), "array as in fit, got DataFrame"),
+        (ValueError, lambda: fit(ZONED).append(MONTHS), "must have Europe/Berlin as in fit, got no time zone; convert"),
+        (ValueError, lambda: fit(MONTHS).append(ZONED), "must have no time zone as in fit, got Europe/Berlin; convert"),
         (
             ValueError,
             lambda: fit(MONTHS.rename(columns={"date": "forecast"}), time="forecast"),
             "got 'forecast'; rename",
         ),
         (ValueError, lambda: fit(MONTHS.rename(columns={"shop": "lower_80"}), id="lower_80"), "got 'lower_80'; rename"),
-        (ValueError, lambda: fit(CODES).update(CODES.assign(date=202013)), "a month number .* got 202013 in row 0"),
+        (ValueError, lambda: fit(CODES).append(CODES.assign(date=202013)), "a month number .* got 202013 in row 0"),
         (
             ValueError,
             lambda: fit(CODES.assign(date=CODES["date"].where(CODES.index != 10, 202013))),

@@ -15,12 +15,12 @@ def short_models():
 
 
 def test_steps_of_intervals_are_linear_in_the_horizon(short_models):
-    half, full = (count_executed_lines(lambda h=h: short_models[h].predict(level=80)) for h in (150, 300))
+    half, full = (count_executed_lines(lambda h=h: short_models[h].predict(level=0.8)) for h in (150, 300))
     assert full < 2.2 * half
 
 
 def test_intervals_of_steps_without_scores_grow_as_those_of_a_random_walk(short_models):
-    columns = short_models[1000].predict(level=80)
+    columns = short_models[1000].predict(level=0.8)
     width = columns["upper_80"] - columns["forecast"]
     np.testing.assert_allclose(width[899] / width[399], np.sqrt(900 / 400))
 
@@ -32,7 +32,7 @@ def test_intervals_of_single_series_cover_their_level_at_the_last_step(count):
         rng = np.random.default_rng(seed)
         season = rng.normal(0, 5, 12)
         y = 100 + np.tile(season, 11) + rng.normal(size=132).cumsum()
-        columns = Forecaster(12, 12, members="statistics").fit(y[:120]).predict(level=80)
+        columns = Forecaster(12, 12, preset="fast").fit(y[:120]).predict(level=0.8)
         inside.append(columns["lower_80"][-1] <= y[-1] <= columns["upper_80"][-1])
     assert 0.75 <= np.mean(inside) <= 0.85
 
@@ -43,7 +43,7 @@ def test_intervals_of_two_to_three_seasons_cover_their_level(n):
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(30, n + 12))
     Y = 100 + np.array([np.resize(season, n + 12) for season in rng.normal(0, 5, (30, 12))]) + noise
-    columns = Forecaster(12, 12, members="statistics").fit(list(Y[:, :n])).predict(level=80)
+    columns = Forecaster(12, 12, preset="fast").fit(list(Y[:, :n])).predict(level=0.8)
     inside = (columns["lower_80"] <= Y[:, n:]) & (Y[:, n:] <= columns["upper_80"])
     assert 0.7 <= inside.mean() <= 0.9
 
@@ -52,7 +52,7 @@ def test_intervals_of_two_to_three_seasons_cover_their_level(n):
 def test_intervals_of_two_seasons_are_as_narrow_as_the_noise():
     rng = np.random.default_rng(0)
     y = 100 + 5 * np.sin(np.arange(24) * np.pi / 6) + rng.normal(0, 0.1, 24)
-    columns = Forecaster(12, 12, members="statistics").fit(y).predict(level=80)
+    columns = Forecaster(12, 12, preset="fast").fit(y).predict(level=0.8)
     assert (columns["upper_80"] - columns["lower_80"]).max() < 0.8
 
 
@@ -61,7 +61,7 @@ def test_intervals_of_few_scores_grow_with_the_steps_as_the_errors_do(is_walk, l
     ratios = []
     for seed in range(20):
         y = np.random.default_rng(seed).normal(size=30)
-        columns = Forecaster(8, 1, members="statistics").fit(100 + (y.cumsum() if is_walk else y)).predict(level=80)
+        columns = Forecaster(8, 1, preset="fast").fit(100 + (y.cumsum() if is_walk else y)).predict(level=0.8)
         width = columns["upper_80"] - columns["lower_80"]
         ratios.append(width[0] / width[7])
     assert low < np.median(ratios) < high
@@ -74,6 +74,6 @@ def test_intervals_of_short_series_without_season_are_not_those_of_series_with_s
     trend = rng.normal(size=(30, 1)) * np.arange(13)
     seasonal = 100 + trend + np.array([np.resize(season, 13) for season in rng.normal(0, 5, (30, 4))])
     Y = np.concatenate([walks, seasonal + rng.normal(0, 0.1, (30, 13))])
-    columns = Forecaster(4, 4, members="statistics").fit(list(Y[:, :9])).predict(level=80)
+    columns = Forecaster(4, 4, preset="fast").fit(list(Y[:, :9])).predict(level=0.8)
     inside = (columns["lower_80"] <= Y[:, 9:]) & (Y[:, 9:] <= columns["upper_80"])
     assert inside.mean() > 0.55

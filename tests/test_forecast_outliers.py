@@ -10,7 +10,7 @@ from nnc.forecast import Forecaster, ForecastWarning
 
 def plain(horizon=3):
     """Return a model without corrections and without a season."""
-    return Forecaster(horizon, 1, members="statistics")
+    return Forecaster(horizon, 1, preset="fast")
 
 
 def values(n=200, seed=0):
@@ -64,9 +64,9 @@ def test_update_checks_only_new_values_and_leaves_the_model_if_the_warning_is_an
     y[140] = 1e6
     with pytest.warns(ForecastWarning, match="position 140;"):
         model = plain().fit(y)
-    forecast = model.update([10.0, 9.0]).predict()
+    forecast = model.append([10.0, 9.0]).predict()
     with pytest.raises(ForecastWarning, match="2e\\+06 at position 203;"):  # the tests turn warnings into errors
-        model.update([10.0, 2e6, 11.0])
+        model.append([10.0, 2e6, 11.0])
     np.testing.assert_array_equal(model.predict(), forecast)
 
 

@@ -29,7 +29,7 @@ def seasonal_walk(n, season, seed=0):
 
 
 def season_of(y, horizon=6):
-    return Forecaster(horizon, members="statistics").fit(y).season_
+    return Forecaster(horizon, preset="fast").fit(y).season_
 
 
 @pytest.mark.parametrize("season", [3, 8, 10, 30])
@@ -59,7 +59,7 @@ def test_season_of_a_week_replaces_that_of_a_day_with_a_warning():
     y = hourly(4)[: 3 * 168 + 24]
     train, actual = y[:-24], y[-24:]
     dated = pd.Series(train, index=pd.date_range("2024-01-01", periods=len(train), freq="h"))
-    model = Forecaster(24, members="statistics")
+    model = Forecaster(24, preset="fast")
     with pytest.warns(ForecastWarning, match="seasons of 24 and 168 steps, .* only that of 168 steps, .* pass season="):
         model.fit(dated)
     assert model.season_ == 168
@@ -82,7 +82,7 @@ def test_clear_season_of_less_than_three_cycles_is_as_accurate_as_last_season(n)
         t = np.arange(n + 12)
         y = 100 + slope * t + 10 * np.sin(2 * np.pi * t / 12) + 0.3 * np.random.default_rng(n).normal(size=n + 12)
         with pytest.warns(ForecastWarning, match="less than three seasons"):
-            forecast = Forecaster(12, 12, members="statistics").fit(y[:n]).predict()
+            forecast = Forecaster(12, 12, preset="fast").fit(y[:n]).predict()
         assert np.abs(forecast - y[n:]).mean() < (1.4 if slope == 0 else 0.4) * np.abs(y[n - 12 : n] - y[n:]).mean()
 
 
@@ -91,12 +91,12 @@ def test_clear_season_of_less_than_three_cycles_is_as_accurate_as_last_season(n)
 
 def test_forecasts_repeat_the_last_season_if_nothing_else_is_as_accurate():
     y = 3 * seasonal_walk(120, 12)
-    model = Forecaster(12, 12, members="statistics")
+    model = Forecaster(12, 12, preset="fast")
     with pytest.warns(
         ForecastWarning, match=r"forecasts are the last season \(seasonal naive\), because .* pass season="
     ):
         model.fit(y)
-    result = model.predict(level=80)
+    result = model.predict(level=0.8)
     np.testing.assert_allclose(result["forecast"], y[-12:], rtol=1e-12)
     assert model.naive_share_ == 1
     assert "100% last season (seasonal naive)" in str(model.report())
@@ -108,7 +108,7 @@ def test_usual_series_are_not_forecast_by_the_last_season():
     t = np.arange(60)
     noise = np.random.default_rng(0).normal(size=60)
     for y in (noise, noise.cumsum(), 0.3 * t + 10 * np.sin(2 * np.pi * t / 12) + noise, np.resize(t[:12], 60), t * 1.0):
-        assert Forecaster(6, 12, members="statistics").fit(y + 100).naive_share_ == 0
+        assert Forecaster(6, 12, preset="fast").fit(y + 100).naive_share_ == 0
 
 
 @pytest.mark.parametrize("weekend", [-25, -40])
@@ -116,7 +116,7 @@ def test_two_weeks_of_hours_are_forecast_as_accurately_as_by_the_last_week(weeke
     hours = np.arange(15 * 24)
     day = 20 * np.sin(2 * np.pi * hours / 24)
     y = 100 + day + weekend * (hours // 24 % 7 >= 5) + 4 * np.random.default_rng(0).normal(size=len(hours))
-    model = Forecaster(24, members="statistics")
+    model = Forecaster(24, preset="fast")
     with pytest.warns(ForecastWarning, match="less than three seasons of 168 steps"):
         model.fit(y[:-24])
     assert np.abs(model.predict() - y[-24:]).mean() < 1.3 * np.abs(y[-192:-168] - y[-24:]).mean()
@@ -126,5 +126,5 @@ def test_report_names_seasons_that_forecasts_do_not_use():
     pd = pytest.importorskip("pandas")
     dated = pd.Series(hourly(3), index=pd.date_range("2024-01-01", periods=3 * 168, freq="h"))
     with pytest.warns(ForecastWarning, match="seasons of 24 and 168 steps"):
-        model = Forecaster(24, members="statistics").fit(dated)
+        model = Forecaster(24, preset="fast").fit(dated)
     assert "season of 168 steps; not used: 24 steps" in str(model.report())

@@ -202,6 +202,7 @@ MODULES = {  # public modules, with the package that each needs
     "nnc.sklearn": "sklearn",
     "nnc.tabular": "sklearn",
     "nnc.forecast": "numpy",
+    "nnc.pde": "numpy",
     "nnc.dask": "distributed",
     "nnc.river": "river",
 }
@@ -226,10 +227,24 @@ OTHER_NAMES = {
     "held_out": "validation",
     "learning_rate": "lr",
     "callbacks": "callback",
+    "levels": "level",
+    "confidence": "level",
+    "n_members": "members",
+    "quality": "preset",
     "n_epochs": "epochs",
     "batch": "batch_size",
 }
 ESTIMATOR_ARGUMENTS = {"random_state", "learning_rate"}  # arguments that scikit-learn requires of its estimators
+# Whether the default of an argument has the form that all functions share.
+FORMS = {
+    "level": lambda level: level is None or all(0 < fraction < 1 for fraction in np.atleast_1d(level)),
+    "members": lambda members: members is None,
+    "preset": lambda preset: preset in (None, "default"),
+    "progress": lambda progress: progress is False,
+    "n_jobs": lambda n_jobs: n_jobs is None,
+    "n_threads": lambda n_threads: n_threads is None,
+    "callback": lambda callback: callback is None,
+}
 EXCEPTIONS = {("nnc.Comparison", "weights")}  # Comparison.weights contains differences, hence the exception
 
 
@@ -257,12 +272,16 @@ def test_arguments_have_one_name_per_concept(module):
         except (TypeError, ValueError):  # some compiled classes have no signature
             continue
         n_checked += 1
-        for parameter in parameters:
+        for parameter, default in ((key, value.default) for key, value in parameters.items()):
+            if parameter in FORMS and default is not inspect.Parameter.empty and not FORMS[parameter](default):
+                findings.append(f"{name}({parameter}={default!r})")
             is_exception = (is_estimator and parameter in ESTIMATOR_ARGUMENTS) or (name, parameter) in EXCEPTIONS
             if parameter in OTHER_NAMES and not is_exception:
                 findings.append(f"{name}({parameter}=) is {OTHER_NAMES[parameter]}")
             if is_estimator and parameter == "seed":
                 findings.append(f"{name}(seed=) is random_state")
+        if isinstance(getattr(member, "report", None), property):
+            findings.append(f"{name}.report is a property, not a method")
     assert n_checked
     assert not findings
 

@@ -136,10 +136,10 @@ def test_warning_that_is_an_error_keeps_former_model():
     assert state_of(model, ()) == expected
 
 
-def test_failed_update_keeps_former_observations():
+def test_failed_append_keeps_former_observations():
     model = Forecaster(2).fit(np.arange(20.0) % 3)
     expected = state_of(model, ())
-    for failed in failures(model, lambda model: model.update([1.0, 2.0])):
+    for failed in failures(model, lambda model: model.append([1.0, 2.0])):
         assert state_of(failed, ()) == expected
 
 

@@ -43,7 +43,7 @@ def test_forecasts_equal_those_in_python(capsys):
     assert "sales.csv" in Path("r.html").read_text(encoding="utf-8")
     assert main(["predict", "m.json", "future.csv", "--interval", "0.8", "-o", "out.csv", "-q"]) == 0
     result, future = pl.read_csv("out.csv"), pl.read_csv("future.csv")
-    expected = nnc.load("m.json").predict(future, level=80)
+    expected = nnc.load("m.json").predict(future, level=0.8)
     assert result.columns == ["shop", "month", "forecast", "lower_80", "upper_80"]
     assert result["forecast"].to_list() == expected["forecast"].to_list()
     assert main(["inspect", "m.json"]) == 0
@@ -62,7 +62,7 @@ def test_predict_without_known_columns_needs_no_table(capsys):
 def test_predict_writes_models_of_arrays(capsys):
     from nnc.forecast import Forecaster
 
-    Forecaster(2, 1, members="statistics").fit([np.arange(20.0), np.arange(30.0)]).save("m.json")
+    Forecaster(2, 1, preset="fast").fit([np.arange(20.0), np.arange(30.0)]).save("m.json")
     assert main(["predict", "m.json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "series,step,forecast"
@@ -130,6 +130,6 @@ def test_invalid_arguments_are_rejected(arguments, status, message, capsys):
     Path("codes.csv").write_text(f"month,sales\n{codes}", encoding="utf-8")
     Path("text.csv").write_text("month,sales\n2020-01-01,1\n2020-02-01,much\n", encoding="utf-8")
     if arguments[1] == "m.json":
-        Forecaster(2, 1, members="statistics").fit(np.arange(20.0)).save("m.json")
+        Forecaster(2, 1, preset="fast").fit(np.arange(20.0)).save("m.json")
     assert main(arguments) == status
     assert message in capsys.readouterr().err

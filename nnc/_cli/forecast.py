@@ -50,32 +50,31 @@ def predict(model: Forecaster, arguments: Namespace) -> None:
         raise UsageError(f"--id and --classes must not be used with {arguments.file}, which is a forecast model")
     output = arguments.output or "-"
     refuse_existing(output, arguments.force)
-    level = None if arguments.interval is None else 100 * arguments.interval
-    forecasts = _predict_rows(model, arguments, level)
+    forecasts = _predict_rows(model, arguments)
     if not isinstance(forecasts, pl.DataFrame):
         forecasts = _to_frame(forecasts)
     outputs.write(iter([forecasts]), output)
     Screen(arguments.quiet or output == "-").print(f"{len(forecasts):,} forecasts: {output}")
 
 
-def _predict_rows(model: Forecaster, arguments: Namespace, level: float | None) -> Any:
+def _predict_rows(model: Forecaster, arguments: Namespace) -> Any:
     """Return the forecasts; read the future values of known covariates from DATA if the model needs them."""
     if not model.needs_future_:
         if arguments.rows != "-":
             raise UsageError(
                 f"DATA must not be used with {arguments.file}, which needs no future values, got {arguments.rows}"
             )
-        return model.predict(level=level)
+        return model.predict(level=arguments.interval)
     if arguments.rows != "-" or sys.stdin is None or not sys.stdin.isatty():
         try:
             with open_table(arguments.rows, TextOptions.from_arguments(arguments), []) as file:
                 frame, _ = tables.read(file)
                 with tables.locate_errors(file):
-                    return model.predict(frame, level=level)
+                    return model.predict(frame, level=arguments.interval)
         except EmptyTableError:
             pass
     try:
-        return model.predict(level=level)
+        return model.predict(level=arguments.interval)
     except ValueError as error:  # the message names the columns and the times that the model needs
         message = str(error).replace("X must", "DATA must", 1)
         raise ValueError(f"{arguments.file} needs future values: {message}") from None

@@ -61,7 +61,4 @@ def fit_forecasters(
 
 def _fit(forecaster: Forecaster, y: Any, fit_options: dict[str, Any]) -> Forecaster:
     """Fit a copy of a Forecaster in the thread of a worker."""
-    model = Forecaster(
-        forecaster.horizon, forecaster.season, members=forecaster.members, n_jobs=1, seed=forecaster.seed
-    )
-    return model.fit(y, **fit_options)
+    return Forecaster(**{**forecaster.get_params(), "n_jobs": 1}).fit(y, **fit_options)

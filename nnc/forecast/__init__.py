@@ -2,8 +2,8 @@
 
     from nnc.forecast import Forecaster
     model = Forecaster(horizon=12).fit(y)
-    model.predict(), model.predict(level=[80, 95])
-    model.update(y_new), model.backtest(windows=5), print(model.report())
+    model.predict(), model.predict(level=[0.8, 0.95])
+    model.append(y_new), model.backtest(windows=5), print(model.report())
     model.save("forecast.json"), nnc.load("forecast.json")
 
 Arrays need only NumPy. Frames and series of pandas and polars need the extra `[frames]`.

@@ -11,13 +11,16 @@ from nnc._drawing import html
 from nnc._inspection.text import aligned
 from nnc.forecast.metrics import quantile_terms, seasonal_scale, smape_terms
 from nnc.forecast.model import adapt_width
-from nnc.forecast.reading import quantile_shifts
+from nnc.forecast.reading import percent, quantile_shifts
+from nnc.forecast.statistics import fill_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
+    from nnc.forecast.model import ForecastModel
+    from nnc.forecast.panel import Panel
     from nnc.forecast.statistics import Floats, Ints
 
 # Smallest number of observations of a series before the first origin; shorter series get no forecasts.
@@ -38,7 +41,7 @@ class Backtest:
     starts : int array (windows,)
         Time of the first forecast of each window, in steps relative to the end of the series.
     lower, upper : dict of float to array (windows, series, horizon)
-        Ends of the prediction intervals for each level in percent.
+        Ends of the prediction intervals for each level, such as 0.8.
     by_horizon : dict of str to array (horizon,)
         Metrics for each step: "mase", "rmsse" (both scaled by the seasonal naive errors before the origin), "smape" in
         percent, "quantile_loss" (the mean loss of the ends of all intervals, scaled like "mase") and "coverage_80", ...
@@ -96,7 +99,7 @@ class Backtest:
             ax.plot(t, self.actuals[i, series], color="black", label="observation" if i == 0 else None)
             ax.plot(t, self.forecasts[i, series], color="C0", label="forecast" if i == 0 else None)
             for level in sorted(self.lower, reverse=True):
-                label = f"{level:g} % interval" if i == 0 else None
+                label = f"{percent(level)} % interval" if i == 0 else None
                 ends = self.lower[level][i, series], self.upper[level][i, series]
                 ax.fill_between(t, *ends, color="C0", alpha=0.2, linewidth=0, label=label)
         ax.set_xlabel("step, relative to the end of the series")
@@ -109,7 +112,7 @@ def run_backtest(
 ) -> Backtest:
     """Forecast the series of a Forecaster from rolling origins; see `Forecaster.backtest`."""
     shifts = quantile_shifts(levels, None)
-    panel, rows, horizon = forecaster._panel, forecaster._rows, forecaster.horizon
+    panel, rows, horizon = forecaster._panel, forecaster._rows, forecaster._settings.horizon
     first = horizon + (windows - 1) * step  # number of steps from the first origin to the end of a series
     observed = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.before(first).values])
     used = np.flatnonzero(observed >= MIN_TRAINING_VALUES)
@@ -148,7 +151,7 @@ def _evaluate(
 ) -> Backtest:
     """Compute the metrics of forecasts and intervals, and return the Backtest."""
     actual, forecast = arrays["actual"], arrays["forecast"]
-    lower, upper = ({level: arrays[f"{side}_{level:g}"] for level in levels} for side in ("lower", "upper"))
+    lower, upper = ({level: arrays[f"{side}_{percent(level)}"] for level in levels} for side in ("lower", "upper"))
     error = np.abs(actual - forecast)
     terms = {"mase": error / scales[0], "smape": smape_terms(actual, forecast), "rmsse": error / np.sqrt(scales[1])}
     if shifts:
@@ -156,11 +159,34 @@ def _evaluate(
         terms["quantile_loss"] = np.mean(losses, axis=0) / scales[0]
     for level in levels:
         inside = (actual >= lower[level]) & (actual <= upper[level])
-        terms[f"coverage_{level:g}"] = np.where(np.isnan(actual), np.nan, inside)
+        terms[f"coverage_{percent(level)}"] = np.where(np.isnan(actual), np.nan, inside)
     by_horizon = {name: _mean(values, (0, 1)) for name, values in terms.items()}
     scores = {name: float(_mean(values, None)) for name, values in terms.items()}
     scores["rmsse"] = float(_mean(np.sqrt(_mean(terms["rmsse"] ** 2, 2)), None))
     return Backtest(forecast, actual, starts, lower, upper, by_horizon, scores)
+
+
+def skill(model: ForecastModel, before: Panel, after: Panel) -> float:
+    """Return 1 minus the error of the forecasts divided by that of the seasonal naive ones; see `Forecaster.score`.
+
+    Parameters
+    ----------
+    model : ForecastModel
+    before : Panel
+        Series of the model.
+    after : Panel
+        The same series with later observations.
+    """
+    horizon, season = model.horizon, model.season
+    later = after.cut([slice(n, n + horizon) for n in before.lengths.tolist()])
+    missing = (horizon - later.lengths).tolist()  # steps without an observation
+    actual = np.stack([np.pad(y, (0, n), constant_values=np.nan) for y, n in zip(later.values, missing, strict=True)])
+    future = [np.pad(X, ((0, n), (0, 0))) for X, n in zip(later.regressors, missing, strict=True)]
+    naive = np.stack([np.resize(fill_gaps(y, season)[-season:], horizon) for y in before.values])
+    scale = np.array([[seasonal_scale(y, season, 1)] for y in before.values])
+    errors = [_mean(np.abs(actual - x) / scale, None) for x in (model.predict(before, future).forecast(), naive)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(1 - errors[0] / errors[1])
 
 
 def _mean(values: Floats, axis: int | tuple[int, ...] | None) -> Any:

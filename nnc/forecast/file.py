@@ -3,7 +3,7 @@
 A model file contains the networks of the corrections, and a JSON object "forecast" with these members:
 
     {"recipe": 1,
-     "settings": {"horizon": 12, "season": null or 12, "members": "auto", "n_jobs": null, "seed": 0},
+     "settings": {"horizon": 12, "season": null or 12, "preset": "default", "n_jobs": null, "seed": 0},
      "season": 12, "other_seasons": [seasons that forecasts do not use], "naive_share": 0.0, 0.5 or 1.0,
      "names": null or [text, numbers or lists of them], "rows": [indices], "seconds": 0.5,
      "panel": {"values": [[...], ...], "starts": [...], "regressors": [[[...], ...], ...], "past": ..., "static": ...},
@@ -34,6 +34,7 @@ from nnc.forecast.frequency import Frequency
 from nnc.forecast.model import ForecastModel
 from nnc.forecast.panel import Panel
 from nnc.forecast.reading import ForecastWarning
+from nnc.forecast.settings import ForecastSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,6 @@ OLDER_RECIPE = (
     "this model was saved by a version of nnc with other statistical forecasts, so its forecasts have changed; fit the "
     "model again to adapt the corrections and the intervals"
 )
-SETTINGS = "horizon", "season", "members", "n_jobs", "seed"
 UNITS = "month", "second", "business day", "number"
 LAYOUT_TEXTS = "time", "target", "library", "time_type"
 
@@ -59,7 +59,7 @@ def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     names = None if forecaster._names is None else [_name_document(name) for name in forecaster._names]
     return corrections.networks.documents(), {
         "recipe": RECIPE,
-        "settings": {name: getattr(forecaster, name) for name in SETTINGS},
+        "settings": vars(forecaster._settings),
         "season": model.season,
         "other_seasons": list(forecaster._other_seasons),
         "naive_share": model.naive_share,
@@ -126,14 +126,15 @@ def _array(members: dict[str, Any], key: str, shape: tuple[int, ...], where: str
     return array
 
 
-def parse(body: dict[str, Any], networks: Members) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of a Forecaster and its other attributes; raise ValueError that locates invalid content."""
+def parse(body: dict[str, Any], networks: Members) -> dict[str, Any]:
+    """Return the attributes of a Forecaster; raise ValueError that locates invalid content."""
     recipe = fields.unsigned(body, "recipe", 0, bits=31) or 0
     if recipe > RECIPE:
         raise ValueError(f"recipe is {recipe}, expected at most {RECIPE}; load the file with a newer version of nnc")
-    settings = fields.member(body, "settings", dict)
-    fields.check_keys(settings, SETTINGS, "settings")
-    horizon, season = fields.size(settings["horizon"], "horizon"), fields.size(body.get("season"), "season")
+    arguments = fields.member(body, "settings", dict)
+    fields.check_keys(arguments, (*ForecastSettings._fields,), "settings")
+    settings = ForecastSettings(**arguments)
+    horizon, season = settings.horizon, fields.size(body.get("season"), "season")
     panel = _parse_panel(fields.member(body, "panel", dict))
     rows = fields.member(body, "rows", list)
     if sorted(rows) != list(range(len(panel))) or not all(type(row) is int for row in rows):
@@ -156,6 +157,7 @@ def parse(body: dict[str, Any], networks: Members) -> tuple[dict[str, Any], dict
     )
     layout = fields.member(body, "layout", dict, type(None))
     attributes = {
+        "_settings": settings,
         "_model": model,
         "_panel": panel,
         "_names": names,
@@ -175,7 +177,7 @@ def parse(body: dict[str, Any], networks: Members) -> tuple[dict[str, Any], dict
             f"self_test.forecast is {fields.describe(self_test['forecast'])}, expected the forecast of the model up to "
             f"rounding, {fields.describe(actual.tolist())}"
         )
-    return settings, attributes
+    return attributes
 
 
 def _share(body: dict[str, Any]) -> float:

@@ -15,12 +15,13 @@ from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
 from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
-from nnc.forecast.backtest import Backtest, run_backtest
+from nnc.forecast.backtest import Backtest, run_backtest, skill
 from nnc.forecast.data_warnings import warn_of_data, warn_of_outliers
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.indexes import is_frame
 from nnc.forecast.model import ForecastModel, adapt_width, fit_model
 from nnc.forecast.seasons import Seasons, choose_season
+from nnc.forecast.settings import ForecastSettings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -29,13 +30,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc._network import NeuralNetwork
+    from nnc._registry.choices import TablePresetName
     from nnc._report.page import Report
     from nnc.forecast.frames import Layout
     from nnc.forecast.panel import Panel
-    from nnc.forecast.statistics import Floats
-
-MEMBERS = "auto", "statistics"
-MAX_HORIZON = 1000
+    from nnc.forecast.statistics import Floats, Ints
 
 
 class Forecaster(SuggestsAttributes):
@@ -56,8 +55,8 @@ class Forecaster(SuggestsAttributes):
         4 for quarters, 52 for weeks, 7 for days, 5 for business days, 24 for hours), unless another season has a
         clearly lower validation error (such as 168 for hours, if weekdays and weekends differ). Without dates, any
         number of steps up to 1000 is detected, if autocorrelations and the validation error confirm it.
-    members : {"auto", "statistics"}, default "auto"
-        "statistics": only the statistical forecasts, without corrections.
+    preset : {"fast", "default"}, default "default"
+        "fast": only the statistical forecasts, without corrections.
     n_jobs : int, optional
         Number of networks that are trained at the same time; results do not depend on it. Default:
         `nnc.get_num_threads()`.
@@ -85,7 +84,7 @@ class Forecaster(SuggestsAttributes):
     Examples
     --------
     >>> model = Forecaster(horizon=12).fit(y)
-    >>> model.predict(level=[80, 95])["lower_80"]
+    >>> model.predict(level=[0.8, 0.95])["lower_80"]
     """
 
     def __init__(
@@ -93,20 +92,20 @@ class Forecaster(SuggestsAttributes):
         horizon: int,
         season: int | None = None,
         *,
-        members: str = "auto",
+        preset: TablePresetName = "default",
         n_jobs: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.horizon = check_count("horizon", horizon, maximum=MAX_HORIZON)
-        self.season = None if season is None else check_count("season", season, maximum=MAX_HORIZON)
-        self.members = check_choice("members", members, MEMBERS)
-        self.n_jobs = None if n_jobs is None else check_count("n_jobs", n_jobs)
-        self.seed = check_count("seed", seed, 0)
+        self.horizon, self.season, self.preset, self.n_jobs, self.seed = horizon, season, preset, n_jobs, seed
         self._model: ForecastModel | None = None
 
     def __repr__(self) -> str:
         state = "not fitted" if self._model is None else f"{len(self._panel)} series"
         return f"<Forecaster: horizon {self.horizon}, {state}>"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments of the constructor, as `clone` of scikit-learn needs them; `deep` has no effect."""
+        return {name: getattr(self, name) for name in ForecastSettings._fields}
 
     # ------------------------------------------------------------------------------------------ fitting
 
@@ -155,10 +154,10 @@ class Forecaster(SuggestsAttributes):
         Raises
         ------
         ValueError
-            A series has fewer than three observations, infinite values, or two rows of the same time; the times are
-            not on a regular grid; or series have different frequencies.
+            An argument of the constructor is invalid; a series has fewer than three observations, infinite values, or
+            two rows of the same time; the times are not on a regular grid; or series have different frequencies.
         TypeError
-            `y` or an argument has a wrong type.
+            `y` or an argument, also of the constructor, has a wrong type.
         ImportError
             `y` is a frame, and the extra `[frames]` is not installed.
 
@@ -171,6 +170,7 @@ class Forecaster(SuggestsAttributes):
             it has been constant so far, or hardly, because trend and season explain it.
         """
         start = perf_counter()
+        self._settings = ForecastSettings(**self.get_params())
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
         self._layout: Layout | None = None
         if is_frame(y):
@@ -193,18 +193,19 @@ class Forecaster(SuggestsAttributes):
         return self
 
     def _fit_model(self, panel: Panel) -> ForecastModel:
-        """Return the model of a panel with the settings of this object."""
-        n_calendar = 0 if self._layout is None else self._layout.n_calendar
-        learns = self.members == "auto"
-        return fit_model(panel, self.season_, self.horizon, learns, self.seed, self.n_jobs, n_calendar)
+        """Return the model of a panel with the settings of the fit."""
+        settings, n_calendar = self._settings, 0 if self._layout is None else self._layout.n_calendar
+        learns = settings.preset == "default"
+        return fit_model(panel, self.season_, settings.horizon, learns, settings.seed, settings.n_jobs, n_calendar)
 
     def _choose_season(self, panel: Panel) -> Seasons:
         """Return the season from the user, or the choice between the seasons of the frequency and of the series."""
-        if self.season is not None:
-            return Seasons(self.season)
+        settings = self._settings
+        if settings.season is not None:
+            return Seasons(settings.season)
         calendar = () if self._layout is None else self._layout.frequency.seasons
         n_calendar = 0 if self._layout is None else self._layout.n_calendar
-        return choose_season(panel, self.horizon, calendar, n_calendar)
+        return choose_season(panel, settings.horizon, calendar, n_calendar)
 
     @property
     def ids_(self) -> list[Hashable]:
@@ -270,8 +271,8 @@ class Forecaster(SuggestsAttributes):
         X : array (horizon, covariates) or frame, optional
             Future values of the known covariates. A frame has the id and time columns of the training frame.
         level : number or sequence of numbers, optional
-            Levels of prediction intervals in percent, such as [80, 95]. An interval contains about this fraction of
-            the future values.
+            Levels of prediction intervals, such as [0.8, 0.95]. An interval contains about this fraction of the future
+            values.
         quantiles : number or sequence of numbers, optional
             Probabilities of quantiles, above 0 and below 1.
 
@@ -307,32 +308,32 @@ class Forecaster(SuggestsAttributes):
 
     def _future(self, X: Any) -> list[Floats] | None:
         """Return the future known covariates (horizon, covariates) of each series of the panel; None if it has none."""
-        n_known = self._panel.regressors[0].shape[1]
+        n_known, horizon = self._panel.regressors[0].shape[1], self._fitted().horizon
         if self._layout is not None:
-            future = self._layout.read_future(X, self._names, self._panel, self._rows, self.horizon)
+            future = self._layout.read_future(X, self._names, self._panel, self._rows, horizon)
             return [future[i] for i in np.argsort(self._rows)]
         if not n_known and X is not None:
             raise ValueError("X must be None, got covariates; fit the model with X to use them")
         if not n_known:
             return None
         if X is None:
-            raise ValueError(f"X must be an array ({self.horizon}, {n_known}), got None; the model was fitted with X")
-        future_values = reading.read_covariates(X, self.horizon)
+            raise ValueError(f"X must be an array ({horizon}, {n_known}), got None; the model was fitted with X")
+        future_values = reading.read_covariates(X, horizon)
         if future_values.shape[1] != n_known:
             raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
         past = self._panel.regressors[0]
-        rows = np.arange(self.horizon)
+        rows = np.arange(horizon)
         reading.warn_of_ranges([(f"column {j} of X", past[:, j], future_values[:, j], rows) for j in range(n_known)])
         return [future_values]
 
-    # ------------------------------------------------------------------------------------------ updates
+    # ------------------------------------------------------------------------------------------ new observations
 
     @all_or_nothing
-    def update(self, y_new: Any, X: ArrayLike | None = None) -> Self:
+    def append(self, y_new: Any, X: ArrayLike | None = None) -> Self:
         """Append observations without a refit; forecasts begin after the last new observation.
 
         The widths of the intervals adapt to the errors of each series, as in adaptive conformal inference (Gibbs and
-        Candes, 2021). For level 80, a value outside the interval increases the width by 4 %, and a value inside
+        Candes, 2021). For level 0.8, a value outside the interval increases the width by 4 %, and a value inside
         decreases it by 1 %. The weights of the members do not change.
 
         Parameters
@@ -358,19 +359,23 @@ class Forecaster(SuggestsAttributes):
             A new value is far from all others of its series.
         """
         model = self._fitted()
-        read = self._read_new_arrays if self._layout is None else self._layout.read_update
+        names, index, panel = self._extended(y_new, X)
+        longer = panel.select(index)
+        warn_of_outliers(longer, names if self._names else None, self._layout, checked=self._panel.lengths[index])
+        self._width = adapt_width(model, self._panel, panel, self._width)
+        self._panel = panel
+        return self
+
+    def _extended(self, y_new: Any, X: Any) -> tuple[list[Hashable], Ints, Panel]:
+        """Return the names and the indices of the series with new observations, and the panel with these."""
+        read = self._read_new_arrays if self._layout is None else self._layout.read_new
         names, new = read(y_new, X)
         positions = {name: i for i, name in enumerate(self.ids_)}
         for name in names:
             if name not in positions:
                 raise ValueError(f"y_new must contain only series of the fit, got {name!r}; fit the model again")
         index = np.array([self._rows[positions[name]] for name in names], np.intp)
-        panel = self._panel.extended(index, new, names, has_grid=self._layout is not None)
-        updated = panel.select(index)
-        warn_of_outliers(updated, names if self._names else None, self._layout, checked=self._panel.lengths[index])
-        self._width = adapt_width(model, self._panel, panel, self._width)
-        self._panel = panel
-        return self
+        return names, index, self._panel.extended(index, new, names, has_grid=self._layout is not None)
 
     def _read_new_arrays(self, y_new: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names and the panel of new observations in arrays."""
@@ -381,7 +386,7 @@ class Forecaster(SuggestsAttributes):
         if len(new) != len(names):
             raise ValueError(
                 f"y_new must have one array for each of the {len(names)} series, got {len(new)}; pass a dict of arrays "
-                "to update some of them"
+                "to append to some of them"
             )
         found, expected = new.regressors[0].shape[1], self._panel.regressors[0].shape[1]
         if found != expected:
@@ -393,7 +398,7 @@ class Forecaster(SuggestsAttributes):
     def save(self, path: Any) -> None:
         """Write the fitted model with its observations to a JSON file; `nnc.load` reads it.
 
-        A loaded model gives the same forecasts, to the last bit, and can be updated. As in `NeuralNetwork.save`, the
+        A loaded model gives the same forecasts, to the last bit, and accepts `append`. As in `NeuralNetwork.save`, the
         file is replaced atomically, and the same errors are raised.
 
         Parameters
@@ -416,8 +421,8 @@ class Forecaster(SuggestsAttributes):
         """Create a Forecaster from the parsed content of a file; `where` names the file in error messages."""
         networks = Members.from_documents(content[0], where)
         with _serialization.build_errors(where, FILE_KIND):
-            settings, attributes = parse(content[1], networks)
-            forecaster = cls(**settings)
+            attributes = parse(content[1], networks)
+        forecaster = cls(**vars(attributes["_settings"]))
         vars(forecaster).update(attributes)
         return forecaster
 
@@ -433,6 +438,34 @@ class Forecaster(SuggestsAttributes):
 
     # ------------------------------------------------------------------------------------------ evaluation
 
+    def score(self, y_new: Any, X: ArrayLike | None = None) -> float:
+        """Return the skill of the forecasts: 1 minus their error divided by that of repeating the last season.
+
+        Both errors are absolute errors in units of the mean absolute difference of two values one season apart, as in
+        the mean absolute scaled error (Hyndman and Koehler, 2006), averaged over the steps and the series. A perfect
+        forecast has the score 1, and one that is as good as the seasonal naive forecast has 0.
+
+        Parameters
+        ----------
+        y_new : array, list of arrays, dict of arrays, series or frame
+            Observations after those of the fit, in the form of the training data; those after `horizon` steps do not
+            count.
+        X : array (n, covariates), optional
+            Covariates of these observations of a single array.
+
+        Returns
+        -------
+        float
+            NaN if all series repeat exactly, so that there is no scale for their errors.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in `append`.
+        """
+        model, (_, index, panel) = self._fitted(), self._extended(y_new, X)
+        return skill(model.select(index), self._panel.select(index), panel.select(index))
+
     def backtest(
         self,
         windows: int = 5,
@@ -440,7 +473,7 @@ class Forecaster(SuggestsAttributes):
         step: int | None = None,
         mode: str = "expanding",
         refit: bool = False,
-        level: Any = (80, 95),
+        level: Any = (0.8, 0.95),
     ) -> Backtest:
         """Forecast the last observations of each series from several rolling origins.
 
@@ -458,8 +491,8 @@ class Forecaster(SuggestsAttributes):
             number of observations.
         refit : bool, default False
             Whether the members learn again at each origin.
-        level : number or sequence of numbers, default (80, 95)
-            Levels of the prediction intervals in percent.
+        level : number or sequence of numbers, default (0.8, 0.95)
+            Levels of the prediction intervals.
 
         Returns
         -------
@@ -472,6 +505,7 @@ class Forecaster(SuggestsAttributes):
         """
         self._fitted()
         check_choice("mode", mode, ("expanding", "sliding"))
-        windows, step = check_count("windows", windows), self.horizon if step is None else check_count("step", step)
+        windows = check_count("windows", windows)
+        step = self._settings.horizon if step is None else check_count("step", step)
         refit, levels = check_bool("refit", refit), reading.number_list("level", level)
         return run_backtest(self, windows, step, mode == "sliding", refit, levels)

@@ -286,7 +286,7 @@ class Layout:
             future.append(found.encoded["known"][index])
         return self.with_calendar(future, ends)
 
-    def read_update(self, y: Any, X: Any) -> tuple[list[Hashable], Panel]:
+    def read_new(self, y: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names of series with new observations, and a panel of these observations."""
         if X is not None:
             raise ValueError("X must be None for a frame, got covariates; add them to the columns of the frame")

@@ -40,7 +40,7 @@ ORIGINS = 8  # number of forecast origins of each series, if there are enough se
 MIN_ORIGIN = 6  # smallest number of observations before a forecast origin
 MIN_SCORES = 200  # intended number of nonconformity scores for each horizon; short series have fewer
 MAX_SCORES = 2000  # maximum number of scores for each horizon
-ADAPTATION_RATE = 0.05  # step size by which `Forecaster.update` changes the width of intervals for each new value
+ADAPTATION_RATE = 0.05  # step size by which `Forecaster.append` changes the width of intervals for each new value
 ADAPTATION_LEVEL = 0.8  # level of the interval that decides whether a new value increases or decreases the width
 LAGS = 8  # number of past values of each covariate that are inputs of the networks
 

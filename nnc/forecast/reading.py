@@ -178,19 +178,24 @@ def number_list(name: str, value: Any) -> list[float]:
     return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
 
 
+def percent(level: float) -> str:
+    """Return the level of an interval in percent, for names of columns and metrics, such as "80" or "99.5"."""
+    return f"{100 * level:g}"
+
+
 def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
-    """Return {column name: probability} for levels of intervals in percent and for quantiles.
+    """Return {column name: probability} for levels of intervals and for quantiles.
 
     Raises
     ------
     ValueError
-        A level is below 1, or 100 or more; or a quantile is not between 0 and 1.
+        A level or a quantile is not between 0 and 1.
     """
     shifts = {}
     for value in number_list("level", level):
-        if not 1 <= value < 100:
-            raise ValueError(f"level must be at least 1 and below 100, in percent such as 80, got {value:g}")
-        shifts[f"lower_{value:g}"], shifts[f"upper_{value:g}"] = 0.5 - value / 200, 0.5 + value / 200
+        if not 0 < value < 1:
+            raise ValueError(f"level must be a fraction above 0 and below 1, such as 0.8, got {value:g}")
+        shifts[f"lower_{percent(value)}"], shifts[f"upper_{percent(value)}"] = 0.5 - value / 2, 0.5 + value / 2
     for value in number_list("quantiles", quantiles):
         shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
     return shifts

@@ -1,4 +1,4 @@
-"""Cases of nnc.forecast: single series and groups, with levels, corrections, covariates and updates."""
+"""Cases of nnc.forecast: single series and groups, with quantiles, corrections, covariates and updates."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +24,7 @@ def alternating(n: int, key: int) -> np.ndarray:
     return 100 + np.cumsum(signs + 0.1 * centered((n,), key))
 
 
-def run(kind: str, horizon: int, season: int | None, members: str, seed: int) -> Iterator[tuple[str, Any]]:
+def run(kind: str, horizon: int, season: int | None, preset: str, seed: int) -> Iterator[tuple[str, Any]]:
     """Fit, forecast, update and forecast again."""
     from nnc.forecast import Forecaster
 
@@ -46,27 +46,27 @@ def run(kind: str, horizon: int, season: int | None, members: str, seed: int) ->
         values = [series(50 + 3 * i, 12, 4.0, i) for i in range(12)]
     else:
         values = {f"series {i}": alternating(60 + i, i) for i in range(24)}
-    model = Forecaster(horizon, season, members=members, n_jobs=1, seed=seed).fit(values, *covariates)
+    model = Forecaster(horizon, season, preset=preset, n_jobs=1, seed=seed).fit(values, *covariates)
     future = (X[90 : 90 + horizon],) if covariates else ()
     yield "season", [model.season_, model.weights_]
     yield "params", [net.params for net in model.networks_]
     yield "forecast", model.predict(*future)
-    yield "levels", model.predict(*future, level=[50, 80, 95], quantiles=[0.1, 0.9])
+    yield "quantiles", model.predict(*future, quantiles=[0.025, 0.1, 0.25, 0.75, 0.9, 0.975])
     file = StringIO()
     model.save(file)
     file.seek(0)
-    yield "loaded", Forecaster.load(file).predict(*future, level=80)
+    yield "loaded", Forecaster.load(file).predict(*future, quantiles=[0.1, 0.9])
     if not covariates:
         new = [101.0, 99.0]
         many = isinstance(values, (list, dict))
-        model.update(dict.fromkeys(model.ids_, new) if isinstance(values, dict) else [new] * 12 if many else new)
-        yield "updated", model.predict(level=80)
+        model.append(dict.fromkeys(model.ids_, new) if isinstance(values, dict) else [new] * 12 if many else new)
+        yield "updated", model.predict(quantiles=[0.1, 0.9])
 
 
 def cases() -> Iterator[Case]:
     """Yield all forecasts."""
-    for kind, horizon, members in product(
-        ("single", "short", "counts", "missing", "covariates", "group", "alternating"), (3, 8), ("auto", "statistics")
+    for kind, horizon, preset in product(
+        ("single", "short", "counts", "missing", "covariates", "group", "alternating"), (3, 8), ("default", "fast")
     ):
         season = {"alternating": 1, "short": 4}.get(kind)
-        yield Case(f"{kind}, horizon {horizon}, {members}", partial(run, kind, horizon, season, members, horizon))
+        yield Case(f"{kind}, horizon {horizon}, {preset}", partial(run, kind, horizon, season, preset, horizon))
