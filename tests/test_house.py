@@ -54,6 +54,7 @@ NUMPY_FREE = (
     "_utils.disk",
     "_utils.fields",
     "_utils.names",
+    "_utils.text_table",
     "_utils.value",
     "_interop.c_functions",
     "_interop.c_source",

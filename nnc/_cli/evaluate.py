@@ -15,9 +15,9 @@ from nnc._cli.models import load, load_table_model, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
-from nnc._inspection.text import aligned
 from nnc._tables.format_search import MAX_UNREADABLE_FRACTION
 from nnc._utils.checks import pluralize
+from nnc._utils.text_table import aligned
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.temperature import expected_calibration_error
 

@@ -15,7 +15,7 @@ from nnc._cli.formats import TextOptions, open_table
 from nnc._cli.models import load, load_table_model, refuse_existing, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
-from nnc._inspection.text import aligned
+from nnc._utils.text_table import aligned
 from nnc.tabular import TableClassifier
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from nnc._cli.paths import IMAGE_EXTENSIONS, UNFINISHED_IMAGES
 from nnc._cli.runs import check_files, current_time, open_log, provenance, report_end
 from nnc._cli.screen import ProgressBar, Screen, format_record
 from nnc._cli.terminal import print_text
-from nnc._inspection.text import aligned
 from nnc._report.outcomes import ClassScores
 from nnc._utils import disk
 from nnc._utils.checks import pluralize
+from nnc._utils.text_table import aligned
 from nnc.datasets import read_idx, train_test_split
 from nnc.layers import small_images
 

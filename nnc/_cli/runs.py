@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 from nnc._cli.arguments import UsageError
 from nnc._cli.models import refuse_existing
 from nnc._cli.terminal import print_text
-from nnc._inspection.text import aligned
 from nnc._serialization import safetensors
 from nnc._serialization.text import other_format
 from nnc._utils import disk
+from nnc._utils.text_table import aligned
 from nnc._version import __version__
 
 if TYPE_CHECKING:

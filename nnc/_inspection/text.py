@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nnc._utils.text_table import aligned
 from nnc.layers.base import format_shape
 from nnc.layers.image import Convolution
 from nnc.layers.recurrent import RecurrentLayer
@@ -57,12 +58,6 @@ def summary_text(stack: Stack) -> str:
     """Return the table of `summary` as text."""
     rows, sums = summary_table(stack)
     return "\n".join([*aligned(rows), sums])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def inspect_text(

@@ -11,9 +11,9 @@ import numpy as np
 from nnc._drawing import curves as drawing
 from nnc._drawing import html
 from nnc._drawing.svg import shorten
-from nnc._inspection.text import aligned
 from nnc._report import sections
 from nnc._utils import disk
+from nnc._utils.text_table import aligned
 from nnc._version import __version__
 
 if TYPE_CHECKING:

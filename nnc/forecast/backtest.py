@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._drawing import html
-from nnc._inspection.text import aligned
+from nnc._utils.text_table import aligned
 from nnc.forecast.metrics import quantile_terms, seasonal_scale, smape_terms
 from nnc.forecast.model import adapt_width
 from nnc.forecast.reading import percent, quantile_shifts
