@@ -18,6 +18,7 @@ Modules
     nnc.tabular   TableClassifier and TableRegressor for tables with numbers, categories, text and dates
     nnc.sklearn   MLPClassifier and MLPRegressor with the interface of scikit-learn
     nnc.forecast  Forecaster for one or many time series
+    nnc.images    ImageClassifier for folders, files and arrays of images
     nnc.pde       differential equations in the loss
     nnc.datasets  iris, digits, MNIST, train_test_split
     nnc.plot      plots with matplotlib

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nnc import _serialization
 from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
-from nnc._serialization.models import load_model
+from nnc._serialization.models import build_model, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from nnc._model.custom import Function as LossFunction
     from nnc.forecast import Forecaster
+    from nnc.images import ImageClassifier
     from nnc.tabular import TableClassifier, TableRegressor
 
-    Model: TypeAlias = NeuralNetwork | Ensemble | TableClassifier | TableRegressor | Forecaster
+    Model: TypeAlias = NeuralNetwork | Ensemble | TableClassifier | TableRegressor | Forecaster | ImageClassifier
 
 
 def load(path: Any, loss: LossFunction | None = None) -> Any:
@@ -34,7 +35,7 @@ def load(path: Any, loss: LossFunction | None = None) -> Any:
 
     Returns
     -------
-    NeuralNetwork, Ensemble, TableClassifier, TableRegressor or Forecaster
+    NeuralNetwork, Ensemble, TableClassifier, TableRegressor, Forecaster or ImageClassifier
 
     Raises
     ------
@@ -62,7 +63,7 @@ def from_json(text: str, loss: LossFunction | None = None) -> Any:
 
     Returns
     -------
-    NeuralNetwork, Ensemble, TableClassifier, TableRegressor or Forecaster
+    NeuralNetwork, Ensemble, TableClassifier, TableRegressor, Forecaster or ImageClassifier
 
     Raises
     ------
@@ -76,7 +77,7 @@ def from_json(text: str, loss: LossFunction | None = None) -> Any:
     """
     where = "the JSON text"
     kind, content = _serialization.loads(text, where, "model")
-    return BUILDERS[kind](content, where, loss)
+    return build_model(kind, content, where, loss, BUILDERS)
 
 
 def _build_table_model(content: Any, where: str, loss: LossFunction | None) -> TableClassifier | TableRegressor:
@@ -94,8 +95,16 @@ def _build_forecaster(content: Any, where: str, loss: LossFunction | None) -> Fo
     return Forecaster._from_content(content, where, loss)
 
 
+def _build_image_classifier(document: Any, where: str, loss: LossFunction | None) -> ImageClassifier:
+    """Return the image classifier that the validated content of a model file or JSON text describes."""
+    from nnc.images import ImageClassifier
+
+    return ImageClassifier._from_document(document, where, loss)
+
+
 BUILDERS: dict[str, Callable[[Any, str, Any], Model]] = {
     "network": NeuralNetwork._from_document,
+    "image classifier": _build_image_classifier,
     "ensemble": Ensemble._from_documents,
     "table model": _build_table_model,
     "forecast model": _build_forecaster,

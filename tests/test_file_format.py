@@ -57,7 +57,7 @@ def test_schema_contains_all_names():
     references = {location["$ref"].split("/")[-1] for location in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]}
     assert references == kinds - {"input"}
     document_keys = document.validated_document(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
-    # Only files of nnc.pde.Problem have the member "problem", and only those of `nnc train --images` "training_images".
+    # Only files of nnc.pde.Problem have the member "problem", and only those of ImageClassifier "training_images".
     assert set(NETWORK) == {*document_keys, "problem", "training_images", "sha256"}
 
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from lines import count_executed_lines
 from strategies import texts
 
-from nnc import _serialization, from_json
+from nnc import _serialization
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import ModelFileError
 from nnc._serialization.training import TRAINING_KEYS
@@ -825,8 +825,8 @@ def test_training_images_are_saved_without_changing_the_checksum() -> None:
     """Older readers ignore training images, and the checksum must still match in these readers."""
     text = _serialization.dumps(document(training_images=IMAGE_RANGES))
     assert json.loads(text)["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
-    net = from_json(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
-    assert json.loads(net.copy().astype("float32").to_json())["training_images"] == IMAGE_RANGES
+    read = _serialization.loads(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
+    assert read["training_images"] == IMAGE_RANGES
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "_network": NETWORK - {"reference"},
     "datasets": {"_utils", "_data"},
     "_comparison": ABOVE,
-    "_loading": {"_parallel", "tabular", "forecast", *ABOVE},
+    "_loading": {"_parallel", "tabular", "forecast", "images", *ABOVE},
     "_parallel": ABOVE,
     "dask": {"forecast", "_parallel", "sklearn", *ABOVE},
     "sklearn": {"_parallel", *ABOVE},
@@ -43,11 +43,12 @@ MAY_IMPORT = {
     "tabular": {"_parallel", "_report", "_tables", *ABOVE},
     "_report": ABOVE,
     "forecast": {"_parallel", "_report", "_tables", *ABOVE},
+    "images": {"_report", *ABOVE},
     "pde": {"_network", *NETWORK},
     "_online": {"_utils", "_registry", "_network"},
     "river": {"_utils", "_online"},
     "_browser": {"_utils", "_inspection", "layers", "reference"},
-    "_cli": {"_browser", "_report", "_tables", "forecast", "tabular", *ABOVE},
+    "_cli": {"_browser", "_report", "_tables", "forecast", "images", "tabular", *ABOVE},
 }
 NUMPY_FREE = (
     "_utils.checks",

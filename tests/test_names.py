@@ -202,6 +202,7 @@ MODULES = {  # public modules, with the package that each needs
     "nnc.sklearn": "sklearn",
     "nnc.tabular": "sklearn",
     "nnc.forecast": "numpy",
+    "nnc.images": "numpy",
     "nnc.pde": "numpy",
     "nnc.dask": "distributed",
     "nnc.river": "river",
@@ -245,7 +246,8 @@ FORMS = {
     "n_threads": lambda n_threads: n_threads is None,
     "callback": lambda callback: callback is None,
 }
-EXCEPTIONS = {("nnc.Comparison", "weights")}  # Comparison.weights contains differences, hence the exception
+# Comparison.weights contains differences. ImageClassifier has the arguments of a classifier of scikit-learn.
+EXCEPTIONS = {("nnc.Comparison", "weights"), ("nnc.images.ImageClassifier", "random_state")}
 
 
 def public_callables(module):

@@ -63,6 +63,12 @@ def test_command_names_extra_only_after_installation_from_index(monkeypatch, tmp
         ("import nnc.tabular", "sklearn", "nnc.tabular needs scikit-learn 1.9", "tables"),
         ("import nnc.dask", "distributed", "nnc.dask needs distributed", "dask"),
         ("import nnc.dask; nnc.dask.DaskMLPClassifier", "sklearn", "this class needs scikit-learn", "sklearn"),
+        (
+            "import nnc.images as i; i.ImageClassifier().fit(['a.png'], [0])",
+            "PIL",
+            "reading of image files needs Pillow",
+            "images",
+        ),
         ("import nnc.river", "river", "nnc.river needs river", "river"),
         ("import nnc; nnc.NeuralNetwork([1, 1]).to_torch()", "torch", "this function needs PyTorch", "torch"),
         ("import nnc; nnc.from_torch(None)", "torch", "this function needs PyTorch", "torch"),

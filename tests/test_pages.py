@@ -25,7 +25,7 @@ API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 PUBLIC_MODULES = {
     *("", ".datasets", ".layers", ".plot", ".reference", ".pde", ".sklearn"),
-    *(".tabular", ".forecast", ".dask", ".river"),
+    *(".tabular", ".forecast", ".images", ".dask", ".river"),
 }
 
 
@@ -120,7 +120,7 @@ def public_names():
     for name in ("datasets", "layers"):
         yield from (f"{name}.{member}" for member in getattr(nnc, name).__all__)
     # Packages that these modules import may be missing.
-    for name in ("plot", "sklearn", "dask", "tabular", "forecast", "river"):
+    for name in ("plot", "sklearn", "dask", "tabular", "forecast", "images", "river"):
         members = source_of(name).split("\n__all__ = [")[1].split("]")[0]
         yield from (f"{name}.{member}" for member in re.findall(r'"(\w+)"', members))
 

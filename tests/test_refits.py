@@ -16,7 +16,7 @@ import nnc
 from nnc.forecast import Forecaster, ForecastWarning
 from nnc.sklearn import MLPRegressor
 
-MODULES = "nnc", "nnc.sklearn", "nnc.tabular", "nnc.forecast", "nnc.pde"
+MODULES = "nnc", "nnc.sklearn", "nnc.tabular", "nnc.forecast", "nnc.images", "nnc.pde"
 # Public classes whose `fit` continues the training of a network, or returns a new object.
 WITHOUT_REFIT = {"NeuralNetwork", "Problem", "MinMax", "Pixels", "Standardize"}
 N_FAILURES = 6  # number of calls of functions, evenly spaced in a fit, at which the tests raise exceptions
@@ -37,10 +37,13 @@ TABLE = {"members": 1, "n_jobs": 1, "random_state": 0}
 # Constructor arguments, arguments of the first fit, and arguments of the second fit.
 CLASSES, NUMBERS = ((X_OLD, LABELS_OLD), (X_NEW, LABELS_NEW)), ((X_OLD, X_OLD[:, 0]), (X_NEW[:, :2], X_NEW[:, 1]))
 SERIES = (np.arange(40.0) % 4,), ({"a": np.arange(30.0) % 7 + rng.normal(size=30), "b": rng.normal(size=35)},)
+IMAGES_OLD, IMAGES_NEW = rng.integers(0, 256, (2, 24, 12, 12), np.uint8)
+PICTURES = (IMAGES_OLD, LABELS_OLD), (IMAGES_NEW[..., None].repeat(3, axis=3), LABELS_NEW)
 EXAMPLES = {
     "EnsembleClassifier": ({**NETWORK, "n_estimators": 2}, *CLASSES),
     "EnsembleRegressor": ({**NETWORK, "n_estimators": 2}, *NUMBERS),
     "Forecaster": ({"horizon": 3, "n_jobs": 1}, *SERIES),
+    "ImageClassifier": ({"epochs": 1, "random_state": 0, "n_threads": 1}, *PICTURES),
     "MLPClassifier": (NETWORK, *CLASSES),
     "MLPRegressor": (NETWORK, *NUMBERS),
     "TableClassifier": (TABLE, *CLASSES),

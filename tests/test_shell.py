@@ -1005,8 +1005,8 @@ def test_train_and_predict_on_idx_files(shell, tmp_path):
 def test_resumed_image_training_matches_uninterrupted_training(shell, images, monkeypatch, set_limit):
     """A run that Ctrl-C ended after the third epoch is resumed and gives the model of an uninterrupted run."""
     assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
-    checkpoint = import_module("nnc._cli.images").PeriodicCheckpoint
-    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
+    checkpoint = import_module("nnc.images.training").PeriodicCheckpoint
+    set_limit("nnc.images.training.PeriodicCheckpoint.seconds", 1e-9)
     save, epochs = checkpoint.__call__, []
 
     def interrupt(self, record):
@@ -1030,7 +1030,7 @@ def test_resumed_image_training_matches_uninterrupted_training(shell, images, mo
 def test_interrupt_during_validation_ends_image_training(shell, images, monkeypatch, set_limit, signal_epoch, status):
     """A signal in the first of two epochs ends the run; a signal in the last epoch comes too late and is ignored."""
     loop = import_module("nnc._training.loop").TrainingLoop
-    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
+    set_limit("nnc.images.training.PeriodicCheckpoint.seconds", 1e-9)
     evaluate = loop.evaluate
 
     def interrupt(self):
@@ -1049,7 +1049,7 @@ def test_interrupt_during_validation_ends_image_training(shell, images, monkeypa
 
 def test_image_training_resumes_after_last_epoch(shell, images, monkeypatch, set_limit):
     """A run that was killed after its last epoch, before it removed its checkpoint, can be resumed."""
-    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
+    set_limit("nnc.images.training.PeriodicCheckpoint.seconds", 1e-9)
     with monkeypatch.context() as killed:
         # A signal from outside cannot be sent at this moment.
         killed.setattr(os, "remove", lambda path: None)
@@ -1297,7 +1297,7 @@ def test_images_are_reduced_while_being_read(shell, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         image.new("RGB", (1200, 1000), (20 * i, 200, 10)).save(folder / f"{i}.png")
     # The test calls a private function because imported packages dominate the peak memory of a whole training.
-    read_images = import_module("nnc._cli.images")._read_images
+    read_images = import_module("nnc.images.reading")._read_files
     files = sorted(map(str, (tmp_path / "large").rglob("*.png")))
     references, max_full_size = [], 0
     create_copy = image.Image._new  # Pillow creates all copies of images with this private method
@@ -1313,7 +1313,7 @@ def test_images_are_reduced_while_being_read(shell, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         # Pillow allocates pixels outside Python, where tracemalloc does not see them.
         patch.setattr(image.Image, "_new", count_alive)
-        assert read_images(files).X.shape == (8, 33, 40, 3)
+        assert read_images("large", files).X.shape == (8, 33, 40, 3)
     assert 1 <= max_full_size <= 2
 
 

@@ -283,7 +283,7 @@ def test_inverted_training_equals_training_on_inverted_images(shell):
     write_images("dark", X, y)
     assert shell("train", "--images", "light", "--invert", "--epochs", "2", "-o", "a.json", "-q")[2] == 0
     assert shell("train", "--images", "dark", "--epochs", "2", "-o", "b.json", "-q")[2] == 0
-    assert nnc.load("a.json").params.tobytes() == nnc.load("b.json").params.tobytes()
+    assert nnc.load("a.json").network_.params.tobytes() == nnc.load("b.json").network_.params.tobytes()
 
 
 def test_watched_training_plots_curves_and_gives_the_same_model(shell):
@@ -294,7 +294,7 @@ def test_watched_training_plots_curves_and_gives_the_same_model(shell):
     assert "epoch 3\n" in err
     assert "val_accuracy" in err
     assert shell(*line, "b.json", "-q", "--watch") == ("", "", 0)
-    assert nnc.load("a.json").params.tobytes() == nnc.load("b.json").params.tobytes()
+    assert nnc.load("a.json").network_.params.tobytes() == nnc.load("b.json").network_.params.tobytes()
 
 
 def test_watched_training_of_a_table_plots_networks(shell):

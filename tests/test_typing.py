@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import nnc
 from nnc import DivergedError, History, ModelFileError, NeuralNetwork
 from nnc.datasets import load_digits, load_mnist, read_idx, train_test_split
+from nnc.images import ImageClassifier
 
 X, y = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450, seed=0)
@@ -51,6 +52,7 @@ def squared(P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
 NeuralNetwork([3, 1], loss=squared)
 heads = nnc.Heads([nnc.Head(1), nnc.Head(2, "bce", weight=0.5)])
 assert_type(NeuralNetwork([3, 3], loss=heads).heads, nnc.Heads | None)
+assert_type(ImageClassifier(epochs=3).fit("photos").predict_proba("new"), NDArray[np.float64])
 assert_type(nnc.OnlineRegressor().predict_one({"a": 1.0, "b": True}), float)
 assert_type(net.vjp(X, X), tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]])
 assert_type(net.jacobian(X), NDArray[Any])

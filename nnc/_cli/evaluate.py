@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-import nnc
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
-from nnc._cli.models import load, load_table_model, select_network
+from nnc._cli.models import Network, load, load_table_model, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
@@ -46,7 +45,7 @@ MAX_CONFUSION_CLASSES = 12  # with more classes, the confusion matrix would not 
 def run(arguments: Namespace) -> int:
     """Run `nnc evaluate` and return the exit status."""
     model = load(arguments.file)
-    if isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    if isinstance(model, Network):
         return _evaluate_images(model, arguments)
     target = arguments.target or model.target_name_
     if target is None:
@@ -64,7 +63,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _evaluate_images(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> int:
+def _evaluate_images(model: Network, arguments: Namespace) -> int:
     """Print the metrics of a classifier of images; raise ValueError for other networks."""
     network = select_network(model, 1)
     if len(network.model.stack.input_shape) != 3:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-import nnc
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TextOptions, open_table
-from nnc._cli.models import load, load_table_model, refuse_existing, select_network
+from nnc._cli.models import Network, load, load_table_model, refuse_existing, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
 from nnc._utils.text_table import aligned
@@ -33,8 +32,7 @@ def run(arguments: Namespace) -> int:
     """Run `nnc explain` and return the exit status."""
     refuse_existing(arguments.output, arguments.force)
     network = load(arguments.file)
-    is_network = isinstance(network, (nnc.NeuralNetwork, nnc.Ensemble))
-    if is_network and len(select_network(network, 1).model.stack.input_shape) == 3:
+    if isinstance(network, Network) and len(select_network(network, 1).model.stack.input_shape) == 3:
         from nnc._cli.image_models import explain
 
         return explain(network, arguments)

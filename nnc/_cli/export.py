@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import nnc
 from nnc._cli.arguments import UsageError
-from nnc._cli.models import load_any, refuse_existing, select_network
+from nnc._cli.models import Network, load_any, networks_of, refuse_existing, select_network
 from nnc._cli.paths import check_distinct
 from nnc._cli.terminal import print_text
 from nnc.forecast import Forecaster
@@ -29,7 +29,8 @@ def run(arguments: Namespace) -> int:
             "MODEL must be a network, an ensemble or a model of a table, got the forecast model "
             f"{arguments.file}, which cannot be exported; use nnc predict, or nnc.load in Python"
         )
-    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    model = networks_of(model) if isinstance(model, Network) else model
+    if arguments.members is not None and isinstance(model, Network):
         raise UsageError(
             f"--members requires a table model, but {arguments.file} is another model; use --network instead"
         )

@@ -8,15 +8,15 @@ import numpy as np
 
 import nnc
 from nnc._cli.arguments import UsageError
-from nnc._cli.image_notes import print_notes
-from nnc._cli.images import image_shape, read_labelled, read_unlabelled
-from nnc._cli.models import refuse_existing, select_network
+from nnc._cli.images import read_with_labels, read_without_labels
+from nnc._cli.models import Network, networks_of, refuse_existing, select_network
 from nnc._cli.screen import Screen
 from nnc._cli.terminal import print_json, print_text
 from nnc._drawing.braille import plot_plane
 from nnc._drawing.svg import image_data_uri, png_data_uri
 from nnc._report.page import Report
 from nnc._report.sections import Picture
+from nnc.images.reading import class_indices
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -26,45 +26,41 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
 
 
-def read_test_images(model: Any, arguments: Namespace) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def read_test_images(model: Network, arguments: Namespace) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the predicted probabilities and the true class indices of labelled images; -1 for unknown classes."""
-    height, width, channels = image_shape(model, arguments)
-    screen = Screen(quiet=False)
-    images, labels = read_labelled(arguments.rows, arguments.labels, screen, (height, width), channels == 1)
-    images = images.inverted() if arguments.invert else images
-    print_notes(model, images, arguments.invert, screen)
-    index = {str(label): i for i, label in enumerate(check_classifier(model, arguments.file))}
-    true = np.array([index.get(str(label), -1) for label in labels.tolist()], np.intp)
-    return np.asarray(model.predict(images.X), np.float64), true
+    images, labels = read_with_labels(arguments.rows, arguments, Screen(quiet=False), model)
+    true = class_indices(check_classifier(model, arguments.file), labels)
+    return np.asarray(networks_of(model).predict(images.X), np.float64), true
 
 
-def check_classifier(model: Any, path: str) -> list[Any]:
+def check_classifier(model: Network, path: str) -> list[Any]:
     """Return the classes of a model; raise ValueError if it has no classes with a probability for each of them."""
-    network = select_network(model, 1)
-    if model.classes is None or network.sizes[-1] != len(model.classes):
+    classes = networks_of(model).classes
+    if classes is None or select_network(model, 1).sizes[-1] != len(classes):
         raise ValueError(f"{path} must be a classifier with an output for each class")
-    labels: list[Any] = model.classes.tolist()
+    labels: list[Any] = classes.tolist()
     return labels
 
 
-def explain(model: Any, arguments: Namespace) -> int:
+def explain(model: Network, arguments: Namespace) -> int:
     """Run `nnc explain` for images: print or write how each pixel changes the probability of a class."""
     if arguments.rows is None:
         raise UsageError("DATA is required to explain a classifier of images: an image, or a folder of images")
-    if not isinstance(model, nnc.NeuralNetwork):
+    network = networks_of(model)
+    if not isinstance(network, nnc.NeuralNetwork):
         raise UsageError("an ensemble cannot be explained; save one of its networks")
     refuse_existing(arguments.output, arguments.force)
     labels = check_classifier(model, arguments.file)
-    names, X = read_unlabelled(model, arguments, Screen(quiet=False))
+    names, X = read_without_labels(model, arguments, Screen(quiet=False))
     names, X = names[: arguments.first], X[: arguments.first]
-    P = np.asarray(model.predict(X), np.float64)
+    P = np.asarray(network.predict(X), np.float64)
     classes = P.argmax(axis=1)
     if arguments.label is not None:
         chosen = [i for i, label in enumerate(labels) if str(label) == arguments.label]
         if not chosen:
             raise UsageError(f"--label must be a class of the model, got {arguments.label!r}")
         classes = np.full(len(X), chosen[0])
-    maps = saliency(model, X, classes)
+    maps = saliency(network, X, classes)
     captions = [
         f"{name}: probability of {labels[index]} {P[i, index]:.4g}"
         for i, (name, index) in enumerate(zip(names, classes.tolist(), strict=True))

@@ -6,7 +6,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import nnc
-from nnc._cli.models import load_any
+from nnc._cli.models import Network, load_any, networks_of
 from nnc._cli.terminal import print_json, print_text
 from nnc.forecast import Forecaster
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Run `nnc inspect` and return the exit status."""
     model = load_any(arguments.file)
+    model = networks_of(model) if isinstance(model, Network) else model
     if arguments.json:
         print_json(_describe(model))
     elif isinstance(model, nnc.NeuralNetwork):

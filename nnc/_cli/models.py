@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import nnc._model.cores  # import the core first, because its ImportError explains how to build it
 from nnc import Ensemble, NeuralNetwork
+from nnc.images import ImageClassifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,18 +15,20 @@ if TYPE_CHECKING:
     from nnc.forecast import Forecaster
     from nnc.tabular.estimator import TableEstimator
 
+Network: TypeAlias = NeuralNetwork | Ensemble | ImageClassifier  # models that read numbers or images
 
-def load_any(path: str) -> NeuralNetwork | Ensemble | TableEstimator | Forecaster:
+
+def load_any(path: str) -> Network | TableEstimator | Forecaster:
     """Load a model for inspection or prediction.
 
     Files do not contain custom loss functions. The loaded network has a placeholder instead, because inspection and
     prediction do not compute the loss.
     """
-    model: NeuralNetwork | Ensemble | TableEstimator | Forecaster = nnc.load(path, loss=_missing_loss)
+    model: Network | TableEstimator | Forecaster = nnc.load(path, loss=_missing_loss)
     return model
 
 
-def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
+def load(path: str) -> Network | TableEstimator:
     """Load a model other than a forecast model for inspection or prediction."""
     from nnc.forecast import Forecaster
 
@@ -41,15 +44,22 @@ def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
 def load_table_model(path: str, command: str) -> TableEstimator:
     """Load a table model; raise ValueError if the file contains a network or an ensemble."""
     model = load(path)
-    if isinstance(model, (NeuralNetwork, Ensemble)):
+    if isinstance(model, Network):
         kind = "an ensemble" if isinstance(model, Ensemble) else "a network"
         raise ValueError(f"MODEL must be a table model for nnc {command}, got {path}, which is {kind}")
     return model
 
 
-def select_network(model: NeuralNetwork | Ensemble | TableEstimator | Forecaster, number: int) -> NeuralNetwork:
+def networks_of(model: Network) -> NeuralNetwork | Ensemble:
+    """Return the network of a classifier of images, and other models unchanged."""
+    return model.network_ if isinstance(model, ImageClassifier) else model
+
+
+def select_network(model: Network | TableEstimator | Forecaster, number: int) -> NeuralNetwork:
     """Return the network with this number in a model; the first network has the number 1."""
-    if isinstance(model, NeuralNetwork):
+    if isinstance(model, ImageClassifier):
+        networks = [model.network_]
+    elif isinstance(model, NeuralNetwork):
         networks = [model]
     else:
         networks = list(model.networks if isinstance(model, Ensemble) else model.networks_)

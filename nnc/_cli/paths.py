@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 INPUTS = {"file": "MODEL", "data": "DATA", "rows": "DATA", "images": "--images", "labels": "--labels"}
 OUTPUTS = {"output": "--output", "log": "--log", "report": "--report"}
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 # Extensions that are appended to the path of the model file for the checkpoint of an unfinished run.
 UNFINISHED = ".unfinished"
 UNFINISHED_IMAGES = UNFINISHED + ".safetensors"
@@ -71,6 +70,8 @@ def _status(path: str) -> os.stat_result:
 
 def _is_image_in(path: str, folder: str) -> bool:
     """Return whether `path` is an existing image in `folder` or one of its subfolders."""
+    from nnc.images.reading import IMAGE_EXTENSIONS
+
     if not (os.path.isdir(folder) and os.path.isfile(path) and path.lower().endswith(IMAGE_EXTENSIONS)):
         return False
     folder = os.path.realpath(folder)

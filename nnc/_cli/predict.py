@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import nnc
 from nnc._cli import numbers
-from nnc._cli.models import load_any
+from nnc._cli.models import Network, load_any, networks_of
 from nnc.forecast import Forecaster
 
 if TYPE_CHECKING:
@@ -20,12 +19,12 @@ def run(arguments: Namespace) -> int:
         from nnc._cli.forecast import predict as predict_series
 
         predict_series(model, arguments)
-    elif not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    elif not isinstance(model, Network):
         from nnc._cli.predict_table import predict
 
         predict(model, arguments)
     elif numbers.is_text(arguments.rows):
-        numbers.predict(model, arguments)
+        numbers.predict(networks_of(model), arguments)
     else:
         from nnc._cli.images import predict as predict_images
 

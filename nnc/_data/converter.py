@@ -36,7 +36,6 @@ class DataConverter(TargetConversion):
             "scale_X": None if self.scaling_X is None else self.scaling_X.to_dict(),
             "scale_y": None if self.scaling_y is None else self.scaling_y.to_dict(),
             "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "training_images": self.training_images,
         }
 
     def restore(self, document: dict[str, Any]) -> None:
@@ -45,7 +44,6 @@ class DataConverter(TargetConversion):
             self.classes = targets.classes_from_list(document["classes"])
         if document["feature_names"] is not None:
             self.feature_names = tuple(document["feature_names"])
-        self.training_images: dict[str, list[float]] | None = document.get("training_images")
         for name in ("scale_X", "scale_y"):
             if document[name] is not None:
                 from nnc._data.scaling import Scaling

@@ -44,8 +44,6 @@ class InputConversion:
         Class of each output; None if labels are the indices of the outputs.
     feature_names : tuple of str or None
         Names of the columns of X in the first fit.
-    training_images : dict or None
-        Ranges of properties of the training images, which `nnc train --images` stores in the model file.
     is_direct : bool
         Whether the engine receives inputs and returns outputs without conversion.
     max_abs_input : float
@@ -93,7 +91,6 @@ class InputConversion:
             self.scaling_y = heads.scaling_without_data(model.heads.definition, scaler_y)
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
-        self.training_images: dict[str, list[float]] | None = None
         self.max_abs_input = 0.0
 
     def set_scalers(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
@@ -115,12 +112,8 @@ class InputConversion:
         other.is_direct, other.is_bound = self.is_direct, self.is_bound
         other.has_automatic_loss = self.has_automatic_loss
         other.scaling_X, other.scaling_y, other.max_abs_input = self.scaling_X, self.scaling_y, 0.0
-        other.classes, other.feature_names, other.training_images, other.labels_are_indices = (
-            self.classes,
-            self.feature_names,
-            self.training_images,
-            self.labels_are_indices,
-        )
+        other.classes, other.feature_names = self.classes, self.feature_names
+        other.labels_are_indices = self.labels_are_indices
         return other
 
     def copy(self, model: Model | None = None) -> Self:

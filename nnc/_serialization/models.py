@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from nnc._serialization import text
+from nnc._serialization.document import ModelFileError
 from nnc._utils import disk
 
 if TYPE_CHECKING:
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 Model = TypeVar("Model")
+# Kinds of models whose file is the document of a network, which has "training_images" for an image classifier.
+NETWORK_KINDS = {
+    "network": "a single network; load it with nnc.load",
+    "image classifier": "an image classifier; load it with nnc.load, whose result has the network as network_",
+}
 
 
 def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, Any], Model]]) -> Model:
@@ -36,11 +42,29 @@ def load_model(path: Any, loss: Any, builders: Mapping[str, Callable[[Any, str, 
     """
     from nnc._serialization import safetensors
 
-    if safetensors.is_path(path) and "network" in builders:
+    if safetensors.is_path(path) and NETWORK_KINDS.keys() & builders.keys():
         kind, content = "network", safetensors.read(path)
     elif len(builders) == 1:
         (kind,) = builders
+        kind = "network" if kind in NETWORK_KINDS else kind
         content = text.read(path, kind)
     else:
         kind, content = text.read(path, "model")
-    return builders[kind](content, disk.describe_source(path), loss)
+    return build_model(kind, content, disk.describe_source(path), loss, builders)
+
+
+def build_model(
+    kind: str, content: Any, where: str, loss: Any, builders: Mapping[str, Callable[[Any, str, Any], Model]]
+) -> Model:
+    """Build the model of a validated document; arguments as in `load_model`.
+
+    Raise ModelFileError if the document of a network belongs to an image classifier and only networks are accepted, or
+    the opposite.
+    """
+    if kind == "network" and content.get("training_images") is not None:
+        kind = "image classifier"
+    if kind not in builders:
+        raise ModelFileError(
+            f"cannot load the {next(iter(builders))} from {where}: the content is {NETWORK_KINDS[kind]}"
+        )
+    return builders[kind](content, where, loss)

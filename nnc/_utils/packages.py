@@ -11,6 +11,7 @@ EXTRAS = {
     "cli": ("narwhals>=2", "scikit-learn>=1.9", "polars>=1.34", "rich>=13.7", "argcomplete>=3.3", "pillow>=10.3"),
     "dask": ("distributed>=2025.3", "dask[array,dataframe]>=2025.3"),
     "frames": ("narwhals>=2",),
+    "images": ("pillow>=10.3",),
     "plot": ("matplotlib>=3.8",),
     "progress": ("tqdm>=4.66",),
     "river": ("river>=0.22",),

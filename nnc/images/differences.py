@@ -6,57 +6,34 @@ model file contains the ranges of size, aspect ratio and contrast, from which th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import nnc
-from nnc._cli.models import select_network
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
-    from nnc._cli.screen import Screen
+    from nnc.images.reading import Images
 
 RANGE_QUANTILES = 0.05, 0.95  # quantiles of the training images that limit the ranges
-MAX_SIZE_CHANGE = 2.0  # a note is printed for images that are larger or smaller than the range by this factor
-MAX_ASPECT_CHANGE = 1.25  # a note is printed for images whose aspect ratio is outside the range by this factor
+MAX_SIZE_CHANGE = 2.0  # a message is returned for images that are larger or smaller than the range by this factor
+MAX_ASPECT_CHANGE = 1.25  # a message is returned for images whose aspect ratio is outside the range by this factor
 MAX_UNKNOWN_REDUCTION = 4.0  # assumed reduction of training images, if the model file does not contain their size
 MIN_CONTRAST = 4.0  # in gray levels; an image with a smaller absolute contrast has no polarity
-POLARITY_FRACTION = 0.5  # a note is printed if more than this fraction of the images have the opposite polarity
+POLARITY_FRACTION = 0.5  # a message is returned if more than this fraction of the images have the opposite polarity
 
 # A model file without `training_images` does not contain the polarity. The images are then inverted for comparison, and
-# the probability p of the predicted class is computed before and after inversion. A note is printed if both limits are
-# satisfied.
+# the probability p of the predicted class is computed before and after inversion. A message is returned if both limits
+# are satisfied.
 MIN_INVERTED_FRACTION = 0.6  # p must be higher after inversion for at least this fraction of the images
 MIN_LOG_DECREASE = 1.0  # the mean of log(1 - p) must decrease by more than this
 MIN_UNCERTAINTY = 1e-7  # smaller 1 - p are raised to this value, because float32 rounds such p to 1
 MAX_INVERTED_IMAGES = 200  # maximum number of images that are inverted
 
 
-class Images(NamedTuple):
-    """Images that were read and scaled.
-
-    Attributes
-    ----------
-    files : list of str
-        Paths of image files, or the indices of the images in an IDX file.
-    sizes : float array (n, 2)
-        Width and height of each image before scaling, in pixels.
-    X : uint8 array (n, height, width) or (n, height, width, 3)
-        Pixels after scaling.
-    """
-
-    files: list[str]
-    sizes: NDArray[np.float64]
-    X: NDArray[np.uint8]
-
-    def inverted(self) -> Images:
-        """Return the images with dark and light exchanged."""
-        return self._replace(X=255 - self.X)
-
-
-def describe(images: Images) -> dict[str, list[float]]:
+def describe_images(images: Images) -> dict[str, list[float]]:
     """Return the ranges of training images for the member `training_images` of a model file."""
     width, height = images.sizes.T
     quantities = {
@@ -69,47 +46,10 @@ def describe(images: Images) -> dict[str, list[float]]:
     }
 
 
-def print_notes(model: nnc.NeuralNetwork | nnc.Ensemble, images: Images, is_inverted: bool, screen: Screen) -> None:
-    """Print a note for each property in which images differ from the training images of a model.
-
-    Parameters
-    ----------
-    model : NeuralNetwork or Ensemble
-        Model that reads images.
-    images : Images
-        Images as the model reads them.
-    is_inverted : bool
-        Whether `--invert` has exchanged dark and light, which determines the remedy in the note about polarity.
-    screen : Screen
-        Output of the notes.
-    """
-    network = select_network(model, 1)
-    ranges = network.converter.training_images
-    _print_size_notes(images, ranges, network.model.stack.input_shape[:2], screen)
-    remedy = "leave out --invert" if is_inverted else "use --invert"
-    if ranges is None:
-        if model.classes is not None and _is_more_certain_if_inverted(model, images.X):
-            screen.warn(
-                "the model is more certain about the inverted images; if dark and light are exchanged compared with "
-                f"the training images, {remedy}"
-            )
-        return
-    polarity = _polarity(np.array(ranges["contrast"]))
-    if not polarity[0] == polarity[1] != 0:
-        return
-    n_opposite = int((_polarity(_contrast(images.X)) == -polarity[0]).sum())
-    if n_opposite > POLARITY_FRACTION * len(images.X):
-        kinds = {1: "light on a dark ground", -1: "dark on a light ground"}
-        screen.warn(
-            f"{n_opposite:,} of {len(images.X):,} images are {kinds[-polarity[0]]}, but the training images are "
-            f"{kinds[polarity[0]]}; {remedy}"
-        )
-
-
-def _print_size_notes(
-    images: Images, ranges: dict[str, list[float]] | None, input_size: tuple[int, ...], screen: Screen
-) -> None:
-    """Print notes for images whose size or aspect ratio differs from the ranges of the training images.
+def size_differences(
+    images: Images, ranges: dict[str, list[float]] | None, input_size: tuple[int, ...]
+) -> Iterator[str]:
+    """Yield messages about images whose size or aspect ratio differs from the ranges of the training images.
 
     Without ranges, images are compared with the inputs of the model, (height, width).
     """
@@ -134,10 +74,52 @@ def _print_size_notes(
         if is_different.any():
             first = int(is_different.argmax())
             width, height = images.sizes[first]
-            screen.warn(
+            yield (
                 f"{is_different.sum():,} of {len(sides):,} images {problem}: {images.files[first]} has {width:.0f} x "
                 f"{height:.0f} pixels, {references[reference]}"
             )
+
+
+def polarity_difference(
+    images: Images,
+    ranges: dict[str, list[float]] | None,
+    predict_proba: Callable[[NDArray[np.uint8]], NDArray[np.floating]] | None,
+    remedy: str,
+) -> str | None:
+    """Return a message if most images are dark on a light ground and the training images light on a dark ground.
+
+    The same holds for the opposite; None means that the polarity is equal or unknown.
+
+    Parameters
+    ----------
+    images : Images
+        Images as the model reads them.
+    ranges : dict or None
+        Result of `describe_images` for the training images; None if the model file does not contain it.
+    predict_proba : callable or None
+        Function that returns probabilities (n, classes) of pixels, which are compared if there are no ranges; None for
+        a model that is not a classifier.
+    remedy : str
+        End of the message.
+    """
+    if ranges is None:
+        if predict_proba is not None and _is_more_certain_if_inverted(predict_proba, images.X):
+            return (
+                "the model is more certain about the inverted images; if dark and light are exchanged compared with "
+                f"the training images, {remedy}"
+            )
+        return None
+    polarity = _polarity(np.array(ranges["contrast"]))
+    if not polarity[0] == polarity[1] != 0:
+        return None
+    n_opposite = int((_polarity(_contrast(images.X)) == -polarity[0]).sum())
+    if n_opposite <= POLARITY_FRACTION * len(images.X):
+        return None
+    kinds = {1: "light on a dark ground", -1: "dark on a light ground"}
+    return (
+        f"{n_opposite:,} of {len(images.X):,} images are {kinds[-polarity[0]]}, but the training images are "
+        f"{kinds[polarity[0]]}; {remedy}"
+    )
 
 
 def _format_range(limits: list[float]) -> str:
@@ -158,11 +140,13 @@ def _polarity(contrast: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.where(np.abs(contrast) >= MIN_CONTRAST, np.sign(contrast), 0).astype(np.int64)
 
 
-def _is_more_certain_if_inverted(model: nnc.NeuralNetwork | nnc.Ensemble, X: NDArray[np.uint8]) -> bool:
+def _is_more_certain_if_inverted(
+    predict_proba: Callable[[NDArray[np.uint8]], NDArray[np.floating]], X: NDArray[np.uint8]
+) -> bool:
     """Return whether a classifier is more certain about the inverted images."""
     sample = X[np.linspace(0, len(X) - 1, min(len(X), MAX_INVERTED_IMAGES)).astype(int)]
     as_read, inverted = (
-        np.log(np.maximum(1 - np.asarray(model.predict(pixels), np.float64).max(axis=1), MIN_UNCERTAINTY))
+        np.log(np.maximum(1 - np.asarray(predict_proba(pixels), np.float64).max(axis=1), MIN_UNCERTAINTY))
         for pixels in (sample, 255 - sample)
     )
     is_frequent = (inverted < as_read).mean() >= MIN_INVERTED_FRACTION
