@@ -109,10 +109,11 @@ def test_classifier_rejects_quantities_and_accepts_classes():
         assert find_quantity(np.unique(labels), 40) is None
 
 
-def test_many_classes_that_look_like_numbers_give_warning():
-    labels = [f"{i} kg" for i in range(40)]
+@pytest.mark.parametrize("unit", ["kg", "°C", "m²", "km/h", "‰"])
+def test_many_classes_that_look_like_numbers_give_warning(unit):
+    labels = [f"{i} {unit}" for i in range(40)]
     with pytest.warns(
-        ColumnWarning, match=r"^y has 40 classes that look like numbers or dates, such as '0 kg'; if they"
+        ColumnWarning, match=rf"^y has 40 classes that look like numbers or dates, such as '0 {unit}'; if they"
     ):
         TableClassifier("fast", members=1, random_state=0).fit(np.arange(80)[:, None], labels * 2)
 

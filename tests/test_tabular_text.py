@@ -136,6 +136,8 @@ def test_codes_and_mixed_formats_stay_categories():
     "write",
     [
         lambda i: f"{i} kg",
+        lambda i: f"{i} °C",
+        lambda i: f"{i} km/h",
         lambda i: f"{i}.5" if i % 2 else f"{i},5",
         lambda i: f"{i % 28 + 1}-{i % 12 + 1}-{i % 90 + 10}",
         lambda i: f"{i + 24}:30",

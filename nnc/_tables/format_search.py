@@ -42,7 +42,7 @@ CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
 UNIT_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
 MAX_UNIT_LENGTH = 4  # maximum number of characters of a currency or percent sign at the end of a cell
 LOOKALIKE = re.compile(
-    rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
+    rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[°%‰]?[^\W\d_]{{0,4}}(?:/[^\W\d_]{{1,4}})?\.?)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
 )
 
 
