@@ -356,6 +356,16 @@ def test_in_place_functions_are_read_even_if_their_result_is_ignored(function):
     np.testing.assert_allclose(net.predict(X), module(torch.tensor(X.copy())).detach().numpy(), atol=1e-6)
 
 
+def test_module_that_changes_its_argument_in_place_passes_the_comparison():
+    class ChangesArgument(Dense2):
+        def forward(self, x):
+            a = self.a(x)
+            x.tanh_()
+            return self.b(a)
+
+    assert nnc.from_torch(ChangesArgument(None), verify=True, shape=(3,)).activations == ("identity", "identity")
+
+
 @pytest.mark.parametrize(
     ("message", "function"),
     [

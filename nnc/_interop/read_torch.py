@@ -212,7 +212,8 @@ def check(network: Any, module: Any, parts: Parts, reader: Reader) -> None:
     device = next(module.parameters()).device
     try:
         with _evaluation(module), torch.autocast(device.type, enabled=False):
-            outputs = module(rows.to(device)).cpu().numpy()
+            # Copy the rows, because a module may change its argument in place.
+            outputs = module(rows.to(device, copy=True)).cpu().numpy()
     except LAYER_ERRORS as error:
         shape = tuple(rows.shape[1:])
         raise ValueError(f"module must accept rows of the shape {shape}, got the error: {error}") from None
