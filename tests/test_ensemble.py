@@ -279,6 +279,11 @@ def test_load_rejects_file_with_incompatible_networks(regression):
         nnc.from_json(invalid)
 
 
+def test_load_accepts_checksum_of_a_network_that_is_null(regression):
+    text = edit_document(regression.to_json(), lambda d: d["networks"][0].update(sha256=None))
+    np.testing.assert_array_equal(nnc.from_json(text).predict(X), regression.predict(X))
+
+
 def test_onnx_model_predicts_like_ensemble(regression, classification, tmp_path):
     onnx = pytest.importorskip("onnx")
     from onnx.reference import ReferenceEvaluator

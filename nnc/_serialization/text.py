@@ -324,7 +324,7 @@ def _container(document: Any, content: str) -> Any:
             raise ValueError(f"networks[{i}]: {error}") from None
     body = fields.member(document, BODY_KEYS[content], dict) if content in BODY_KEYS else None
     saved_checksum = document.get("sha256")
-    have_checksums = all("sha256" in member for member in members)
+    have_checksums = all(member.get("sha256") is not None for member in members)
     if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, body):
         problem = NETWORKS_MISMATCH if body is None else CHECKSUM_MISMATCH
         raise ValueError(f'{problem}, or remove the last "sha256" from the file to accept the edited content')
