@@ -103,6 +103,16 @@ def test_fit_with_few_rows_gives_no_leakage_warning():
     )
 
 
+@pytest.mark.parametrize("identifiers", [range(N), 1e3 * RNG.normal(size=N)])
+def test_repeated_rows_with_other_identifiers_are_named_as_possible_cause(identifiers):
+    repeated = np.arange(N) // 5
+    X = np.column_stack([RNG.normal(size=(N, 2))[repeated], list(identifiers)])
+    remedy = "; if rows repeat with other identifiers or times, drop the repetitions"
+    with pytest.warns(LeakageWarning) as caught:
+        TableRegressor("fast", members=1, random_state=0).fit(X, Z[repeated])
+    assert [str(warning.message).endswith(remedy) for warning in caught] == [True, True]
+
+
 def test_target_among_columns_is_reported():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"noise": RNG.normal(size=N), "price": Z})

@@ -56,13 +56,16 @@ def warn_of_leakage(schema: Schema, table: Table, y: NDArray[Any], rows: NDArray
     targets = [target for column in labels.reshape(len(labels), -1).T for target in _targets(column, y.ndim == 1)]
     if len(labels) < MIN_ROWS or not targets:
         return
-    for column_schema, column in schema.read(part):
-        if any(_explains(column, *target) for target in targets):
-            warn_user(
-                f"column {column_schema.name!r} determines the target almost exactly; if it is the target in other "
-                "words, or known only after the target, drop it from X",
-                LeakageWarning,
-            )
+    columns = schema.read(part)
+    names = [column.name for column, values in columns if any(_explains(values, *target) for target in targets)]
+    # Several columns determine the target if rows repeat with other identifiers or times, so that they are not equal.
+    remedy = "; if rows repeat with other identifiers or times, drop the repetitions" if len(names) > 1 else ""
+    for name in names:
+        warn_user(
+            f"column {name!r} determines the target almost exactly; if it is the target in other words, or known only "
+            f"after the target, drop it from X{remedy}",
+            LeakageWarning,
+        )
 
 
 def _targets(column: NDArray[Any], are_classes: bool) -> list[tuple[Floats, float]]:
