@@ -320,6 +320,11 @@ def fit(frame, **columns):
         (ValueError, lambda: fit(MONTHS.assign(date=pd.NaT)), "time must have no missing values, got one in row 0"),
         (ValueError, lambda: fit(MONTHS.assign(date="soon")), r"dates such as 2024-01-31, .*, got 'soon' in row 0"),
         (ValueError, lambda: fit(pd.concat([MONTHS, DAYS])), "one frequency in all series, got 'daily' in .* 'daily'"),
+        (
+            ValueError,
+            lambda: Forecaster(2).fit(pd.Series(np.arange(40.0), pd.date_range("2024", periods=40, freq="1500ns"))),
+            "time must have steps of at least 10 microseconds if it has dates, .*, got 0.95",
+        ),
         (ValueError, lambda: fit(MONTHS, known=["sales"]), "must be different columns, got 'sales' twice"),
         (ValueError, lambda: fit(MONTHS.assign(x=MONTHS["sales"]), static=["x"]), "several values of series 's0'"),
         (ValueError, lambda: fit(MONTHS, time=None), "time must be the name of a column, got None"),

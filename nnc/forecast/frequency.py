@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86400
 MICROSECOND = 1e-6  # resolution of dates in seconds
+MIN_DATE_STEP = 1e-5  # smallest step of dates in seconds, whose rounding to microseconds does not matter
 MAX_RELATIVE_DEVIATION = 1e-6  # largest distance of a time from its grid point, relative to a step
 MIN_BUSINESS_DAYS = 10  # smallest number of dates without a weekend that are recognized as business days
 NAMES: dict[tuple[str, float], str] = {
@@ -126,7 +127,8 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[Hashable], are_date
     Raises
     ------
     ValueError
-        The times of a series are not on a regular grid, or two series have different frequencies.
+        The times of a series are not on a regular grid, two series have different frequencies, or steps of dates are
+        too short.
     """
     longest = max(times, key=len)
     if len(longest) < 2:
@@ -141,6 +143,11 @@ def infer_frequency(times: Sequence[Floats], names: Sequence[Hashable], are_date
         if is_daily and len(every) >= MIN_BUSINESS_DAYS and np.is_busday(_days(every)).all():
             candidates.append(Frequency("business day", 1, float(every[0] % DAY_SECONDS)))
     step = float(differences.min())
+    if are_dates and step < MIN_DATE_STEP - MICROSECOND / 2:
+        raise ValueError(
+            f"time must have steps of at least {MIN_DATE_STEP / MICROSECOND:g} microseconds if it has dates, whose "
+            f"resolution is a microsecond, got {step / MICROSECOND:.3g} microseconds; pass times as numbers"
+        )
     if are_dates:
         step = max(round(step, 6), MICROSECOND)
     candidates.append(Frequency("second" if are_dates else "number", step, float(every.min())))
