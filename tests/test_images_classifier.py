@@ -70,7 +70,7 @@ def equal_bits(first, second):
 
 def test_import_of_package_does_not_import_pillow():
     code = "import sys, nnc.images; assert not {'PIL', 'sklearn'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
 def test_folder_files_and_array_give_the_same_model(folder, tmp_path):
