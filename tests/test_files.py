@@ -117,7 +117,8 @@ TEXT = """\
   "sha256": "@@"
 }
 """
-SHA = "f03638e74e3fb4603d9df4c39d7951051824a8fd4dfc4132d4762d187827856a"
+SHA = "a0b4abc860c7376223e5f5612d50850a74b77889b8376aa8f70f34f7e38820d3"
+FORMER_SHA = "f03638e74e3fb4603d9df4c39d7951051824a8fd4dfc4132d4762d187827856a"  # in files of version 0.1.0
 TEXT = TEXT.replace("@@", SHA)
 UNSIGNED = TEXT.replace(f',\n  "sha256": "{SHA}"', "")
 
@@ -314,7 +315,7 @@ def digest(value: Any) -> Any:
 
 @pytest.mark.parametrize("model", [document(), checkpoint(), checkpoint(classes=[2**63 - 1, 5])])
 def test_checksum_follows_its_definition(model: dict[str, Any]) -> None:
-    text = json.dumps(digest(model), sort_keys=True, separators=(",", ":"))
+    text = "2" + json.dumps(digest(model), sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(text.encode()).hexdigest()
     assert _serialization.checksum(model) == expected
     assert f'  "sha256": "{expected}"\n}}\n' in _serialization.dumps(model)
@@ -387,6 +388,33 @@ def test_checksum_detects_edited_file(old: str, new: str) -> None:
     text = TEXT.replace(old.replace("@@", SHA), new)
     assert text != TEXT
     assert load_error(text) == DAMAGED
+
+
+# Members that the checksum of earlier files excludes, with two values.
+FORMERLY_EXCLUDED = {
+    "dropout": ([0.5], [0.25]),
+    "feature_names": (["a", "b"], ["b", "a"]),
+    "learning": ([{"trainable": False}, None], [None, None]),
+    "settings": (
+        {"preset": "plain", "optimizer": optimizers.SGD().to_dict(), "lr": 0.1, "batch_size": 8, "epochs": 2},
+        {"preset": "plain", "optimizer": optimizers.SGD().to_dict(), "lr": 0.2, "batch_size": 8, "epochs": 2},
+    ),
+    "training_images": (
+        {"longer_side": [20.0, 28.0], "aspect_ratio": [0.5, 1.0], "contrast": [-20.0, 30.0]},
+        {"longer_side": [20.0, 28.0], "aspect_ratio": [0.5, 1.0], "contrast": [-20.0, 31.0]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMERLY_EXCLUDED)
+def test_checksum_covers_members_that_it_excluded_in_earlier_files(name: str) -> None:
+    first, second = FORMERLY_EXCLUDED[name]
+    saved = json.loads(_serialization.dumps(document(**{name: first})))
+    for edited in (saved | {name: second}, json.loads(TEXT) | {name: first}):  # a changed member, and a new one
+        assert load_error(json.dumps(edited)) == DAMAGED
+    earlier = {**saved, "sha256": _serialization.checksum(document(), former=True)}
+    assert earlier["sha256"] == FORMER_SHA
+    assert _serialization.loads(json.dumps(earlier)) == _serialization.loads(json.dumps(saved))
 
 
 def test_edited_file_without_checksum_loads() -> None:
@@ -795,10 +823,8 @@ def test_invalid_feature_names_raise(names: Any, message: str) -> None:
     assert load_error(json.dumps(document(feature_names=names))) == message + FIX
 
 
-def test_checksum_excludes_feature_names() -> None:
-    """Older readers ignore feature names, and the checksum must still match in these readers."""
+def test_feature_names_are_saved_only_if_there_are_names() -> None:
     model = json.loads(_serialization.dumps(document(feature_names=["a", "b"])))
-    assert model["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
     assert _serialization.loads(json.dumps(model))["feature_names"] == ["a", "b"]
     assert "feature_names" not in json.loads(_serialization.dumps(document()))
 
@@ -821,10 +847,8 @@ def test_invalid_training_images_raise(ranges: Any, message: str) -> None:
     assert load_error(json.dumps(document(training_images=ranges))).startswith(message)
 
 
-def test_training_images_are_saved_without_changing_the_checksum() -> None:
-    """Older readers ignore training images, and the checksum must still match in these readers."""
+def test_unknown_members_of_training_images_are_ignored() -> None:
     text = _serialization.dumps(document(training_images=IMAGE_RANGES))
-    assert json.loads(text)["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
     read = _serialization.loads(json.dumps(json.loads(text) | {"training_images": {**IMAGE_RANGES, "later": 1}}))
     assert read["training_images"] == IMAGE_RANGES
 

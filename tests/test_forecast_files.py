@@ -1,5 +1,6 @@
 """Tests of the files of forecast models: exact forecasts after loading, and errors for invalid files."""
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -10,6 +11,8 @@ from test_forecast import monthly
 from test_forecast_seasons import seasonal_walk
 
 import nnc
+from nnc._serialization.document import validated_document
+from nnc._serialization.text import _joint_checksum, checksum
 from nnc.forecast import Forecaster, ForecastWarning
 from nnc.forecast.effects import Effects
 from nnc.forecast.file import RECIPE
@@ -180,3 +183,26 @@ def test_other_models_are_rejected(tmp_path, model):
         Forecaster.load(tmp_path / "net.json")
     with pytest.raises(nnc.ModelFileError, match=r"the content is a forecast model; load it with nnc\.load"):
         nnc.NeuralNetwork.load(tmp_path / "f.json")
+
+
+def test_checksum_covers_every_member(model):
+    document = json.loads(model.to_json())
+    for key, value in [("seed", 1), ("preset", "fast"), ("n_jobs", 2), ("season", 12)]:
+        edited = copy.deepcopy(document)
+        edited["forecast"]["settings"][key] = value
+        with pytest.raises(nnc.ModelFileError, match="does not match its checksum"):
+            nnc.from_json(json.dumps(edited))
+    document["networks"][0]["layers"][0]["W"][0][0] += 1e-3
+    del document["networks"][0]["sha256"], document["networks"][0]["self_test"]
+    with pytest.raises(nnc.ModelFileError, match='remove the last "sha256"'):
+        nnc.from_json(json.dumps(document))
+
+
+def test_files_with_the_former_checksum_are_read(model):
+    """Its checksum does not cover `settings`."""
+    document = json.loads(model.to_json())
+    networks = document["networks"]
+    for network in networks:
+        network["sha256"] = checksum(validated_document(network), former=True)
+    document["sha256"] = _joint_checksum([network["sha256"] for network in networks], document["forecast"], former=True)
+    assert nnc.from_json(json.dumps(document)).predict().tobytes() == model.predict().tobytes()

@@ -21,7 +21,8 @@ docs/file-format.md describes all members, and the layers of images and sequence
     "minmax" name the method that computed shift and factor. {"type": "pixels", "shift": 0.0, "factor":
     0.00392156862745098} has one shift and one factor, 1 / 255, for all columns.
 `dropout`, `learning`, `feature_names`, `settings`, `training_images`
-    Members that later versions of nnc added. Older versions ignore them, and the checksum does not include them.
+    Members that later versions of nnc added. Older versions ignore them. The checksum of older files
+    does not include them.
 `learning`
     Options of each parametric layer, or null for the defaults: {"trainable": false, "lr_factor": 0.1, "bias_lr_factor":
     0.1}. Options with default values (true, 1.0, 1.0) are omitted. In a checkpoint, "missed_steps" is the number of

@@ -64,9 +64,9 @@ OTHER_FORMATS = {
 NETWORKS_MISMATCH = (
     "its networks do not match its checksum (sha256): one was removed, added or replaced; use another copy"
 )
-# Members that the first versions of nnc ignore. The checksum excludes these members, so that those versions accept
-# files that contain them.
-NOT_IN_CHECKSUM = ("dropout", "feature_names", "learning", "settings", "training_images")
+CHECKSUM_PREFIX = "2"  # begins the hashed text, so that no checksum is also one of the former rule
+# Members that the former rule excludes. Files of that rule can still be read.
+NOT_IN_FORMER_CHECKSUM = ("dropout", "feature_names", "learning", "settings", "training_images")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # tolerances of self-tests, relative to 1 + |output|
 
 
@@ -96,7 +96,7 @@ def dumps(
     if isinstance(document, list):
         networks = [_with_checksum(document_to_save(network)) for network in document]
         body_member = {} if body is None else {BODY_KEYS[content]: body}
-        checksum_member = {"sha256": _joint_checksum(networks, body)}
+        checksum_member = {"sha256": _joint_checksum([network["sha256"] for network in networks], body)}
         members = {**CONTAINER_HEADERS[content], **body_member, "networks": networks, **checksum_member}
     else:
         members = _with_checksum(document_to_save(document))
@@ -124,12 +124,12 @@ def content_of(document: Any, body: Any = None, content: str = "table model") ->
     return "network" if not isinstance(document, list) else "ensemble" if body is None else content
 
 
-def _joint_checksum(networks: list[dict[str, Any]], body: dict[str, Any] | None = None) -> str:
+def _joint_checksum(checksums: list[str], body: dict[str, Any] | None = None, former: bool = False) -> str:
     """Return the SHA-256 of the concatenated checksums of the networks, preceded by that of the body if present."""
     from hashlib import sha256
 
-    checksums = [network["sha256"] for network in networks]
-    return sha256("".join(checksums if body is None else [checksum(body), *checksums]).encode("ascii")).hexdigest()
+    parts = checksums if body is None else [checksum(body, former), *checksums]
+    return sha256("".join(parts).encode("ascii")).hexdigest()
 
 
 def document_to_save(document: dict[str, Any]) -> dict[str, Any]:
@@ -168,23 +168,26 @@ def _text(value: Any, indent: str = "") -> str:
     return f"{first}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{last}"
 
 
-def checksum(document: dict[str, Any]) -> str:
+def checksum(document: dict[str, Any], former: bool = False) -> str:
     """Return the SHA-256 of the content of a validated document in hexadecimal; the layout as text has no effect.
 
-    Model files contain this checksum. The hash is computed from JSON text with sorted keys and without blanks. It
-    excludes "sha256" itself, the members in `NOT_IN_CHECKSUM`, and members that are null.
+    Model files contain this checksum. The hash is computed from CHECKSUM_PREFIX and JSON text with sorted keys and
+    without blanks. It excludes "sha256" itself and members that are null.
 
     A list of numbers, or a list of only such lists, is replaced by the SHA-256 of its numbers in order, each as 8 bytes
     of an IEEE 754 double in little-endian order. This is much faster than formatting the numbers, and independent of
     their format. A list with other elements, or with an integer that a double cannot represent exactly, is not
     replaced. Single numbers are not replaced either; floats with an integer value are written without a decimal point.
+
+    With `former`, return the checksum of older files, without the prefix and the members in `NOT_IN_FORMER_CHECKSUM`.
     """
     import json
     from hashlib import sha256
 
-    content = {key: value for key, value in document.items() if key not in ("sha256", *NOT_IN_CHECKSUM)}
+    excluded = ("sha256", *(NOT_IN_FORMER_CHECKSUM if former else ()))
+    content = {key: value for key, value in document.items() if key not in excluded}
     text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode("ascii")).hexdigest()
+    return sha256((("" if former else CHECKSUM_PREFIX) + text).encode("ascii")).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
@@ -304,7 +307,7 @@ def _network(document: Any) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; {EDIT_REMEDY}") from None
     saved_checksum = document.get("sha256")
-    if saved_checksum is None or saved_checksum == checksum(network):
+    if saved_checksum is None or any(saved_checksum == checksum(network, former) for former in (False, True)):
         return network
     keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
     raise ValueError(f"{CHECKSUM_MISMATCH}, or remove {keys} from the file to accept the edited content")
@@ -324,8 +327,14 @@ def _container(document: Any, content: str) -> Any:
             raise ValueError(f"networks[{i}]: {error}") from None
     body = fields.member(document, BODY_KEYS[content], dict) if content in BODY_KEYS else None
     saved_checksum = document.get("sha256")
-    have_checksums = all(member.get("sha256") is not None for member in members)
-    if saved_checksum is not None and have_checksums and saved_checksum != _joint_checksum(members, body):
+
+    def is_saved_checksum(former: bool) -> bool:
+        """Return whether the saved checksum agrees; networks without a checksum have that of their content."""
+        pairs = zip(members, networks, strict=True)
+        checksums = [member.get("sha256") or checksum(network, former) for member, network in pairs]
+        return bool(saved_checksum == _joint_checksum(checksums, body, former))
+
+    if saved_checksum is not None and not any(map(is_saved_checksum, (False, True))):
         problem = NETWORKS_MISMATCH if body is None else CHECKSUM_MISMATCH
         raise ValueError(f'{problem}, or remove the last "sha256" from the file to accept the edited content')
     return networks if body is None else (networks, body)
