@@ -257,6 +257,18 @@ def test_pair_of_options_is_possible_as_in_the_table(pair):
     )
 
 
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0}, {"dropout": [0.0]}, {"l1": 0.0}, {"weight_decay": 0.0}, {"metrics": []}], ids=str
+)
+def test_option_without_effect_changes_no_optimizer_and_excludes_no_argument(options):
+    for optimizer in optimizers.NAMES:
+        plain, net = network(), network()
+        for trained, given in ((plain, {}), (net, options)):
+            trained.fit(*ROWS, epochs=1, optimizer=optimizer, **given)
+        assert np.array_equal(net.params, plain.params) or (optimizer == "adamw" and "weight_decay" in options)
+    fit(DENSE, **options, dY=SLOPES)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_is_possible_with_networks_of_the_table(option):
     for layers, loss in NETWORKS:

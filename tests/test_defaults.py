@@ -54,7 +54,7 @@ def test_automatic_arguments_follow_number_of_rows(n, batch, epochs):
     from nnc._training.defaults import fill_arguments
 
     arguments = fill_arguments(FitArguments(), n, NeuralNetwork([1, 1]).model, None)
-    assert arguments.given() == {
+    assert arguments.passed() == {
         "batch_size": batch,
         "epochs": epochs,
         "optimizer": "adam",
@@ -507,6 +507,6 @@ def test_worker_uses_automatic_settings_after_fit_with_function():
     with ThreadPoolExecutor(1) as executor:
         nnc.fit_many([pickle.loads(pickle.dumps(networks[0]))], X / 500, Y / 1000, executor=executor)
     job = pickle.loads(pickle.dumps(Job(0, networks[0], FitArguments(batch_size=90), None, None)))
-    assert job.arguments.given() == {"batch_size": 90}
+    assert job.arguments.passed() == {"batch_size": 90}
     job = pickle.loads(pickle.dumps(Job(0, networks[0], FitArguments(epochs=1), None, None)))
     assert job.arguments.lr is not None

@@ -33,7 +33,7 @@ def test_fit_has_all_options_in_their_order_and_with_their_defaults():
 
 
 def test_defaults_of_fit_do_not_count_as_given():
-    assert FitArguments(**options_of(NeuralNetwork.fit)).given() == {}
+    assert FitArguments(**options_of(NeuralNetwork.fit)).passed() == {}
 
 
 @pytest.mark.parametrize(

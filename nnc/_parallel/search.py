@@ -444,7 +444,7 @@ def _train(
                 trial.batch_sizes[fold] = network_arguments.batch_size
             elif network_arguments.batch_size is None:
                 network_arguments = network_arguments._replace(batch_size=trial.batch_sizes[fold])
-            arguments.append(network_arguments.given())
+            arguments.append(network_arguments.passed())
     names = dict.fromkeys(name for network_options in arguments for name in network_options)
     options = {
         name: PerNetwork(network_options.get(name, DEFAULTS.get(name)) for network_options in arguments)

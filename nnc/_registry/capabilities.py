@@ -416,14 +416,11 @@ def check_arguments(pairs: Iterable[Pair], arguments: Mapping[str, Any], default
     arguments : mapping
         Arguments by name. Those that are missing are not passed.
     defaults : mapping
-        Defaults of the arguments, which count as not passed. The default None may be missing.
+        Defaults of the arguments. The default None may be missing.
     """
-
-    def is_passed(name: str) -> bool:
-        return name in arguments and _differs(arguments[name], defaults.get(name))
-
+    given = given_arguments(arguments, defaults)
     for name, other, requires, reason, remedy in pairs:
-        if is_passed(name) and is_passed(other) != requires:
+        if name in given and (other in given) != requires:
             because = reason and f", {reason}"
             instead = remedy and f"; {remedy}"
             relation = "without" if requires else "with"
@@ -431,9 +428,19 @@ def check_arguments(pairs: Iterable[Pair], arguments: Mapping[str, Any], default
             raise ValueError(f"{name} must be left out {relation} {other}{because}, got {found}{instead}")
 
 
-def _differs(value: Any, default: Any) -> bool:
-    """Return whether the value of an argument is not its default; only numbers, texts and lists are compared."""
-    return value is not default and not (isinstance(value, (Number, str, list)) and value == default)
+def given_arguments(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that were given, by name; `is_given` decides. The default None may be missing."""
+    return {name: value for name, value in arguments.items() if is_given(value, defaults.get(name))}
+
+
+def is_given(value: Any, default: Any) -> bool:
+    """Return whether an argument was given: whether its value differs from its default.
+
+    Only numbers and texts are compared. A list is given if any of its elements is.
+    """
+    if isinstance(value, (list, tuple)):
+        return any(is_given(element, default) for element in value)
+    return value is not default and not (isinstance(value, (Number, str)) and value == default)
 
 
 def loss_of(model: Any) -> Any:

@@ -11,6 +11,7 @@ from numbers import Integral
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nnc._registry.capabilities import given_arguments
 from nnc._utils import processors
 from nnc._utils.checks import (
     check_bool,
@@ -45,7 +46,7 @@ PRESETS = ("auto", "plain")  # allowed values of `preset`, in addition to None
 class FitArguments(NamedTuple):
     """Arguments of `NeuralNetwork.fit`, except X, y and lengths, with the defaults of that method.
 
-    Defaults are None, (), bools and small integers, of which Python has one object each: `given` compares with `is`.
+    Defaults are None, (), bools and small integers, of which Python has one object each: `passed` compares with `is`.
     """
 
     epochs: int | None = None
@@ -92,20 +93,22 @@ class FitArguments(NamedTuple):
         """Return whether another option than `epochs` may end the training."""
         return any(getattr(self, name) is not None for name in STOPPING)
 
-    def given(self) -> dict[str, Any]:
-        """Return the arguments that are not the objects of their defaults, by name."""
+    def passed(self) -> dict[str, Any]:
+        """Return the arguments that are not the objects of their defaults, by name, including those without effect."""
         return {name: getattr(self, name) for name in compress(DEFAULTS, map(is_not, self, DEFAULTS.values()))}
 
     def checked(self) -> tuple[Self, dict[str, Any]]:
-        """Return the arguments after all checks without the network and the data, and those of `given`.
+        """Return the arguments after all checks without the network and the data, and those that were given.
 
-        A checked value has a built-in type; for example, a NumPy integer becomes an int.
+        A checked value has a built-in type; for example, a NumPy integer becomes an int. `is_given` describes which
+        arguments are given.
         """
-        given, changes = self.given(), {}
-        for name, value in given.items():
+        passed, changes = self.passed(), {}
+        for name, value in passed.items():
             if name in CHECKS and (result := CHECKS[name](name, value)) is not value:
                 changes[name] = result
-        return (self._replace(**changes), {**given, **changes}) if changes else (self, given)
+        given = given_arguments({**passed, **changes}, NEUTRAL)
+        return (self._replace(**changes), given) if changes else (self, given)
 
 
 class Option(NamedTuple):
@@ -195,6 +198,7 @@ OPTIONS = {
     "n_threads": Option(check_threads, in_many=False, in_equations=True),
 }
 DEFAULTS: Mapping[str, Any] = FitArguments._field_defaults
+NEUTRAL = {**DEFAULTS, "weight_decay": 0}  # values with which an option requires and excludes nothing
 CHECKS = {name: option.check for name, option in OPTIONS.items() if option.check is not None}
 STOPPING = [name for name, option in OPTIONS.items() if option.ends]
 CORE_OPTIONS = [name for name, option in OPTIONS.items() if option.in_core]

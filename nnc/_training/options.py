@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from nnc._registry import losses
-from nnc._registry.capabilities import PAIRS, check, check_arguments
+from nnc._registry.capabilities import PAIRS, check, check_arguments, is_given
 from nnc._registry.optimizers import optimizer_from_dict
 from nnc._training.arguments import CORE_OPTIONS, DEFAULTS
 from nnc._utils.checks import check_choice, check_fraction, check_not_negative, short_repr
@@ -167,7 +167,7 @@ def checked_options(
 ) -> TrainingOptions:
     """Return the options of a fit, after checking them together with the network and the optimizer.
 
-    `given` are the arguments that are not their defaults; TrainingOptions describes `network`, `preset` and `copies`.
+    `given` are the arguments that were given; TrainingOptions describes `network`, `preset` and `copies`.
     """
     epochs, patience, min_delta = arguments.epochs, arguments.patience, arguments.min_delta
     if epochs is None and not arguments.ends_training:
@@ -182,7 +182,7 @@ def checked_options(
 
         arguments, epoch_settings = schedule_settings(arguments, model, state)
     core_settings, fields = settings(arguments, model, state), {}
-    if _is_set(arguments.metrics) or arguments.monitor is not None or arguments.validation is not None:
+    if is_given(arguments.metrics, ()) or arguments.monitor is not None or arguments.validation is not None:
         fields = _metric_fields(arguments, model)
     is_relative = epochs is None and patience is not None and min_delta is None
     restores = patience is not None if arguments.restore_best is None else arguments.restore_best
@@ -211,7 +211,7 @@ def check_options(given: Mapping[str, Any], model: Model, state: TrainingState) 
     """Raise ValueError if the network or the optimizer does not have what an option of a fit or of a layer needs."""
     optimizer = state.optimizer
     for name in CHECKED_OPTIONS:
-        if name in given and not (isinstance(given[name], (float, int, list, tuple)) and not given[name]):
+        if name in given:
             check(name, model, optimizer=optimizer)
     if model.has_dropout or model.input_dropout_rates:
         check("a layer with dropout", optimizer=optimizer)
@@ -355,11 +355,6 @@ def _metric_fields(arguments: FitArguments, model: Model) -> dict[str, Any]:
             f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True), or False if smaller is better"
         )
     return {"metrics": metrics, "monitor": monitor, "larger_is_better": larger_is_better}
-
-
-def _is_set(metrics: Measure | Sequence[Measure]) -> bool:
-    """Return whether the argument `metrics` has at least one metric."""
-    return not isinstance(metrics, (list, tuple)) or len(metrics) > 0
 
 
 def _named_metrics(values: Measure | Sequence[Measure], prefix: str, loss: LossRow) -> dict[str, Metric]:

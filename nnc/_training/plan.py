@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     network : NeuralNetwork or Problem
         Value of `network` in a Record.
     given : dict
-        Checked arguments of the caller that are not their defaults, by name.
+        Checked arguments that the caller has given, by name; see `is_given` in nnc/_registry/capabilities.py.
     arguments : FitArguments
         All arguments, with the automatic settings and the validation rows that the preparation has chosen.
     model : Model
