@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "_training": {"_utils", "_registry", "layers", "_drawing", "_model", "_data", "plot"},
     "_network": NETWORK - {"reference"},
     "datasets": {"_utils", "_data"},
-    "_comparison": ABOVE,
+    "_comparison": {"_network", *NETWORK},
     "_loading": {"_parallel", "tabular", "forecast", "images", *ABOVE},
     "_parallel": ABOVE,
     "dask": {"forecast", "_parallel", "sklearn", *ABOVE},
@@ -119,6 +119,48 @@ def test_packages_import_only_lower_packages():
         if package(other) not in {package(module), *MAY_IMPORT[package(module)]}
     ]
     assert forbidden == []
+
+
+def map_of_readme(text):
+    """Return the packages in each line of the map of the repository in a README, from bottom to top."""
+    lines = re.search(r"^nnc/ .*\n((?:  .*\n)+)", text, re.MULTILINE)[1].splitlines()
+    packages = [name for line in reversed(lines) for name in reversed(line[2:].split("  ")[0].split(" "))]
+    return [[name] for name in packages]
+
+
+def table_of_contributing(text):
+    """Return the packages in the table of packages, from top to bottom."""
+    rows = re.findall(r"^\| (`nnc/[^|]*?) \|", text.split("| package | contents |")[1].split("\n\n")[0], re.MULTILINE)
+    return [[name] for row in rows for name in re.findall(r"`nnc/([\w.]+)`", row) if name != "__init__.py"]
+
+
+def diagram_of_architecture(text):
+    """Return the packages in each line of the diagram, from bottom to top."""
+    lines = text.split("```text\n")[1].split("\nsrc/")[0].splitlines()
+    return [names for line in reversed(lines) if (names := re.findall(r"nnc/([\w.]+)", line))]
+
+
+@pytest.mark.parametrize(
+    ("page", "read_groups"),
+    [
+        ("README.md", map_of_readme),
+        ("README.zh-CN.md", map_of_readme),
+        ("CONTRIBUTING.md", table_of_contributing),
+        ("docs/architecture.md", diagram_of_architecture),
+    ],
+)
+def test_pages_list_each_package_above_those_that_it_may_import(page, read_groups):
+    groups = read_groups((HOME / page).read_text(encoding="utf-8"))
+    assert [name for group in groups for name in group if not (HOME / "nnc" / name).exists()] == []
+    groups = [[name.removesuffix(".py") for name in group] for group in groups]
+    assert sorted(name for group in groups for name in group) == sorted(MAY_IMPORT)
+    lower, contradictions = set(), []
+    for group in groups:
+        contradictions += [
+            f"{name} may import {sorted(MAY_IMPORT[name] - lower)}" for name in group if MAY_IMPORT[name] - lower
+        ]
+        lower |= set(group)
+    assert contradictions == []
 
 
 def find_cycle(graph):

@@ -39,8 +39,8 @@ class MixedColumn(NamedTuple):
 def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
     """Read a table file; return the table, and a description of each text column in which most cells are numbers.
 
-    A column of a text file is numeric if all its cells are numbers or missing, unless they are integers of which many
-    would become equal in float64. All other columns remain text.
+    A column of a text file is numeric if it contains numbers and no other text, apart from missing values. Columns of
+    long integers, of which many would become equal in float64, and all other columns remain text.
     """
     with _convert_errors(file):
         frame = _scan(file).collect()

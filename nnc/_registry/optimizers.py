@@ -93,8 +93,8 @@ class Optimizer(Value):
         Number of values that the optimizer stores for each parameter, not counting those for `momentum` and
         `history_size`.
     signed_moments : bool
-        Whether all of these values may be negative. Otherwise the last one is never negative: it is a mean of squared
-        gradients, or a step size.
+        Whether all of these values may be negative. Otherwise the last one is never negative: it is a mean or, for
+        Adagrad, a sum of squared gradients, or a step size.
     stores_step_sizes : bool
         Whether the last stored value is a step size, whose initial value is the learning rate.
     first_order : bool

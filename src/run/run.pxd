@@ -3,8 +3,8 @@
 # A batch is processed in blocks of rows that fit the cache, and each block in two phases. In the first phase, each
 # thread runs the forward and backward pass of its share of the rows. In the second phase, it computes its share of the
 # gradient and updates these parameters. If there are few parameters, each thread computes the gradient of a whole block
-# in the first phase, and the second phase adds these gradients. No sum is split between threads, and blocks have a
-# fixed order, so results are bit-identical for any number of threads.
+# in the first phase, and the second phase adds these gradients in the order of the blocks. The order of a sum does not
+# depend on the number of threads, so results are bit-identical for any number.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
