@@ -379,7 +379,7 @@ def fitted(y=None, X=None):
     [
         (ValueError, lambda: Forecaster(0).fit(monthly(20)), "horizon must be 1 or more, got 0"),
         (ValueError, lambda: Forecaster(3, preset="best").fit(monthly(20)), "preset must be one of fast, default, got"),
-        (ValueError, lambda: Forecaster(3).predict(), "must be fitted before this call"),
+        (ValueError, lambda: Forecaster(3).predict(), "this Forecaster is not fitted; call fit first"),
         (ValueError, lambda: fitted([1.0, np.inf, 2.0]), "y must be finite, got inf at position 1"),
         (ValueError, lambda: fitted([]), "y must have at least 3 observations, got 0 in 0 values"),
         (ValueError, lambda: fitted({}), "y must contain at least one series, got none"),

@@ -214,7 +214,7 @@ def test_clone_of_scikit_learn_copies_arguments():
 
 @pytest.mark.parametrize("name", ["network_", "classes_", "complete_", "held_out_accuracy_", "training_images_"])
 def test_attributes_require_fit(name):
-    with pytest.raises(ValueError, match="must be fitted before this call"):
+    with pytest.raises(ValueError, match="this ImageClassifier is not fitted; call fit first"):
         getattr(ImageClassifier(), name)
 
 

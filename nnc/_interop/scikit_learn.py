@@ -9,11 +9,11 @@ import numpy as np
 from nnc._interop.parts import Parts
 from nnc._interop.program import Program, build_program
 from nnc._registry import losses
+from nnc._utils.fitted import check_fitted
 from nnc.layers.operations import Activate, MatMul, Scale
 
 try:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     from nnc._utils.packages import missing_package
 
@@ -52,7 +52,7 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
             "mlp must be an MLPClassifier or MLPRegressor of scikit-learn or nnc, "
             f"got a subclass, {type(mlp).__name__}, which may predict something else"
         )
-    check_is_fitted(mlp, "coefs_")
+    check_fitted(mlp, "coefs_")
     coefs = [np.asarray(W) for W in mlp.coefs_]
     if dtype is None:
         dtype = np.float32 if all(W.dtype == np.float32 for W in coefs) else np.float64

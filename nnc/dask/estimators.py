@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.fitted import check_fitted
 from nnc._utils.refit import all_or_nothing
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
@@ -134,7 +134,7 @@ class _DaskEstimator:
 
     def to_local(self: Any) -> Any:
         """Convert the trained estimator to an EnsembleClassifier or EnsembleRegressor, which needs no cluster."""
-        check_is_fitted(self)
+        check_fitted(self, "ensemble_")
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
         local = self._local(**parameters)
         vars(local).update(
@@ -142,18 +142,18 @@ class _DaskEstimator:
         )
         return local
 
-    def _map_partitions(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
-        """Call a method of the local estimator with X, partition by partition and lazily if X is a dask collection."""
-        local = self.to_local()
-        if not dask.is_dask_collection(X):
-            return getattr(local, method)(X)
-        if not hasattr(X, "map_blocks"):
-            X = X.to_dask_array()
-        X = X.rechunk({1: -1})
-        shape = {"drop_axis": 1} if n_out is None else {"chunks": (X.chunks[0], (n_out,))}
-        return X.map_blocks(
-            _call_method, local, method, n_out, dtype, dtype=dtype, meta=np.empty((0,) * X.ndim, dtype), **shape
-        )
+
+def _map_partitions(local: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
+    """Call a method of a local estimator with X, partition by partition and lazily if X is a dask collection."""
+    if not dask.is_dask_collection(X):
+        return getattr(local, method)(X)
+    if not hasattr(X, "map_blocks"):
+        X = X.to_dask_array()
+    X = X.rechunk({1: -1})
+    shape = {"drop_axis": 1} if n_out is None else {"chunks": (X.chunks[0], (n_out,))}
+    return X.map_blocks(
+        _call_method, local, method, n_out, dtype, dtype=dtype, meta=np.empty((0,) * X.ndim, dtype), **shape
+    )
 
 
 def _summarize(part: Any) -> tuple[int, Any]:
@@ -180,11 +180,13 @@ class DaskMLPClassifier(_DaskEstimator, EnsembleClassifier):  # noqa: D101 (`__d
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each row, as a lazy dask array if X is a dask collection."""
-        return self._map_partitions("predict", X, None, self.classes_.dtype)
+        local = self.to_local()
+        return _map_partitions(local, "predict", X, None, local.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (n, n_classes), as a lazy dask array if X is a dask collection."""
-        return self._map_partitions("predict_proba", X, len(self.classes_), np.dtype(np.float64))
+        local = self.to_local()
+        return _map_partitions(local, "predict_proba", X, len(local.classes_), np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
         """Set `classes_` from the distinct values of all partitions, and return the number of outputs."""
@@ -205,8 +207,9 @@ class DaskMLPRegressor(_DaskEstimator, EnsembleRegressor):  # noqa: D101 (`__doc
 
     def predict(self, X: Any) -> Any:
         """Return the mean prediction of the networks, as a lazy dask array if X is a dask collection."""
-        n_out = None if self._single else self.estimators_[0].sizes[-1]
-        return self._map_partitions("predict", X, n_out, np.dtype(np.float64))
+        local = self.to_local()
+        n_out = None if local._single else local.estimators_[0].sizes[-1]
+        return _map_partitions(local, "predict", X, n_out, np.dtype(np.float64))
 
     def _learn_outputs(self, values: list[Any]) -> int:
         """Return the number of outputs, and store whether y is 1-D.

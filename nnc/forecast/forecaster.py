@@ -13,6 +13,7 @@ from nnc._parallel.members import Members
 from nnc._serialization.models import load_model
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
+from nnc._utils.fitted import not_fitted_error
 from nnc._utils.refit import all_or_nothing
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest, skill
@@ -256,9 +257,9 @@ class Forecaster(SuggestsAttributes):
         return bool(self._panel.regressors[0].size)
 
     def _fitted(self) -> ForecastModel:
-        """Return the model; raise ValueError if `fit` has not been called."""
+        """Return the model; raise NotFittedError before `fit`."""
         if self._model is None:
-            raise ValueError("this Forecaster must be fitted before this call, got none; call fit first")
+            raise not_fitted_error(self)
         return self._model
 
     # ------------------------------------------------------------------------------------------ forecasts

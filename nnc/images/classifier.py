@@ -15,6 +15,7 @@ from nnc._serialization.models import load_model
 from nnc._utils.arrays import to_lists
 from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import suggest_arguments
+from nnc._utils.fitted import not_fitted_error
 from nnc._utils.refit import all_or_nothing
 from nnc.images.differences import describe_images, polarity_difference, size_differences
 from nnc.images.reading import class_indices, is_path, read_labelled, read_unlabelled, warn_of_images
@@ -168,7 +169,7 @@ class ImageClassifier(SuggestsAttributes):
     def network_(self) -> NeuralNetwork:
         """Trained network."""
         if self._network is None:
-            raise ValueError("this ImageClassifier must be fitted before this call, got none; call fit first")
+            raise not_fitted_error(self)
         return self._network
 
     @property
@@ -190,7 +191,7 @@ class ImageClassifier(SuggestsAttributes):
     def result_(self) -> TrainingResult:
         """Numbers of the fit and held-out images, which a loaded model does not have."""
         if self._result is None:
-            raise ValueError("this ImageClassifier must be fitted before this call, got none; call fit first")
+            raise not_fitted_error(self)
         return self._result
 
     def _is_loaded(self) -> bool:

@@ -8,13 +8,14 @@ import numpy as np
 from sklearn import neural_network
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from nnc._registry import losses
 from nnc._registry.losses import CrossEntropy
 from nnc._utils.arrays import as_contiguous
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.fitted import check_fitted
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 
@@ -166,6 +167,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         -------
         ndarray of shape (n_samples, n_classes)
         """
+        check_fitted(self, "coefs_")
         return super().predict_proba(X)  # type: ignore[no-any-return]
 
     @available_if(lambda self: self.loss not in losses.MARGIN_LOSSES)
@@ -196,6 +198,6 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
         """
-        check_is_fitted(self)
+        check_fitted(self, "coefs_")
         outputs = self._forward_pass_fast(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs

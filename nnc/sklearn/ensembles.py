@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
@@ -17,6 +17,7 @@ from nnc._parallel.fit import fit_many
 from nnc._registry.optimizers import Optimizer, parse_optimizer
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.fitted import check_fitted
 from nnc._utils.refit import all_or_nothing
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
@@ -173,7 +174,7 @@ class _Bagged(BaseEstimator):
         return steps
 
     def _checked(self, X: Any) -> NDArray[Any]:
-        check_is_fitted(self)
+        check_fitted(self, "ensemble_")
         checked: NDArray[Any] = validate_data(self, X, dtype=np.float64, reset=False)
         return checked
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from nnc._data.batch import Batch
 from nnc._interop.scikit_learn import activation_name, hidden_activations, parts_of
@@ -24,6 +24,7 @@ from nnc._registry.capabilities import PAIRS, check_arguments
 from nnc._registry.losses import parse_loss
 from nnc._registry.optimizers import SGD, Optimizer, parse_optimizer
 from nnc._utils.arrays import as_contiguous
+from nnc._utils.fitted import check_fitted
 from nnc._utils.random import Streams
 from nnc._utils.refit import all_or_nothing
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
@@ -105,7 +106,7 @@ class Estimator:
     @property
     def network_(self) -> NeuralNetwork:
         """The trained network; the arrays in `coefs_` and `intercepts_` are views of its weights and biases."""
-        check_is_fitted(self, "coefs_")
+        check_fitted(self, "coefs_")
         return self._connect()
 
     def _connect(self: Any) -> NeuralNetwork:
@@ -392,6 +393,22 @@ class Estimator:
         return Batch(X, self._columns_of(y), None if weights is None else checked_sample_weight(weights, X))
 
     # ------------------------------------------------------------------------------------------ predictions
+
+    def predict(self: Any, X: Any) -> NDArray[Any]:
+        """Predict labels or numbers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            The predicted targets, in the form of y in `fit`.
+        """
+        check_fitted(self, "coefs_")
+        return self._predict(X)  # type: ignore[no-any-return]
 
     def _forward_pass_fast(self: Any, X: Any, check_input: bool = True) -> NDArray[Any]:
         if check_input:

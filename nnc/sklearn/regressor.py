@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn import neural_network
-from sklearn.utils.validation import check_is_fitted
 
 from nnc._data.metrics import r2
 from nnc._registry.heads import Heads
 from nnc._registry.losses import ROWS, Quantile, parse_loss
 from nnc._utils.checks import store_arguments
 from nnc._utils.docstrings import build_docstring
+from nnc._utils.fitted import check_fitted
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 
@@ -107,7 +107,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         quantiles : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_targets)
             Quantiles in the order of their levels. They do not cross: each is at least as large as the previous one.
         """
-        check_is_fitted(self)
+        check_fitted(self, "coefs_")
         if not self._taus:
             raise ValueError(
                 f"loss must have several quantiles for predict_quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]), got "

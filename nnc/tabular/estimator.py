@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from nnc._serialization import ModelFileError
 from nnc._serialization.models import load_model
@@ -18,6 +17,7 @@ from nnc._tables.frames import read_table
 from nnc._team import Interrupt
 from nnc._utils import disk
 from nnc._utils.arrays import as_weights
+from nnc._utils.fitted import check_fitted
 from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
@@ -251,7 +251,7 @@ class TableEstimator(BaseEstimator):
 
     def _model(self) -> TableModel:
         """Return the fitted model; raise NotFittedError before `fit`."""
-        check_is_fitted(self, "model_")
+        check_fitted(self, "model_")
         return self.model_
 
     def _table(self, X: Any) -> Table:
