@@ -248,9 +248,6 @@ VIOLATIONS = {
     ("Forecaster", repr_shows_parameters_that_differ_from_defaults),
     ("Forecaster", parameters_after_fit_have_no_effect),
     ("Forecaster", arguments_have_the_public_words),
-    ("ImageClassifier", parameters_are_set_and_cloned),
-    ("ImageClassifier", repr_shows_parameters_that_differ_from_defaults),
-    ("ImageClassifier", parameters_after_fit_have_no_effect),
     ("MLPClassifier", parameters_after_fit_have_no_effect),
     ("MLPRegressor", parameters_after_fit_have_no_effect),
 }

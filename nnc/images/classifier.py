@@ -13,10 +13,9 @@ from nnc._network import NeuralNetwork
 from nnc._serialization import safetensors
 from nnc._serialization.models import load_model
 from nnc._utils.arrays import to_lists
-from nnc._utils.attributes import SuggestsAttributes
-from nnc._utils.checks import suggest_arguments
-from nnc._utils.fitted import not_fitted_error
-from nnc._utils.refit import all_or_nothing
+from nnc._utils.checks import store_arguments, suggest_arguments
+from nnc._utils.fitted import FittedModel, not_fitted_error
+from nnc._utils.value import Value
 from nnc.images.differences import describe_images, polarity_difference, size_differences
 from nnc.images.reading import class_indices, is_path, read_labelled, read_unlabelled, warn_of_images
 from nnc.images.settings import ImageSettings
@@ -35,7 +34,15 @@ if TYPE_CHECKING:
 FILE_KIND = "image classifier"  # name of the model in messages about files
 
 
-class ImageClassifier(SuggestsAttributes):
+class ImageFit(Value):
+    """Record of the fit of an ImageClassifier."""
+
+    network: NeuralNetwork
+    ranges: dict[str, list[float]]  # ranges of the properties of the training images
+    result: TrainingResult | None = None  # numbers of the fit and held-out images; None for a loaded model
+
+
+class ImageClassifier(FittedModel):
     """Classifier of images in folders, files and arrays; no setting is required.
 
     The classifier is a convolutional network. Image files are scaled to the most frequent size of the training images,
@@ -84,6 +91,8 @@ class ImageClassifier(SuggestsAttributes):
     >>> model.predict("new")
     """
 
+    _settings = ImageSettings
+
     def __init__(
         self,
         *,
@@ -95,24 +104,17 @@ class ImageClassifier(SuggestsAttributes):
         progress: bool = False,
         checkpoint: Any = None,
     ) -> None:
-        self.epochs, self.random_state, self.max_seconds = epochs, random_state, max_seconds
-        self.n_threads, self.callback, self.progress, self.checkpoint = n_threads, callback, progress, checkpoint
-        self._network: NeuralNetwork | None = None
-        self._ranges: dict[str, list[float]] = {}
-        self._result: TrainingResult | None = None
+        store_arguments(self, locals())
 
-    def __repr__(self) -> str:
-        state = "not fitted" if self._network is None else f"{len(self.classes_)} classes"
-        return f"<ImageClassifier: {state}>"
+    def _fitted(self) -> ImageFit:
+        return super()._fitted()  # type: ignore[no-any-return]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor, as `clone` of scikit-learn needs them; `deep` has no effect."""
-        return {name: getattr(self, name) for name in ImageSettings._fields}
+    def _state(self) -> str:
+        return f"{len(self.classes_)} classes"
 
     # ------------------------------------------------------------------------------------------ fitting
 
     @suggest_arguments(elsewhere="__init__")
-    @all_or_nothing
     def fit(self, X: Any, y: Any = None, *, invert: bool = False) -> Self:
         """Train on labelled images.
 
@@ -152,10 +154,11 @@ class ImageClassifier(SuggestsAttributes):
         images, labels = read_labelled(X, y, warn_of_images)
         images = images.inverted() if invert else images
         result = train(images, labels, settings)
-        self._network, self._ranges, self._result = result.network, describe_images(images), result
+        record = ImageFit(result.network, describe_images(images), result)
         if settings.checkpoint is not None and result.is_complete:
             with suppress(FileNotFoundError):
                 os.remove(settings.checkpoint)
+        self._record = record
         return self
 
     @property
@@ -168,35 +171,32 @@ class ImageClassifier(SuggestsAttributes):
     @property
     def network_(self) -> NeuralNetwork:
         """Trained network."""
-        if self._network is None:
-            raise not_fitted_error(self)
-        return self._network
+        return self._fitted().network
 
     @property
     def held_out_accuracy_(self) -> float | None:
         """Fraction of the held-out images that are classified correctly; None for a loaded model."""
-        return None if self._is_loaded() else self.result_.accuracy
+        result = self._fitted().result
+        return None if result is None else result.accuracy
 
     @property
     def complete_(self) -> bool | None:
         """Return whether all epochs were trained; None for a loaded model."""
-        return None if self._is_loaded() else self.result_.is_complete
+        result = self._fitted().result
+        return None if result is None else result.is_complete
 
     @property
     def training_images_(self) -> dict[str, list[float]]:
         """Ranges of the longer side, the aspect ratio and the contrast of the training images."""
-        return dict(self._ranges) if self.network_ else {}
+        return dict(self._fitted().ranges)
 
     @property
     def result_(self) -> TrainingResult:
         """Numbers of the fit and held-out images, which a loaded model does not have."""
-        if self._result is None:
+        result = self._fitted().result
+        if result is None:
             raise not_fitted_error(self)
-        return self._result
-
-    def _is_loaded(self) -> bool:
-        """Return whether the model is from a file, which contains no numbers of the fit."""
-        return self._network is not None and self._result is None
+        return result
 
     # ------------------------------------------------------------------------------------------ predictions
 
@@ -263,12 +263,12 @@ class ImageClassifier(SuggestsAttributes):
 
     def _probabilities(self, images: Images, invert: bool, has_sizes: bool) -> NDArray[np.float64]:
         """Return the probabilities of images, and warn of differences from the training images."""
-        images, network = images.inverted() if invert else images, self.network_
+        images, network, ranges = images.inverted() if invert else images, self.network_, self._fitted().ranges
         if has_sizes:
-            for message in size_differences(images, self._ranges, network.model.stack.input_shape[:2]):
+            for message in size_differences(images, ranges, network.model.stack.input_shape[:2]):
                 warn_of_images(message)
         remedy = "leave out invert=True" if invert else "pass invert=True"
-        if polarity := polarity_difference(images, self._ranges, None, remedy):
+        if polarity := polarity_difference(images, ranges, None, remedy):
             warn_of_images(polarity)
         return np.asarray(network.predict_proba(images.X), np.float64)
 
@@ -285,8 +285,9 @@ class ImageClassifier(SuggestsAttributes):
         `print` shows it as text and notebooks as tables and charts; `report.save(path)` writes an HTML page. Files of
         models contain no images, so the report of a loaded model has no scores.
         """
-        if self._result is not None:
-            page = self._result.report()
+        result = self._fitted().result
+        if result is not None:
+            page = result.report()
             page.title = type(self).__name__
             return page
         from nnc._report.page import Report
@@ -332,9 +333,8 @@ class ImageClassifier(SuggestsAttributes):
     @classmethod
     def _from_document(cls, document: dict[str, Any], where: str, loss: Any = None) -> ImageClassifier:
         """Return the model in a validated document; `where` names the file in error messages."""
-        model = cls()
-        model._network = network = NeuralNetwork._from_document(document, where, loss)
-        model._ranges = document["training_images"]
+        model, network = cls(), NeuralNetwork._from_document(document, where, loss)
+        model._record = ImageFit(network, document["training_images"])
         with _serialization.build_errors(where, FILE_KIND):
             shape = network.model.stack.input_shape
             if len(shape) != 3 or network.classes is None or network.sizes[-1] != len(network.classes):
