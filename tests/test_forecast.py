@@ -143,7 +143,7 @@ def test_large_errors_widen_intervals_and_small_errors_narrow_them():
     for shift in (0, 500):
         model = Forecaster(6, 12).fit([y[:-6] for y in series]).append([y[-6:] + shift for y in series])
         # The factor of the widths is private. The widths also depend on the scale, which the shift changes.
-        widths.append(model._width.mean())
+        widths.append(model._fitted().width.mean())
     assert widths[0] == pytest.approx(1, abs=0.05)
     assert widths[1] > 1.2
 
@@ -224,7 +224,7 @@ def test_quantiles_below_fraction_of_zeros_are_zero(rate):
             np.testing.assert_array_equal(columns[name], 0)
         assert (columns["quantile_0.9"] >= columns["forecast"]).all()
         model.append(np.zeros((8, 12)))  # zeros are inside the intervals, so the widths decrease
-    assert (model._width < 1).all()
+    assert (model._fitted().width < 1).all()
 
 
 def test_last_zeros_of_counts_leave_finite_intervals():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nnc.forecast.model import ForecastModel
     from nnc.forecast.panel import Panel
+    from nnc.forecast.settings import ForecastFit
     from nnc.forecast.statistics import Floats, Ints
 
 # Smallest number of observations of a series before the first origin; shorter series get no forecasts.
@@ -108,11 +109,11 @@ class Backtest:
 
 
 def run_backtest(
-    forecaster: Any, windows: int, step: int, slides: bool, refit: bool, levels: Sequence[float]
+    fit: ForecastFit, windows: int, step: int, slides: bool, refit: bool, levels: Sequence[float]
 ) -> Backtest:
-    """Forecast the series of a Forecaster from rolling origins; see `Forecaster.backtest`."""
+    """Forecast the series of a fit from rolling origins; see `Forecaster.backtest`."""
     shifts = quantile_shifts(levels, None)
-    panel, rows, horizon = forecaster._panel, forecaster._rows, forecaster._settings.horizon
+    panel, rows, horizon = fit.panel, fit.rows, fit.settings.horizon
     first = horizon + (windows - 1) * step  # number of steps from the first origin to the end of a series
     observed = np.array([np.count_nonzero(~np.isnan(y)) for y in panel.before(first).values])
     used = np.flatnonzero(observed >= MIN_TRAINING_VALUES)
@@ -126,13 +127,13 @@ def run_backtest(
     # Mean absolute value and mean square of the seasonal naive errors, by which metrics are scaled.
     scales = np.full((2, windows, len(panel), 1), np.nan)
     past = part.before(first)
-    model, width = forecaster._fit_model(past), np.ones(len(part))
+    model, width = fit.settings.fit(past, fit.layout, fit.seasons.season), np.ones(len(part))
     for w in range(windows):
         back = first - w * step
         origins, before, past = part.lengths - back, past, part.before(back)
         visible = part.before(back, int(origins.max()) - w * step) if slides else past
         if w and refit:
-            model = forecaster._fit_model(visible)
+            model = fit.settings.fit(visible, fit.layout, fit.seasons.season)
         elif w:
             width = adapt_width(model, before, past, width)
         future = part.cut([slice(origin, origin + horizon) for origin in origins.tolist()])

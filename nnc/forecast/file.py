@@ -34,7 +34,8 @@ from nnc.forecast.frequency import Frequency
 from nnc.forecast.model import ForecastModel
 from nnc.forecast.panel import Panel
 from nnc.forecast.reading import ForecastWarning
-from nnc.forecast.settings import ForecastSettings
+from nnc.forecast.seasons import Seasons
+from nnc.forecast.settings import ForecastFit, ForecastSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,22 +53,22 @@ UNITS = "month", "second", "business day", "number"
 LAYOUT_TEXTS = "time", "target", "library", "time_type"
 
 
-def documents(forecaster: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the networks of a fitted Forecaster and its other members as JSON objects."""
-    model, panel = forecaster._fitted(), forecaster._panel
-    corrections, effects, layout = model.corrections, model.effects, forecaster._layout
-    names = None if forecaster._names is None else [_name_document(name) for name in forecaster._names]
+def documents(fit: ForecastFit) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the networks of a fit and its other members as JSON objects."""
+    model, panel = fit.model, fit.panel
+    corrections, effects, layout = model.corrections, model.effects, fit.layout
+    names = None if fit.names is None else [_name_document(name) for name in fit.names]
     return corrections.networks.documents(), {
         "recipe": RECIPE,
-        "settings": vars(forecaster._settings),
+        "settings": vars(fit.settings),
         "season": model.season,
-        "other_seasons": list(forecaster._other_seasons),
+        "other_seasons": list(fit.seasons.others),
         "naive_share": model.naive_share,
         "names": names,
-        "rows": forecaster._rows.tolist(),
-        "seconds": forecaster.seconds_,
+        "rows": fit.rows.tolist(),
+        "seconds": fit.seconds,
         "panel": {key: [_lists(row) for row in getattr(panel, key)] for key in Panel.__dataclass_fields__},
-        "width": forecaster._width.tolist(),
+        "width": fit.width.tolist(),
         "corrections": {key: _lists(np.array(getattr(corrections, key))) for key in ("weights", "input_scale", "unit")},
         "effects": None if effects is None else {key: _lists(1.0 * x) for key, x in effects._asdict().items()},
         "scores": _lists(model.scores),
@@ -126,8 +127,8 @@ def _array(members: dict[str, Any], key: str, shape: tuple[int, ...], where: str
     return array
 
 
-def parse(body: dict[str, Any], networks: Members) -> dict[str, Any]:
-    """Return the attributes of a Forecaster; raise ValueError that locates invalid content."""
+def parse(body: dict[str, Any], networks: Members) -> ForecastFit:
+    """Return the record of a fit; raise ValueError that locates invalid content."""
     recipe = fields.unsigned(body, "recipe", 0, bits=31) or 0
     if recipe > RECIPE:
         raise ValueError(f"recipe is {recipe}, expected at most {RECIPE}; load the file with a newer version of nnc")
@@ -156,18 +157,18 @@ def parse(body: dict[str, Any], networks: Members) -> dict[str, Any]:
         _share(body),
     )
     layout = fields.member(body, "layout", dict, type(None))
-    attributes = {
-        "_settings": settings,
-        "_model": model,
-        "_panel": panel,
-        "_names": names,
-        "_rows": np.array(rows, np.intp),
-        "_width": _array(body, "width", (len(panel),), ""),
-        "_layout": None if layout is None else _parse_layout(layout),
-        "season_": season,
-        "_other_seasons": tuple(fields.size(other, "other_seasons") for other in body.get("other_seasons", [])),
-        "seconds_": fields.number(body.get("seconds"), "seconds"),
-    }
+    others = tuple(fields.size(other, "other_seasons") for other in body.get("other_seasons", []))
+    record = ForecastFit(
+        settings,
+        model,
+        panel,
+        names,
+        np.array(rows, np.intp),
+        _array(body, "width", (len(panel),), ""),
+        None if layout is None else _parse_layout(layout),
+        Seasons(season, others),
+        fields.number(body.get("seconds"), "seconds"),
+    )
     self_test = fields.member(body, "self_test", dict)
     expected, actual = _array(self_test, "forecast", (horizon,), "self_test."), _test_forecast(model, panel)
     if recipe < RECIPE:
@@ -177,7 +178,7 @@ def parse(body: dict[str, Any], networks: Members) -> dict[str, Any]:
             f"self_test.forecast is {fields.describe(self_test['forecast'])}, expected the forecast of the model up to "
             f"rounding, {fields.describe(actual.tolist())}"
         )
-    return attributes
+    return record
 
 
 def _share(body: dict[str, Any]) -> float:

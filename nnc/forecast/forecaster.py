@@ -11,18 +11,15 @@ import numpy as np
 from nnc import _serialization
 from nnc._parallel.members import Members
 from nnc._serialization.models import load_model
-from nnc._utils.attributes import SuggestsAttributes
 from nnc._utils.checks import check_bool, check_choice, check_count, pluralize, suggest_arguments
-from nnc._utils.fitted import not_fitted_error
-from nnc._utils.refit import all_or_nothing
+from nnc._utils.fitted import FittedModel
 from nnc.forecast import reading
 from nnc.forecast.backtest import Backtest, run_backtest, skill
 from nnc.forecast.data_warnings import warn_of_data, warn_of_outliers
 from nnc.forecast.file import FILE_KIND, documents, parse
 from nnc.forecast.indexes import is_frame
-from nnc.forecast.model import ForecastModel, adapt_width, fit_model
-from nnc.forecast.seasons import Seasons, choose_season
-from nnc.forecast.settings import ForecastSettings
+from nnc.forecast.model import adapt_width
+from nnc.forecast.settings import ForecastFit, ForecastSettings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     from nnc.forecast.statistics import Floats, Ints
 
 
-class Forecaster(SuggestsAttributes):
+class Forecaster(FittedModel):
     """Forecasts of time series, with prediction intervals; no setting is required.
 
     The forecast is the median of four statistical forecasts (Theta and damped trend, each with and without logarithms,
@@ -88,6 +85,8 @@ class Forecaster(SuggestsAttributes):
     >>> model.predict(level=[0.8, 0.95])["lower_80"]
     """
 
+    _settings = ForecastSettings
+
     def __init__(
         self,
         horizon: int,
@@ -98,20 +97,17 @@ class Forecaster(SuggestsAttributes):
         seed: int = 0,
     ) -> None:
         self.horizon, self.season, self.preset, self.n_jobs, self.seed = horizon, season, preset, n_jobs, seed
-        self._model: ForecastModel | None = None
 
-    def __repr__(self) -> str:
-        state = "not fitted" if self._model is None else f"{len(self._panel)} series"
-        return f"<Forecaster: horizon {self.horizon}, {state}>"
+    def _fitted(self) -> ForecastFit:
+        return super()._fitted()  # type: ignore[no-any-return]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor, as `clone` of scikit-learn needs them; `deep` has no effect."""
-        return {name: getattr(self, name) for name in ForecastSettings._fields}
+    def _state(self) -> str:
+        fit = self._fitted()
+        return f"{fit.settings.horizon} steps of {len(fit.panel)} series"
 
     # ------------------------------------------------------------------------------------------ fitting
 
     @suggest_arguments(elsewhere="__init__")
-    @all_or_nothing
     def fit(
         self,
         y: Any,
@@ -171,96 +167,81 @@ class Forecaster(SuggestsAttributes):
             it has been constant so far, or hardly, because trend and season explain it.
         """
         start = perf_counter()
-        self._settings = ForecastSettings(**self.get_params())
+        settings = ForecastSettings(**self.get_params())
         columns = {"id": id, "time": time, "target": target, "known": known, "past": past, "static": static}
-        self._layout: Layout | None = None
+        layout: Layout | None = None
         if is_frame(y):
             from nnc.forecast.frames import read_frame
 
-            self._layout, names, panel = read_frame(y, X, columns)
+            layout, names, panel = read_frame(y, X, columns)
         else:
             reading.refuse_columns(columns)
             names, panel = reading.read_arrays(y, X)
-        self._names: list[Hashable] | None = names
         order = panel.order()
-        self._rows = np.argsort(order)  # position in the panel of each series of the caller
-        self._panel = panel.select(order)
-        seasons = self._choose_season(self._panel)
-        self.season_, self._other_seasons = seasons
-        self._width = np.ones(len(panel))
-        self._model = self._fit_model(self._panel)
-        self.seconds_ = perf_counter() - start
-        warn_of_data(panel, names, self._layout, self._model, seasons)
+        ordered = panel.select(order)
+        seasons = settings.choose_season(ordered, layout)
+        model = settings.fit(ordered, layout, seasons.season)
+        seconds, rows = perf_counter() - start, np.argsort(order)
+        warn_of_data(panel, names, layout, model, seasons)
+        self._record = ForecastFit(settings, model, ordered, names, rows, np.ones(len(panel)), layout, seasons, seconds)
         return self
 
-    def _fit_model(self, panel: Panel) -> ForecastModel:
-        """Return the model of a panel with the settings of the fit."""
-        settings, n_calendar = self._settings, 0 if self._layout is None else self._layout.n_calendar
-        learns = settings.preset == "default"
-        return fit_model(panel, self.season_, settings.horizon, learns, settings.seed, settings.n_jobs, n_calendar)
+    @property
+    def season_(self) -> int:
+        """Number of steps in a season."""
+        return self._fitted().seasons.season
 
-    def _choose_season(self, panel: Panel) -> Seasons:
-        """Return the season from the user, or the choice between the seasons of the frequency and of the series."""
-        settings = self._settings
-        if settings.season is not None:
-            return Seasons(settings.season)
-        calendar = () if self._layout is None else self._layout.frequency.seasons
-        n_calendar = 0 if self._layout is None else self._layout.n_calendar
-        return choose_season(panel, settings.horizon, calendar, n_calendar)
+    @property
+    def seconds_(self) -> float:
+        """Duration of the fit in seconds."""
+        return self._fitted().seconds
 
     @property
     def ids_(self) -> list[Hashable]:
         """Names of the series, in the order of the forecasts."""
-        self._fitted()
-        return list(range(len(self._rows))) if self._names is None else list(self._names)
+        fit = self._fitted()
+        return list(range(len(fit.rows))) if fit.names is None else list(fit.names)
 
     @property
     def n_series_(self) -> int:
         """Number of series."""
-        self._fitted()
-        return len(self._rows)
+        return len(self._fitted().rows)
 
     @property
     def frequency_(self) -> str | None:
         """Name of the frequency; None for series without dates."""
-        self._fitted()
-        return None if self._layout is None else self._layout.frequency.name
+        layout = self._fitted().layout
+        return None if layout is None else layout.frequency.name
 
     @property
     def weights_(self) -> dict[str, float]:
         """Weights of the corrections by the linear map and by the networks together; 0 without corrections."""
-        weights = self._fitted().corrections.weights or (0.0,)
+        weights = self._fitted().model.corrections.weights or (0.0,)
         return {"linear": weights[0], "networks": float(sum(weights[1:]))}
 
     @property
     def naive_share_(self) -> float:
         """Weight of the seasonal naive forecast in the statistical forecast; 0 unless it is clearly more accurate."""
-        return self._fitted().naive_share
+        return self._fitted().model.naive_share
 
     @property
     def networks_(self) -> list[NeuralNetwork]:
         """Networks of the corrections, of which the first one is the linear map; [] without corrections."""
-        return list(self._fitted().corrections.networks)
+        return list(self._fitted().model.corrections.networks)
 
     @property
     def columns_(self) -> dict[str, list[str]] | None:
         """Names of the columns of the training frame by role, such as "id" and "time"; None for arrays."""
-        self._fitted()
-        return None if self._layout is None else self._layout.columns
+        layout = self._fitted().layout
+        return None if layout is None else layout.columns
 
     @property
     def needs_future_(self) -> bool:
         """Return whether `predict` needs X, the future values of known covariates."""
-        self._fitted()
-        if self._layout is not None:
-            return bool(self._layout.covariates["known"])
-        return bool(self._panel.regressors[0].size)
-
-    def _fitted(self) -> ForecastModel:
-        """Return the model; raise NotFittedError before `fit`."""
-        if self._model is None:
-            raise not_fitted_error(self)
-        return self._model
+        fit = self._fitted()
+        if fit.layout is not None:
+            return bool(fit.layout.covariates["known"])
+        return bool(fit.panel.regressors[0].size)
 
     # ------------------------------------------------------------------------------------------ forecasts
 
@@ -294,25 +275,26 @@ class Forecaster(SuggestsAttributes):
         ForecastWarning
             A known covariate has a text that did not occur in `fit`, or numbers far outside their range in `fit`.
         """
-        model = self._fitted()
+        fit = self._fitted()
         shifts = reading.quantile_shifts(level, quantiles)
-        prediction = model.predict(self._panel, self._future(X))
+        prediction = fit.model.predict(fit.panel, self._future(X))
         columns = {"forecast": prediction.forecast()}
         for name, probability in shifts.items():
-            columns[name] = prediction.quantile(probability, self._width)
-        columns = {name: values[self._rows] for name, values in columns.items()}
-        if self._layout is not None:
-            ends = (self._panel.starts + self._panel.lengths)[self._rows]
-            return self._layout.write(self._names, ends, columns)
-        results = {name: values[0] if self._names is None else values for name, values in columns.items()}
+            columns[name] = prediction.quantile(probability, fit.width)
+        columns = {name: values[fit.rows] for name, values in columns.items()}
+        if fit.layout is not None:
+            ends = (fit.panel.starts + fit.panel.lengths)[fit.rows]
+            return fit.layout.write(fit.names, ends, columns)
+        results = {name: values[0] if fit.names is None else values for name, values in columns.items()}
         return results if shifts else results["forecast"]
 
     def _future(self, X: Any) -> list[Floats] | None:
         """Return the future known covariates (horizon, covariates) of each series of the panel; None if it has none."""
-        n_known, horizon = self._panel.regressors[0].shape[1], self._fitted().horizon
-        if self._layout is not None:
-            future = self._layout.read_future(X, self._names, self._panel, self._rows, horizon)
-            return [future[i] for i in np.argsort(self._rows)]
+        fit = self._fitted()
+        n_known, horizon = fit.panel.regressors[0].shape[1], fit.settings.horizon
+        if fit.layout is not None:
+            future = fit.layout.read_future(X, fit.names, fit.panel, fit.rows, horizon)
+            return [future[i] for i in np.argsort(fit.rows)]
         if not n_known and X is not None:
             raise ValueError("X must be None, got covariates; fit the model with X to use them")
         if not n_known:
@@ -322,14 +304,13 @@ class Forecaster(SuggestsAttributes):
         future_values = reading.read_covariates(X, horizon)
         if future_values.shape[1] != n_known:
             raise ValueError(f"X must have {pluralize(n_known, 'column')}, got {future_values.shape[1]}")
-        past = self._panel.regressors[0]
+        past = fit.panel.regressors[0]
         rows = np.arange(horizon)
         reading.warn_of_ranges([(f"column {j} of X", past[:, j], future_values[:, j], rows) for j in range(n_known)])
         return [future_values]
 
     # ------------------------------------------------------------------------------------------ new observations
 
-    @all_or_nothing
     def append(self, y_new: Any, X: ArrayLike | None = None) -> Self:
         """Append observations without a refit; forecasts begin after the last new observation.
 
@@ -359,24 +340,24 @@ class Forecaster(SuggestsAttributes):
         ForecastWarning
             A new value is far from all others of its series.
         """
-        model = self._fitted()
+        fit = self._fitted()
         names, index, panel = self._extended(y_new, X)
         longer = panel.select(index)
-        warn_of_outliers(longer, names if self._names else None, self._layout, checked=self._panel.lengths[index])
-        self._width = adapt_width(model, self._panel, panel, self._width)
-        self._panel = panel
+        warn_of_outliers(longer, names if fit.names else None, fit.layout, checked=fit.panel.lengths[index])
+        self._record = fit.replace(panel=panel, width=adapt_width(fit.model, fit.panel, panel, fit.width))
         return self
 
     def _extended(self, y_new: Any, X: Any) -> tuple[list[Hashable], Ints, Panel]:
         """Return the names and the indices of the series with new observations, and the panel with these."""
-        read = self._read_new_arrays if self._layout is None else self._layout.read_new
+        fit = self._fitted()
+        read = self._read_new_arrays if fit.layout is None else fit.layout.read_new
         names, new = read(y_new, X)
         positions = {name: i for i, name in enumerate(self.ids_)}
         for name in names:
             if name not in positions:
                 raise ValueError(f"y_new must contain only series of the fit, got {name!r}; fit the model again")
-        index = np.array([self._rows[positions[name]] for name in names], np.intp)
-        return names, index, self._panel.extended(index, new, names, has_grid=self._layout is not None)
+        index = np.array([fit.rows[positions[name]] for name in names], np.intp)
+        return names, index, fit.panel.extended(index, new, names, has_grid=fit.layout is not None)
 
     def _read_new_arrays(self, y_new: Any, X: Any) -> tuple[list[Hashable], Panel]:
         """Return the names and the panel of new observations in arrays."""
@@ -389,7 +370,7 @@ class Forecaster(SuggestsAttributes):
                 f"y_new must have one array for each of the {len(names)} series, got {len(new)}; pass a dict of arrays "
                 "to append to some of them"
             )
-        found, expected = new.regressors[0].shape[1], self._panel.regressors[0].shape[1]
+        found, expected = new.regressors[0].shape[1], self._fitted().panel.regressors[0].shape[1]
         if found != expected:
             raise ValueError(f"X must have {pluralize(expected, 'column')} as in fit, got {found}")
         return names, new
@@ -406,11 +387,11 @@ class Forecaster(SuggestsAttributes):
         ----------
         path : str, os.PathLike or text file
         """
-        _serialization.write(path, *documents(self), FILE_KIND)
+        _serialization.write(path, *documents(self._fitted()), FILE_KIND)
 
     def to_json(self) -> str:
         """Return the JSON text that `save` writes."""
-        return _serialization.dumps(*documents(self), FILE_KIND)
+        return _serialization.dumps(*documents(self._fitted()), FILE_KIND)
 
     @classmethod
     def load(cls, path: Any) -> Forecaster:
@@ -422,9 +403,9 @@ class Forecaster(SuggestsAttributes):
         """Create a Forecaster from the parsed content of a file; `where` names the file in error messages."""
         networks = Members.from_documents(content[0], where)
         with _serialization.build_errors(where, FILE_KIND):
-            attributes = parse(content[1], networks)
-        forecaster = cls(**vars(attributes["_settings"]))
-        vars(forecaster).update(attributes)
+            record = parse(content[1], networks)
+        forecaster = cls(**vars(record.settings))
+        forecaster._record = record
         return forecaster
 
     def report(self) -> Report:
@@ -435,7 +416,7 @@ class Forecaster(SuggestsAttributes):
         from nnc._report.page import Report
         from nnc.forecast.report import describe
 
-        return Report("Forecaster", describe(self), ())
+        return Report("Forecaster", describe(self._fitted()), ())
 
     # ------------------------------------------------------------------------------------------ evaluation
 
@@ -464,8 +445,8 @@ class Forecaster(SuggestsAttributes):
         ValueError, TypeError
             As in `append`.
         """
-        model, (_, index, panel) = self._fitted(), self._extended(y_new, X)
-        return skill(model.select(index), self._panel.select(index), panel.select(index))
+        fit, (_, index, panel) = self._fitted(), self._extended(y_new, X)
+        return skill(fit.model.select(index), fit.panel.select(index), panel.select(index))
 
     def backtest(
         self,
@@ -504,9 +485,9 @@ class Forecaster(SuggestsAttributes):
         ValueError
             An argument is invalid, or no series is long enough.
         """
-        self._fitted()
+        fit = self._fitted()
         check_choice("mode", mode, ("expanding", "sliding"))
         windows = check_count("windows", windows)
-        step = self._settings.horizon if step is None else check_count("step", step)
+        step = fit.settings.horizon if step is None else check_count("step", step)
         refit, levels = check_bool("refit", refit), reading.number_list("level", level)
-        return run_backtest(self, windows, step, mode == "sliding", refit, levels)
+        return run_backtest(fit, windows, step, mode == "sliding", refit, levels)

@@ -13,7 +13,7 @@ from nnc._network import NeuralNetwork
 from nnc._serialization import safetensors
 from nnc._serialization.models import load_model
 from nnc._utils.arrays import to_lists
-from nnc._utils.checks import store_arguments, suggest_arguments
+from nnc._utils.checks import suggest_arguments
 from nnc._utils.fitted import FittedModel, not_fitted_error
 from nnc._utils.value import Value
 from nnc.images.differences import describe_images, polarity_difference, size_differences
@@ -104,7 +104,8 @@ class ImageClassifier(FittedModel):
         progress: bool = False,
         checkpoint: Any = None,
     ) -> None:
-        store_arguments(self, locals())
+        self.epochs, self.random_state, self.max_seconds = epochs, random_state, max_seconds
+        self.n_threads, self.callback, self.progress, self.checkpoint = n_threads, callback, progress, checkpoint
 
     def _fitted(self) -> ImageFit:
         return super()._fitted()  # type: ignore[no-any-return]
