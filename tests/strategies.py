@@ -1,9 +1,16 @@
-"""Strategies of Hypothesis that several test files use."""
+"""Strategies and settings of Hypothesis that several test files use."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 N_SURROGATES = 0x800  # code points from 0xD800 on that are no characters
 CODE_POINTS = st.integers(0, 0x7F) | st.integers(0, 0x10FFFF - N_SURROGATES)
+
+
+def examples(n: int) -> int:
+    """Return the number of examples of a slow test: n with `pytest`, and at least that of the profile otherwise."""
+    profile = settings().max_examples
+    return n if profile == settings.get_profile("nnc").max_examples else max(n, profile)
 
 
 def texts(max_size: int | None = None) -> st.SearchStrategy[str]:

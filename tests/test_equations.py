@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numerical import numerical_derivative
+from strategies import examples
 
 import nnc
 from nnc import NeuralNetwork, pde
@@ -212,7 +213,7 @@ def test_seeds_give_product_of_transposed_jacobian_with_residuals_of_other_param
     assert np.allclose(product, J.T @ r, rtol=1e-10, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(1, 23), min_size=1, max_size=3),
     n_in=st.integers(1, 3),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from nnc.forecast import Forecaster, ForecastWarning, mase, smape
 
@@ -286,7 +287,7 @@ def test_short_series_give_a_warning(lengths, season, message):
     assert np.isfinite(forecast).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.floats(-1e12, 1e12, allow_subnormal=False) | st.sampled_from([0.0, np.nan]), min_size=3, max_size=40),
     st.sampled_from([1, 4, 12]),
@@ -316,9 +317,7 @@ def test_metrics_have_their_definitions():
 def test_scaled_metrics_leave_out_series_that_repeat_exactly():
     pattern = np.resize([1.0, 3.0, 2.0, 5.0], 40)
     noisy = pattern + np.random.default_rng(0).normal(size=40)
-    scores = [
-        Forecaster(4, 4, preset="fast").fit(y).backtest(2).scores for y in (pattern, noisy, [pattern, noisy])
-    ]
+    scores = [Forecaster(4, 4, preset="fast").fit(y).backtest(2).scores for y in (pattern, noisy, [pattern, noisy])]
     assert np.isnan(scores[0]["mase"])
     assert 0 < scores[1]["mase"] < 3
     assert 0 < scores[2]["mase"] < 3

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 import nnc
 from nnc import NeuralNetwork
@@ -124,7 +125,7 @@ def concatenate(gradients):
 
 @pytest.mark.usefixtures("isa")
 @given(image_layers(), st.integers(1, 33))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_outputs_match_numpy_definition(layers, n):
     net = build_network(layers)
     X, _ = random_rows(net, n)
@@ -133,7 +134,7 @@ def test_outputs_match_numpy_definition(layers, n):
 
 @pytest.mark.usefixtures("isa")
 @given(image_layers(), st.integers(1, 33))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_float32_outputs_match_numpy_definition(layers, n):
     net = build_network(layers, dtype="float32")
     X, _ = random_rows(net, n)
@@ -157,7 +158,7 @@ def numerical_derivative(f, tolerance):
 
 @pytest.mark.usefixtures("isa")
 @given(image_layers(), st.integers(1, 33), st.integers(0, 2**32))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_gradients_match_numerical_derivatives(layers, n, seed):
     net = build_network(layers)
     X, y = random_rows(net, n, seed)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 from nnc import NeuralNetwork
 from nnc._model.channels import Channels
@@ -100,7 +101,7 @@ def torch_channels(torch, net, parts, X, pairs):
     return torch.stack(columns, 1)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(1, 19), min_size=2, max_size=4),
     n_in=st.integers(1, 4),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numerical import numerical_derivative
 from sequences import flat, padded_sequences
+from strategies import examples
 
 import nnc
 from nnc import NeuralNetwork
@@ -110,7 +111,7 @@ def test_training_gives_same_bits_for_any_number_of_threads_and_padding(name):
        pool=st.sampled_from([None, MaxPool1D(2), AvgPool1D(2), MaxPool1D(3, 1)]),
        end=st.sampled_from([GRU(2), GlobalAvgPool1D(), GlobalMaxPool1D()]), n=st.integers(1, 40),
        padding=st.sampled_from(["valid", "causal"]))  # fmt: skip
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_gradient_is_sum_of_gradients_of_single_sequences(seed, channels, size, stride, pool, end, n, padding):
     layers = [Conv1D(channels, size, "tanh", stride=stride, padding=padding), *([pool] if pool else []), end, 2]
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import load_program
+from strategies import examples
 
 from nnc import NeuralNetwork
 
@@ -32,7 +33,7 @@ def test_torch_models_are_read_correctly_or_rejected_by_name(data):
     check_random_model(data, readers.torch_model)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_keras_models_are_read_correctly_or_rejected_by_name(data):
     if not find_spec("torch"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 import nnc
 from nnc import NeuralNetwork, Standardize
@@ -94,7 +95,7 @@ def test_safetensors_contain_weights_of_inputs_and_states(layer, rows, b, tmp_pa
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 # JAX compiles each network, so the test has fewer examples with it.
-@settings(max_examples=20 if os.environ["KERAS_BACKEND"] == "torch" else 4, phases=(Phase.generate,))
+@settings(max_examples=examples(20 if os.environ["KERAS_BACKEND"] == "torch" else 4), phases=(Phase.generate,))
 @given(networks())
 def test_network_survives_round_trip_through_keras(drawn):
     keras = pytest.importorskip("keras")

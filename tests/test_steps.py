@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimizer_cases import OPTIMIZERS
+from strategies import examples
 
 import nnc
 from nnc import NeuralNetwork
@@ -113,7 +114,7 @@ def test_stepper_supports_options_of_fit(options):
         assert has_same_params(net, other)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.integers(1, 70), min_size=2, max_size=6), st.sampled_from(["float32", "float64"]), st.booleans())
 def test_number_of_rows_may_change_between_steps(rows, dtype, labels):
     net = network((4, 9, 3), dtype, "cross_entropy" if labels else "mse")

@@ -11,6 +11,7 @@ pytest.importorskip("sklearn", "1.9")
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import examples
 
 import nnc
 from nnc._tables.cells import CellError
@@ -395,7 +396,7 @@ def test_any_text_is_encoded_like_its_single_cells(cells):
     assert np.array_equal(row_by_row.view(np.int32), matrix.view(np.int32))
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_model_file_contains_number_format(tmp_path, set_limit, data):
     separators, template = data.draw(st.sampled_from(SEPARATORS[1:])), data.draw(st.sampled_from(TEMPLATES))
