@@ -84,6 +84,11 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         """Return the type of the labels: "multiclass", "binary" or "multilabel-indicator"."""
         return str(self._label_binarizer.y_type_)
 
+    def _has_margins(self) -> bool:
+        """Return whether predictions are margins, as the last fit or, before it, `loss` determines."""
+        fitted = vars(self).get("out_activation_")
+        return self.loss in losses.MARGIN_LOSSES if fitted is None else fitted == "identity"
+
     def _output_activation(self) -> str:
         if self.loss in losses.MARGIN_LOSSES:
             return "identity"
@@ -147,14 +152,14 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         return float(np.average(correct, weights=data.weights))
 
     def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
-        if self.loss not in losses.MARGIN_LOSSES or self._kind() == "multiclass":
+        if not self._has_margins() or self._kind() == "multiclass":
             return super()._predict(X, check_input=check_input)  # type: ignore[no-any-return]
         outputs = (self._forward_pass_fast(X, check_input=check_input) > 0).astype(float)
         return self._label_binarizer.inverse_transform(  # type: ignore[no-any-return]
             outputs[:, 0] if self.n_outputs_ == 1 else outputs
         )
 
-    @available_if(lambda self: self.loss not in losses.MARGIN_LOSSES)
+    @available_if(lambda self: not self._has_margins())
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the probability of each class.
 
@@ -170,7 +175,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         check_fitted(self, "coefs_")
         return super().predict_proba(X)  # type: ignore[no-any-return]
 
-    @available_if(lambda self: self.loss not in losses.MARGIN_LOSSES)
+    @available_if(lambda self: not self._has_margins())
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Return the logarithm of `predict_proba`.
 
@@ -185,7 +190,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):  # noqa: D101 (`__
         """
         return super().predict_log_proba(X)  # type: ignore[no-any-return]
 
-    @available_if(lambda self: self.loss in losses.MARGIN_LOSSES)
+    @available_if(lambda self: self._has_margins())
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Return the outputs of a network with hinge loss; the larger an output, the more likely is its class.
 

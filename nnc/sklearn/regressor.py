@@ -108,7 +108,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
             Quantiles in the order of their levels. They do not cross: each is at least as large as the previous one.
         """
         check_fitted(self, "coefs_")
-        if not self._taus:
+        if not self._fitted_taus:
             raise ValueError(
                 f"loss must have several quantiles for predict_quantiles, such as nnc.Quantile([0.1, 0.5, 0.9]), got "
                 f"{self.loss!r}"
@@ -118,18 +118,22 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
 
     def _by_quantile(self, P: NDArray[Any]) -> NDArray[Any]:
         """Reshape outputs P (n, n_outputs_) to an array (n, n_quantiles, n_targets)."""
-        return P.reshape(len(P), len(self._taus), -1)
+        return P.reshape(len(P), len(self._fitted_taus), -1)
 
     def _closest_to_median(self, P: NDArray[Any]) -> NDArray[Any]:
         """Return the outputs (n, n_targets) for the quantile whose level is closest to 0.5."""
-        index = min(range(len(self._taus)), key=lambda i: abs(self._taus[i] - 0.5))
+        index = min(range(len(self._fitted_taus)), key=lambda i: abs(self._fitted_taus[i] - 0.5))
         return self._by_quantile(P)[:, index]
 
     def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
         P = self._forward_pass_fast(X, check_input=check_input)
-        if self._taus:
+        if self._fitted_taus:
             P = self._closest_to_median(P)
         return P.ravel() if P.shape[1] == 1 else P
+
+    def _initialize(self, y: NDArray[Any], layer_units: list[int], dtype: Any) -> None:
+        super()._initialize(y, layer_units, dtype)
+        self._fitted_taus = self._taus
 
     def _columns_of(self, y: NDArray[Any]) -> NDArray[Any]:
         return np.tile(super()._columns_of(y), (1, len(self._taus) or 1))
@@ -162,6 +166,6 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):  # noqa: D101 (`__do
         """Return R^2 of the outputs of the network on validation rows, or NaN if an output is not finite."""
         Y = data.Y
         assert Y is not None
-        if self._taus:
+        if self._fitted_taus:
             Y, outputs = self._by_quantile(Y)[:, 0], self._closest_to_median(outputs)
         return r2(Y, outputs, data.weights) if np.isfinite(outputs).all() else np.nan
