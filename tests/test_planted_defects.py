@@ -1,5 +1,7 @@
 """Tests of tools/planted_defects.py, which measures how many defects the tests find."""
 
+import json
+
 import pytest
 from programs import load_program
 
@@ -40,13 +42,23 @@ def test_interval_covers_the_fraction():
     assert 0.87 < low < 0.95 < high < 0.99
 
 
-def test_line_runs_tests_that_execute_it_or_all_if_it_runs_at_import():
-    copy = planted_defects.ROOT
-    [run] = planted_defects.select_tests(copy, ["tests.test_norm.test_a", "tests.test_files.test_b"])
-    assert run == ["-k", "test_a or test_b", "tests/test_files.py", "tests/test_norm.py"]
-    first, others = planted_defects.select_tests(copy, ["", "tests.test_norm.test_a"])
-    assert first == ["tests/test_norm.py"]
-    assert "tests/test_files.py" in others
-    assert "tests/test_norm.py" not in others
-    engine, _ = planted_defects.select_tests(copy, [])
-    assert "tests/test_gradients.py" in engine
+def test_tests_of_changed_folder_run_first_and_all_others_follow():
+    stages = planted_defects.stages_of("nnc/_data/rows.py")
+    assert [stage.tests for stage in stages] == ["quick", "quick", "exhaustive", "exhaustive"]
+    first, others = stages[0].files, stages[1].files
+    assert {"tests/test_data.py", "tests/test_scaling.py"} <= set(first)
+    assert "tests/test_norm.py" in others
+    assert not {*first}.intersection(others)
+    assert "tests/test_gradients.py" in planted_defects.stages_of("src/run/run.pxd")[0].files
+
+
+def test_folder_without_row_in_table_runs_tests_that_name_it_first():
+    assert "tests/test_river.py" in planted_defects.stages_of("nnc/river.py")[0].files
+
+
+def test_sample_has_an_operator_a_position_and_a_result_for_each_defect():
+    sample = json.loads(planted_defects.SAMPLE.read_text(encoding="utf-8"))
+    assert sample["seed"]
+    assert {row["found_by"] for row in sample["defects"]} <= {"quick", "exhaustive", "none", "invalid", "unfinished"}
+    assert all(row["file"] and row["operator"] and len(row["start"]) == 2 for row in sample["defects"])
+    assert all(row["test"] for row in sample["defects"] if row["found_by"] in {"quick", "exhaustive"})

@@ -338,3 +338,19 @@ def test_optuna_example_finds_good_network(monkeypatch):
     monkeypatch.setattr("sys.argv", [example.name])  # hide the arguments of pytest from the example
     # 1.4 is the variance of y, the loss of a constant prediction.
     assert runpy.run_path(str(example))["main"](trials=3) < 1.5
+
+
+def test_search_keeps_copies_of_rows_with_text_labels_together():
+    rng = np.random.default_rng(0)
+    X = np.tile(rng.normal(size=(60, 3)), (2, 1))
+    y = np.where(X[:, 0] > 0, "high", "low")
+    with pytest.warns(nnc.LeakageWarning, match="60 of 120 rows equal an earlier row"):
+        nnc.search(
+            lambda seed: NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=seed),
+            {"lr": [0.1, 0.2]},
+            X,
+            y,
+            epochs=2,
+            trials=2,
+            seed=1,
+        )

@@ -1,21 +1,17 @@
-"""Measure how many planted defects the tests find.
+"""Measure how many planted defects the tests find; tools/planted_defects.json contains the sample and the results.
 
-    python tools/planted_defects.py lines COPY lines.json
-    python tools/planted_defects.py draw lines.json defects.json --seed 1
-    python tools/planted_defects.py run COPY lines.json defects.json results.jsonl
-    python tools/planted_defects.py report defects.json results.jsonl --leave-out equivalent.txt
+    python tools/planted_defects.py draw --seed 1
+    python tools/planted_defects.py run COPY --seconds 3600
+    python tools/planted_defects.py report
 
-COPY is a copy of the checkout, whose files are changed and restored. The first command compiles the core in it, runs
-all tests, and records which test functions execute each line of nnc/, and which lines of src/ are executed. The second
-command draws defects from these lines, twice as many as needed: a defect that does not compile is replaced by the next
-one. The third command plants one defect at a time and runs the tests that execute its line: first the quick tests
-(those of `pytest`), and if they pass, the others. A test that fails must fail again alone, and pass in the checkout of
-this tool, whose core must be compiled in place. Tests of texts and of the structure are left out, because they would
-find a defect only by its spelling. The last command prints the fraction of the defects that both sets of tests find.
-Defects that cannot change a result are left out by a file with one number in each line, followed by the reason.
-
-The commands need the package coverage, and "lines" also gcov, and a user other than root: root could not write the
-lines of tests that give up its permissions.
+The first command draws defects, twice as many as needed: a defect that does not compile is replaced by the next one.
+The second command plants one defect at a time into COPY, a copy of the checkout whose files are changed and restored,
+and runs the tests: first the quick tests (those of `pytest`) and then the others, each beginning with those of the
+changed folder according to CONTRIBUTING.md. A test that fails must pass in the checkout of this tool, whose core must
+be compiled in place. Tests of texts and of the structure are left out, because they would find a defect only by its
+spelling. The command continues an earlier run. The last command prints the fraction of the defects that both sets of
+tests find. A defect with an entry "equivalent" in the file, the reason why it cannot change a result, does not count.
+A defect that is "unfinished", because only a part of the tests has run, counts as not found.
 """
 
 from __future__ import annotations
@@ -31,18 +27,19 @@ import subprocess
 import sys
 import time
 import tokenize
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "tools/planted_defects.json"
 TIME_LIMIT = 1800  # seconds of a run of the tests, after which a defect counts as found: it causes an endless loop
-TEST_LIMIT = 300  # seconds of a test, after which its process ends
-COUNTS = {"nnc/": 80, "src/": 40}  # number of defects that compile
-MARKERS = {"quick": "not exhaustive", "exhaustive": "exhaustive"}
+TEST_LIMIT = 120  # seconds of a test, after which its process ends
+COUNTS = {"nnc/": 44, "src/": 16}  # number of defects that compile
+MARKERS = {"quick": "not exhaustive", "exhaustive": "exhaustive"}  # by set of tests
 # Tests that are left out: they read texts, or measure the structure of the code.
 TEXT_TESTS = {
     *("test_architecture", "test_catalogs", "test_changes", "test_docstrings", "test_first_page", "test_house"),
@@ -53,6 +50,13 @@ COMPARISONS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==
 SIGNS = {"+": "-", "-": "+", "+=": "-=", "-=": "+="}
 OPENING, CLOSING = {"(", "[", "{"}, {")", "]", "}"}
 Token = tokenize.TokenInfo
+
+
+class Stage(NamedTuple):
+    """One run of pytest: a set of tests, by its name in `MARKERS`, and test files."""
+
+    tests: str
+    files: list[str]
 
 
 class Defect(NamedTuple):
@@ -174,18 +178,22 @@ def _between(text: str, start: tuple[int, int], end: tuple[int, int]) -> str:
     return "".join(lines)[start[1] :]
 
 
-def draw(lines: dict[str, dict[str, list[str]]], seed: int) -> list[Defect]:
-    """Return random defects in executed lines. Each line has the same probability, and so has each defect of a line."""
+def draw(seed: int) -> list[Defect]:
+    """Return random defects of nnc/ and src/. Each line has the same probability, and so has each defect of a line."""
     rng = random.Random(seed)
     drawn = []
     for folder, count in COUNTS.items():
         by_line = defaultdict(list)
-        for file in sorted(file for file in lines if file.startswith(folder)):
-            text = (ROOT / file).read_text(encoding="utf-8")
+        paths = sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pxi"})
+        for path in paths:
+            file, text = str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
             for defect in defects_of(file, text):
-                if str(defect.start[0]) in lines[file] and _is_valid(defect, text):
-                    by_line[file, defect.start[0]].append(defect)
-        drawn += [rng.choice(by_line[line]) for line in rng.sample(sorted(by_line), 2 * count)]
+                by_line[file, defect.start[0]].append(defect)
+        lines = rng.sample(sorted(by_line), 3 * count)
+        defects = [rng.choice(by_line[line]) for line in lines]
+        drawn += [defect for defect in defects if _is_valid(defect, (ROOT / defect.file).read_text(encoding="utf-8"))][
+            : 2 * count
+        ]
     return drawn
 
 
@@ -199,117 +207,70 @@ def _is_valid(defect: Defect, text: str) -> bool:
     return True
 
 
-# -------------------------------------------------------------------------------------------- executed lines
-
-
-def build(copy: Path, trace: bool = False) -> bool:
-    """Compile the core of a checkout for this processor and return whether that succeeded; with `trace` for gcov."""
-    options = "emit_linenums=True" if trace else ""
-    code = (
-        "import functools, runpy, Cython.Build as b; "
-        f"b.cythonize = functools.partial(b.cythonize, nthreads=2, {options}); "
-        "runpy.run_path('setup.py', run_name='__main__')"
-    )
-    environment = os.environ | {"NNC_BUILD_ISA": "auto", "CFLAGS": "-O1 --coverage" if trace else "-O1"}
-    command = [sys.executable, "-c", code, "build_ext", "--inplace"]
-    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False).returncode == 0
-
-
-def record_lines(copy: Path) -> dict[str, dict[str, list[str]]]:
-    """Run all tests and return the test functions by file and line; [] for lines of src/, which have no functions."""
-    if not build(copy, trace=True):
-        raise RuntimeError("the core could not be compiled for gcov")
-    settings = copy / "coverage.ini"
-    settings.write_text("[run]\nsource = nnc\ndynamic_context = test_function\nparallel = true\npatch = subprocess\n")
-    for arguments in ([], ["-m", "exhaustive"]):
-        command = ["coverage", "run", "--rcfile=coverage.ini", "-m", "pytest", "-q", "-p", "no:xdist", *arguments]
-        _run_in(copy, command, check=True)  # a test that fails by itself would find all defects
-    _run_in(copy, ["coverage", "combine", "-q", "--rcfile=coverage.ini"])
-    _run_in(copy, ["coverage", "json", "-q", "--rcfile=coverage.ini", "--show-contexts", "-o", "coverage.json"])
-    report = json.loads((copy / "coverage.json").read_text())
-    lines = {file: content["contexts"] for file, content in report["files"].items()}
-    sources = {path.name: str(path.relative_to(copy)) for path in (copy / "src").rglob("*")}
-    # Without --json-format, gcov omits the lines of .pxd, because Cython names these files without their folder.
-    for report in _run_in(copy, ["sh", "-c", "gcov --json-format --stdout $(find build -name '*.gcda')"]).splitlines():
-        for content in json.loads(report)["files"]:
-            file = sources.get(content["file"], content["file"])
-            if file.startswith("src/"):
-                executed = {str(line["line_number"]): [] for line in content["lines"] if line["count"]}
-                lines.setdefault(file, {}).update(executed)
-    return lines
-
-
-def _run_in(copy: Path, command: Sequence[str], check: bool = False) -> str:
-    """Run a module (or sh) in a checkout, so that nnc is imported from there, and return what it prints.
-
-    If `check` is true and the command fails, raise RuntimeError.
-    """
-    if command[0] != "sh":
-        command = [sys.executable, "-m", *command]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    result = subprocess.run(command, cwd=copy, env=environment, text=True, capture_output=True, check=False)
-    if check and result.returncode:
-        raise RuntimeError(f"{' '.join(command)} must pass in the copy, got:\n{result.stdout[-2000:]}")
-    return result.stdout
-
-
 # -------------------------------------------------------------------------------------------- runs
 
 
-def run(copy: Path, defect: Defect, contexts: Sequence[str], failing: set[str]) -> dict[str, str]:
-    """Plant a defect, run the tests, and return which of them found it first, for each set of tests.
+def build(copy: Path) -> bool:
+    """Compile the core of a checkout for this processor and return whether that succeeded."""
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    environment = os.environ | {"NNC_BUILD_ISA": "auto", "CFLAGS": "-O1"}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False).returncode == 0
 
-    The set `failing` contains tests that also fail without a defect. They are left out, and further ones are added.
+
+def run(copy: Path, defect: Defect, stages: Sequence[Stage]) -> tuple[str, str]:
+    """Plant a defect, run the tests of some stages, and return the set of tests that found it and the first such test.
+
+    The set is "none" if no test found the defect, and "invalid" if the core with the defect does not compile.
     """
     path = copy / defect.file
     text = path.read_text(encoding="utf-8")
     path.write_text(defect.plant(text), encoding="utf-8")
     try:
         if defect.file.startswith("src/") and not build(copy):
-            return {"invalid": "the core with the defect cannot be compiled"}
-        for name, marker in MARKERS.items():
-            for arguments in select_tests(copy, contexts):
-                if found := _find_failure(copy, ["-m", marker, *arguments], failing):
-                    return {name: found}
-        return {"none": ""}
+            return "invalid", ""
+        for stage in stages:
+            if failure := _find_failure(copy, ["-m", MARKERS[stage.tests], *stage.files]):
+                return stage.tests, failure
+        return "none", ""
     finally:
         path.write_text(text, encoding="utf-8")
+        if defect.file.startswith("src/"):
+            build(copy)  # the next defect is tested with a core that has none
 
 
-def select_tests(copy: Path, contexts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the arguments of each run of pytest for contexts of coverage, such as "tests.test_files.test_name".
-
-    Lines that a module executes when it is imported, and lines of the core, may influence all tests. The tests that
-    probably find the defect run first.
-    """
-    modules = {context.split(".")[1] for context in contexts if context}
-    names = sorted({path.stem for path in (copy / "tests").glob("test_*.py")} - TEXT_TESTS)
-    files = [f"tests/{name}.py" for name in names]
-    first = [f"tests/{name}.py" for name in names if name in modules]
-    if first and "" not in contexts:
-        yield ["-k", " or ".join(sorted({context.split(".")[-1] for context in contexts})), *first]
-        return
-    if not first:
-        first = [file for file in files if "mark.engine" in (copy / file).read_text(encoding="utf-8")]
-    yield first
-    yield [file for file in files if file not in first]
+def stages_of(file: str) -> list[Stage]:
+    """Return the runs of pytest for a defect in a file: of each set of tests, those of its folder run first."""
+    files = sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py") if path.stem not in TEXT_TESTS)
+    first = [name for name in tests_of_folder(file) if name in files]
+    parts = [part for part in (first, [name for name in files if name not in first]) if part]
+    return [Stage(tests, part) for tests in MARKERS for part in parts]
 
 
-def _find_failure(copy: Path, arguments: Sequence[str], failing: set[str]) -> str:
+def tests_of_folder(file: str) -> list[str]:
+    """Return the test files that the table of CONTRIBUTING.md lists for changes of a file, or that name its folder."""
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for folders, command in re.findall(r"^\| (`(?:nnc|src)/.*?) \| `pytest (tests/.*?)` \|", table, re.MULTILINE):
+        if any(file.startswith(folder) for folder in re.findall(r"`(.*?)`", folders)):
+            before, _, rest = command.partition("{")
+            names, _, after = rest.partition("}")
+            patterns = [before + name + after for name in names.split(",")]
+            return [f"tests/{path.name}" for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    name = re.compile(rf"\b{Path(file).parts[1].removesuffix('.py')}\b")
+    paths = sorted((ROOT / "tests").glob("test_*.py"))
+    return [f"tests/{path.name}" for path in paths if name.search(path.read_text(encoding="utf-8"))]
+
+
+def _find_failure(copy: Path, arguments: Sequence[str]) -> str:
     """Run tests until one finds the defect, and return its name; "" if none does."""
-    ignored = set(failing)
+    ignored: list[str] = []
     while True:
-        status, failure = _run_tests(copy, [*arguments, *(f"--deselect={test}" for test in sorted(ignored))])
+        status, failure = _run_tests(copy, [*arguments, *(f"--deselect={test}" for test in ignored)])
         if not failure:
             return "" if status in {0, 5} else f"exit status {status}"  # 5: no test was selected
-        if _run_tests(ROOT, ["-m", "", failure])[1]:
-            failing.add(failure)
-        elif _run_tests(copy, ["-m", "", failure])[1]:
+        if failure in ignored or not _run_tests(ROOT, ["-m", "", failure])[1]:
             return failure
         print(f"{failure} does not depend on the defect", flush=True)
-        if failure in ignored:
-            raise RuntimeError(f"tests must be collected in {ROOT}, got an error in {failure}")
-        ignored.add(failure)
+        ignored.append(failure)
 
 
 def _run_tests(copy: Path, arguments: Sequence[str]) -> tuple[int, str]:
@@ -335,84 +296,89 @@ def interval(found: int, n: int) -> tuple[float, float]:
     return (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
 
 
-def report(defects: Sequence[Defect], results: dict[int, dict[str, str]], left_out: dict[int, str]) -> None:
-    """Print the fractions of the defects that the tests find, and the defects that no test finds."""
-    for folder in ("nnc/", "src/"):
-        counted = [
-            name
-            for number, result in results.items()
-            for name in result
-            if defects[number].file.startswith(folder) and number not in left_out and name != "invalid"
-        ]
-        whole, quick = len(counted) - counted.count("none"), counted.count("quick")
-        for text, found, n in ("all tests", whole, len(counted)), ("quick tests, of those that all find", quick, whole):
+def counted(sample: Sequence[dict[str, Any]], folder: str) -> list[str]:
+    """Return the results of the finished defects of a folder that compile and can change a result."""
+    rows = [row for row in sample if row["file"].startswith(folder) and "equivalent" not in row]
+    return [row["found_by"] for row in rows if row.get("found_by", "invalid") != "invalid"]
+
+
+def report(sample: Sequence[dict[str, Any]]) -> None:
+    """Print the fractions of the defects that the tests find, and the defects that the quick tests do not find."""
+    for folder in ("nnc/", "src/", ""):
+        results = Counter(counted(sample, folder))
+        n = results.total()
+        for text, found in ("quick tests", results["quick"]), ("all tests", results["quick"] + results["exhaustive"]):
             if n:
                 low, high = interval(found, n)
-                print(f"{folder} {text}: {found} of {n}, {found / n:.1%} ({low:.1%} to {high:.1%})")
-    for number, result in sorted(results.items()):
-        defect = defects[number]
-        if "quick" not in result:
-            line = (ROOT / defect.file).read_text(encoding="utf-8").splitlines()[defect.start[0] - 1].strip()
-            print(f"{number} {defect.file}:{defect.start[0]} {defect.operator} -> {defect.new!r}: {line}")
-            print(f"    {left_out.get(number) or result}")
+                print(f"{folder or 'sum'} {text}: {found} of {n}, {found / n:.1%} ({low:.1%} to {high:.1%})")
+    for row in sample:
+        if row.get("found_by") in {"none", "exhaustive", "unfinished"}:
+            line = (ROOT / row["file"]).read_text(encoding="utf-8").splitlines()[row["start"][0] - 1].strip()
+            print(f"{row['file']}:{row['start'][0]} {row['operator']} -> {row['new']!r}: {line}")
+            print(f"    {row.get('equivalent') or row.get('test') or row['found_by']}")
+
+
+def measure(copy: Path, document: dict[str, Any], seconds: float) -> None:
+    """Run the tests on each defect that is not finished, and store each result in the document and its file.
+
+    All defects run the first stage before one runs the second.
+    """
+    end = time.monotonic() + seconds
+    if not build(copy):  # an earlier run may have left a core with a defect
+        raise RuntimeError(f"the core must compile without a defect, got errors in {copy}")
+    for number in range(2 * len(MARKERS)):
+        for row in document["defects"]:
+            stages = stages_of(row["file"])[number:][:1]
+            folder = row["file"][:4]
+            enough = (
+                sum(
+                    other["file"].startswith(folder) and other.get("found_by") != "invalid" and "stages" in other
+                    for other in document["defects"]
+                )
+                >= COUNTS[folder]
+            )
+            finished = "found_by" in row or row.get("stages", 0) > number or (enough and "stages" not in row)
+            if finished or time.monotonic() > end:
+                continue
+            found_by, test = run(copy, _parse(row), stages)
+            row["stages"] = number + 1
+            if found_by != "none" or number + 1 >= len(stages_of(row["file"])):
+                row |= {"found_by": found_by, "test": test}
+            write(document)
+            print(row, flush=True)
+
+
+def write(document: dict[str, Any]) -> None:
+    """Write the sample with one defect in each line."""
+    rows = ",\n".join(json.dumps(row) for row in document["defects"])
+    head = json.dumps({name: value for name, value in document.items() if name != "defects"}, indent=1)
+    SAMPLE.write_text(f'{head[:-2]},\n "defects": [\n{rows}\n]}}\n', encoding="utf-8")
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, paths in {
-        "lines": ["copy", "lines"],
-        "draw": ["lines", "defects"],
-        "run": ["copy", "lines", "defects", "results"],
-        "report": ["defects", "results"],
-    }.items():
-        command = commands.add_parser(name)
-        for path in paths:
-            command.add_argument(path, type=Path)
-        if name == "draw":
-            command.add_argument("--seed", type=int, default=1)
-        if name == "report":
-            command.add_argument("--leave-out", type=Path, help="file with numbers of defects and reasons")
+    commands.add_parser("draw").add_argument("--seed", type=int, default=1)
+    command = commands.add_parser("run")
+    command.add_argument("copy", type=Path)
+    command.add_argument("--seconds", type=float, default=3600, help="begin no further run of tests after this time")
+    commands.add_parser("report")
     options = parser.parse_args()
-    if options.command == "lines":
-        options.lines.write_text(json.dumps(record_lines(options.copy.resolve())))
-        return
     if options.command == "draw":
-        defects = draw(json.loads(options.lines.read_text()), options.seed)
-        options.defects.write_text("\n".join(json.dumps(defect) for defect in defects) + "\n")
+        document = {"seed": options.seed, "defects": [defect._asdict() for defect in draw(options.seed)]}
+        write(document)
         return
-    defects = [_parse(line) for line in options.defects.read_text().splitlines()]
-    results = {}
-    if options.results.exists():
-        results = {row["number"]: row["result"] for row in map(json.loads, options.results.read_text().splitlines())}
+    document = json.loads(SAMPLE.read_text(encoding="utf-8"))
     if options.command == "report":
-        rows = options.leave_out.read_text().splitlines() if options.leave_out else []
-        report(defects, results, {int(row.split()[0]): row.split(maxsplit=1)[1] for row in rows})
-        return
-    lines = json.loads(options.lines.read_text())
-    missing, failing = dict(COUNTS), set()
-    if not build(options.copy.resolve()):  # an earlier run may have left a core with a defect
-        raise RuntimeError(f"the core must compile without a defect, got errors in {options.copy}")
-    for number, defect in enumerate(defects):
-        folder = defect.file[:4]
-        if not missing[folder]:
-            continue
-        if number not in results:
-            begin = time.monotonic()
-            contexts = lines[defect.file][str(defect.start[0])]
-            results[number] = run(options.copy.resolve(), defect, contexts, failing)
-            row = {"number": number, "result": results[number], "seconds": round(time.monotonic() - begin)}
-            with options.results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, flush=True)
-        missing[folder] -= "invalid" not in results[number]
+        report(document["defects"])
+    else:
+        measure(options.copy.resolve(), document, options.seconds)
 
 
-def _parse(line: str) -> Defect:
-    """Return the defect of a line of the file that "draw" writes."""
-    file, start, end, operator, new = json.loads(line)
-    return Defect(file, tuple(start), tuple(end), operator, new)
+def _parse(row: dict[str, Any]) -> Defect:
+    """Return the defect of a row of the sample."""
+    return Defect(row["file"], tuple(row["start"]), tuple(row["end"]), row["operator"], row["new"])
 
 
 if __name__ == "__main__":
