@@ -329,6 +329,22 @@ def test_names_of_columns_contain_levels_in_percent():
     assert "coverage_99.5" in Forecaster(3, 1, preset="fast").fit(monthly(40)).backtest(2, level=0.995).scores
 
 
+def test_different_levels_never_share_a_name():
+    nearly_one = 0.9999999999999999
+    levels = [0.3, 0.1 + 0.2, 0.8, 0.8000001, 0.999999999, nearly_one, 1e-12]
+    names = list(fitted().predict(level=levels, quantiles=[0.999999999, nearly_one]))
+    assert names[1::2][:7] == [
+        *("lower_30", "lower_30.000000000000004", "lower_80", "lower_80.00001"),
+        *("lower_99.9999999", "lower_99.99999999999999", "lower_1e-10"),
+    ]
+    assert names[-2:] == ["quantile_0.999999999", "quantile_0.9999999999999999"]
+    assert list(fitted().predict(level=np.float32(0.95), quantiles=0.1 + 0.2))[1:] == [
+        *("lower_95", "upper_95", "quantile_0.3")
+    ]
+    result = Forecaster(3, 1, preset="fast").fit(monthly(40)).backtest(2, level=[0.99999999, 0.999999999])
+    assert {"coverage_99.999999", "coverage_99.9999999"} < result.scores.keys()
+
+
 def test_clone_of_scikit_learn_has_the_same_arguments():
     clone = pytest.importorskip("sklearn.base").clone
     model = Forecaster(np.int64(4), season=np.int64(12), preset="fast", n_jobs=1, seed=3)

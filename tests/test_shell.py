@@ -330,11 +330,11 @@ def test_predict_reorders_columns_of_standard_input(shell):
 
 
 def test_predict_in_batches_gives_same_output(shell, set_limit):
-    expected = shell("predict houses.json houses.csv --interval 0.8")
+    expected = shell("predict houses.json houses.csv --level 0.8")
     assert expected[2] == 0
     assert expected[0].splitlines()[0].endswith("price,prediction,low,high")
     set_limit("nnc._cli.tables.BATCH_ROWS", 7)
-    assert shell("predict houses.json houses.csv --interval 0.8") == expected
+    assert shell("predict houses.json houses.csv --level 0.8") == expected
     low, high, price = np.loadtxt(
         io.StringIO(expected[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
     ).T
@@ -856,8 +856,8 @@ def test_input_error_is_reported_in_last_line(shell, case):
         ("train iris.csv --target species -o m.onnx", "--output must have the extension .json, got m.onnx; to_onnx"),
         ("train iris.csv --target species -o m.csv", "--output must have the extension .json, got m.csv; files of"),
         ("train iris.csv --target species --separator ab", "--separator"),
-        ("predict iris.json iris.csv --interval 0.9", "--interval"),
-        ("predict houses.json houses.csv --interval 9", "--interval"),
+        ("predict iris.json iris.csv --level 0.9", "--level"),
+        ("predict houses.json houses.csv --level 9", "--level"),
         ("explain iris.json --label setosa", "--label requires DATA, the rows to explain"),
         ("explain iris.json iris.csv --label rosa", "setosa, versicolor, virginica, got 'rosa'"),
         ("export iris.json", "--onnx"),
@@ -876,7 +876,7 @@ def test_usage_error_names_argument(shell, line, message):
 @pytest.mark.parametrize(
     "line",
     [
-        "predict houses.json houses.csv --interval 0.8 --interval 0.95",
+        "predict houses.json houses.csv --level 0.8 --level 0.95",
         "predict houses.json houses.csv --id id --id town",
         "train iris.csv --target species --seed 0 --seed 0 -o m.json",
         "export iris.json --c a.h --c b.h",

@@ -41,7 +41,7 @@ def test_forecasts_equal_those_in_python(capsys):
     assert main([*TRAIN, "--id", "shop", "--known", "promotion", "--seed", "3", "--report", "r.html"]) == 0
     assert "monthly" in capsys.readouterr().out
     assert "sales.csv" in Path("r.html").read_text(encoding="utf-8")
-    assert main(["predict", "m.json", "future.csv", "--interval", "0.8", "-o", "out.csv", "-q"]) == 0
+    assert main(["predict", "m.json", "future.csv", "--level", "0.8", "-o", "out.csv", "-q"]) == 0
     result, future = pl.read_csv("out.csv"), pl.read_csv("future.csv")
     expected = nnc.load("m.json").predict(future, level=0.8)
     assert result.columns == ["shop", "month", "forecast", "lower_80", "upper_80"]

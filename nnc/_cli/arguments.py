@@ -348,8 +348,8 @@ def _predict(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--classes", action="store_true", help="write only the most probable class, no probabilities")
     command.add_argument(
-        "--interval",
-        metavar="COVERAGE",
+        "--level",
+        metavar="LEVEL",
         type=_parse_fraction,
         help="for regression and forecasts: add the bounds of a prediction interval with this coverage, such as 0.9",
     )

@@ -13,6 +13,7 @@ from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.models import Network, load, load_table_model, select_network
 from nnc._cli.predict_table import read_batches
 from nnc._cli.terminal import print_json, print_text
+from nnc._data.conformal import level_texts
 from nnc._data.metrics import METRICS
 from nnc._tables.format_search import MAX_UNREADABLE_FRACTION
 from nnc._utils.checks import pluralize
@@ -167,7 +168,7 @@ def _evaluate_regressor(model: TableEstimator, predictions: NDArray[np.float64],
     quantiles = model.model_.task.quantiles
     if quantiles:
         # The mean of the indicator is the fraction of rows whose true value is at most the predicted quantile.
-        results["quantiles"] = dict(zip(map(str, quantiles), (Y <= P).mean(axis=0).tolist(), strict=True))
+        results["quantiles"] = dict(zip(level_texts(list(quantiles)), (Y <= P).mean(axis=0).tolist(), strict=True))
     return results
 
 

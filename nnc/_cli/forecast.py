@@ -64,17 +64,17 @@ def _predict_rows(model: Forecaster, arguments: Namespace) -> Any:
             raise UsageError(
                 f"DATA must not be used with {arguments.file}, which needs no future values, got {arguments.rows}"
             )
-        return model.predict(level=arguments.interval)
+        return model.predict(level=arguments.level)
     if arguments.rows != "-" or sys.stdin is None or not sys.stdin.isatty():
         try:
             with open_table(arguments.rows, TextOptions.from_arguments(arguments), []) as file:
                 frame, _ = tables.read(file)
                 with tables.locate_errors(file):
-                    return model.predict(frame, level=arguments.interval)
+                    return model.predict(frame, level=arguments.level)
         except EmptyTableError:
             pass
     try:
-        return model.predict(level=arguments.interval)
+        return model.predict(level=arguments.level)
     except ValueError as error:  # the message names the columns and the times that the model needs
         message = str(error).replace("X must", "DATA must", 1)
         raise ValueError(f"{arguments.file} needs future values: {message}") from None

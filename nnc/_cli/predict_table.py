@@ -11,6 +11,7 @@ from nnc._cli.arguments import UsageError
 from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.models import refuse_existing
 from nnc._cli.screen import Screen
+from nnc._data.conformal import level_texts
 from nnc._utils.names import find_similar_name
 from nnc.tabular import TableClassifier, TableRegressor
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 def predict(model: TableEstimator, arguments: Namespace) -> None:
     """Predict for the rows of a table, and write the table with the predictions as further columns."""
-    if arguments.interval is not None and not isinstance(model, TableRegressor):
-        raise UsageError(f"--interval is only for regression, but {arguments.file} is a classification model")
+    if arguments.level is not None and not isinstance(model, TableRegressor):
+        raise UsageError(f"--level is only for regression, but {arguments.file} is a classification model")
     output = arguments.output or "-"
     refuse_existing(output, arguments.force)
     screen = Screen(arguments.quiet or output == "-")
@@ -124,10 +125,10 @@ def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace)
     columns = _split_targets("prediction", model.predict(X))
     if model.quantiles is not None:
         Q = model.predict_quantiles(X)
-        for i, quantile in enumerate(model.quantiles):
-            columns |= _split_targets(f"quantile_{quantile:g}", Q[:, i])
-    if arguments.interval is not None:
-        low, high = model.predict_interval(X, arguments.interval)
+        for i, text in enumerate(level_texts(list(model.quantiles))):
+            columns |= _split_targets(f"quantile_{text}", Q[:, i])
+    if arguments.level is not None:
+        low, high = model.predict_interval(X, arguments.level)
         columns |= _split_targets("low", low) | _split_targets("high", high)
     return pl.DataFrame(columns)
 

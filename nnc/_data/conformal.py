@@ -9,6 +9,7 @@ equal, this fraction is at most `level` + 1 / (n + 1).
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,28 @@ import numpy as np
 from nnc._utils.checks import build_check, check_bool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     Predicted = tuple[NDArray[Any], NDArray[Any]]
 
 check_level = build_check(lambda x: 0 < x < 1, "above 0 and below 1")
+
+
+def level_texts(levels: Sequence[float], scale: int = 1) -> list[str]:
+    """Return a text for each level times `scale` (100 for percent), such as "0.995" or "99.5", for names and messages.
+
+    Different levels have different texts, and no level has the text of 0 or 1. The texts have up to 15 digits, and
+    more only where levels cannot be distinguished otherwise.
+    """
+    short = [f"{scale * level:.15g}" for level in levels]
+    return [
+        text
+        if text != str(scale) and short.count(text) == levels.count(level)
+        else f"{(Decimal(repr(level)) * scale).normalize():f}"
+        for text, level in zip(short, levels, strict=True)
+    ]
 
 
 def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
@@ -50,7 +66,7 @@ def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
     rank = ceil(round((n + 1) * level, 9))
     if rank > n:
         min_rows = ceil(round(level / (1 - level), 9))
-        raise ValueError(f"level={level:g} requires {min_rows} held-out rows or more, got {n}")
+        raise ValueError(f"level={level_texts([level])[0]} requires {min_rows} held-out rows or more, got {n}")
     score: NDArray[Any] = np.partition(scores, rank - 1, axis=0)[rank - 1]
     return score
 

@@ -11,7 +11,7 @@ from nnc._drawing import html
 from nnc._utils.text_table import aligned
 from nnc.forecast.metrics import quantile_terms, seasonal_scale, smape_terms
 from nnc.forecast.model import adapt_width
-from nnc.forecast.reading import percent, quantile_shifts
+from nnc.forecast.reading import percents, quantile_shifts
 from nnc.forecast.statistics import fill_gaps
 
 if TYPE_CHECKING:
@@ -99,8 +99,9 @@ class Backtest:
             t = np.arange(horizon) + self.starts[i]
             ax.plot(t, self.actuals[i, series], color="black", label="observation" if i == 0 else None)
             ax.plot(t, self.forecasts[i, series], color="C0", label="forecast" if i == 0 else None)
-            for level in sorted(self.lower, reverse=True):
-                label = f"{percent(level)} % interval" if i == 0 else None
+            levels = sorted(self.lower, reverse=True)
+            for level, text in zip(levels, percents(levels), strict=True):
+                label = f"{text} % interval" if i == 0 else None
                 ends = self.lower[level][i, series], self.upper[level][i, series]
                 ax.fill_between(t, *ends, color="C0", alpha=0.2, linewidth=0, label=label)
         ax.set_xlabel("step, relative to the end of the series")
@@ -152,15 +153,16 @@ def _evaluate(
 ) -> Backtest:
     """Compute the metrics of forecasts and intervals, and return the Backtest."""
     actual, forecast = arrays["actual"], arrays["forecast"]
-    lower, upper = ({level: arrays[f"{side}_{percent(level)}"] for level in levels} for side in ("lower", "upper"))
+    texts = dict(zip(levels, percents(levels), strict=True))
+    lower, upper = ({level: arrays[f"{side}_{texts[level]}"] for level in levels} for side in ("lower", "upper"))
     error = np.abs(actual - forecast)
     terms = {"mase": error / scales[0], "smape": smape_terms(actual, forecast), "rmsse": error / np.sqrt(scales[1])}
     if shifts:
         losses = [quantile_terms(actual, arrays[name], probability) for name, probability in shifts.items()]
         terms["quantile_loss"] = np.mean(losses, axis=0) / scales[0]
-    for level in levels:
+    for level, text in texts.items():
         inside = (actual >= lower[level]) & (actual <= upper[level])
-        terms[f"coverage_{percent(level)}"] = np.where(np.isnan(actual), np.nan, inside)
+        terms[f"coverage_{text}"] = np.where(np.isnan(actual), np.nan, inside)
     by_horizon = {name: _mean(values, (0, 1)) for name, values in terms.items()}
     scores = {name: float(_mean(values, None)) for name, values in terms.items()}
     scores["rmsse"] = float(_mean(np.sqrt(_mean(terms["rmsse"] ** 2, 2)), None))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MIN_POOLED_SCORES = 60
 MIN_EFFECTIVE_SIZE = 2.0  # smallest effective sample size in the factor of a t distribution
 MIN_RANKED_SCORES = 9.0  # quantiles are ranks of at least this number of scores, also if fewer are independent
+MAX_LEVEL = float(np.nextafter(1, 0))  # largest level below 1; normal distributions have no quantile of level 1
 RANDOM_WALK_EXPONENT = 0.5  # errors of a random walk are proportional to this power of the horizon
 inverse_normal = NormalDist().inv_cdf
 
@@ -73,6 +74,7 @@ def score_quantile(scores: Floats, effective_sizes: Floats | None, probability: 
     if probability == 0.5:
         return np.zeros(horizon)
     sign, level = (1, probability) if probability > 0.5 else (-1, 1 - probability)
+    level = min(level, MAX_LEVEL)
     sizes = np.full(horizon, np.inf) if effective_sizes is None else np.maximum(effective_sizes, MIN_EFFECTIVE_SIZE)
     symmetric = bool(sizes.min() < MIN_POOLED_SCORES)
     minimum = MIN_POOLED_SCORES // 2 if symmetric else MIN_POOLED_SCORES

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.conformal import check_level
+from nnc._data.conformal import check_level, level_texts
 from nnc._utils.arrays import as_real_array
 from nnc._utils.checks import short_repr
 from nnc._utils.notices import warn_user
@@ -172,15 +172,16 @@ def describe_names(names: Sequence[object]) -> str:
 
 def number_list(name: str, value: Any) -> list[float]:
     """Return a number or a sequence of numbers as a list; [] for None."""
-    array = as_real_array(name, [] if value is None else value).astype(np.float64)
+    array = as_real_array(name, [] if value is None else value)
     if array.ndim > 1:
         raise ValueError(f"{name} must be a number or a list of numbers, got shape {array.shape}")
-    return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
+    # The text of a float32, such as 0.8, is the decimal number that the user wrote.
+    return [float(text) for text in np.atleast_1d(array).astype(str)]
 
 
-def percent(level: float) -> str:
-    """Return the level of an interval in percent, for names of columns and metrics, such as "80" or "99.5"."""
-    return f"{100 * level:g}"
+def percents(levels: Sequence[float]) -> list[str]:
+    """Return the levels of intervals in percent, for names of columns and metrics, such as "80" or "99.5"."""
+    return level_texts(levels, 100)
 
 
 def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
@@ -192,10 +193,14 @@ def quantile_shifts(level: Any, quantiles: Any) -> dict[str, float]:
         A level or a quantile is not between 0 and 1.
     """
     shifts = {}
-    for value in number_list("level", level):
+    levels, probabilities = number_list("level", level), number_list("quantiles", quantiles)
+    for value in levels:
         if not 0 < value < 1:
-            raise ValueError(f"level must be a fraction above 0 and below 1, such as 0.8, got {value:g}")
-        shifts[f"lower_{percent(value)}"], shifts[f"upper_{percent(value)}"] = 0.5 - value / 2, 0.5 + value / 2
-    for value in number_list("quantiles", quantiles):
-        shifts[f"quantile_{value:g}"] = check_level("quantiles", value)
+            raise ValueError(f"level must be a fraction above 0 and below 1, such as 0.8, got {value:.15g}")
+    for value, text in zip(levels, percents(levels), strict=True):
+        shifts[f"lower_{text}"], shifts[f"upper_{text}"] = 0.5 - value / 2, 0.5 + value / 2
+    for value in probabilities:
+        check_level("quantiles", value)
+    for value, text in zip(probabilities, level_texts(probabilities), strict=True):
+        shifts[f"quantile_{text}"] = value
     return shifts
