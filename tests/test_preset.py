@@ -217,6 +217,7 @@ def test_network_with_schedule_of_custom_class_is_loaded(lr):
 def test_load_rejects_invalid_settings(tmp_path):
     net = fit_network(epochs=4)
     document = json.loads(net.to_json())
+    del document["sha256"]  # nnc checks the members of an edited document instead
     for member, value in (
         ("preset", "other"),
         ("optimizer", None),
