@@ -412,7 +412,7 @@ def test_random_training_matches_pytorch(loss, optimizer, data):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@settings(max_examples=4 * N_EXAMPLES)
+@settings(max_examples=6 * N_EXAMPLES)
 @given(data=st.data())
 def test_random_float32_training_matches_pytorch(optimizer, data):
     """Rprop runs only 15 steps, so that most runs have no gradient whose sign is a rounding error."""
